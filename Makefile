@@ -1,0 +1,47 @@
+# What a newcomer does: `make demo`, then `make test`. Needs Python 3.10 to 3.14, make and a package index; nothing else.
+#   make demo FILES="a.bin b.txt"   what type of file is each of these?
+#   make test                       ruff, mypy and every test; TESTS="tests/emulator -k mma" narrows the last
+#   make check                      only ruff and mypy
+#   make benchmark                  compile times of all models, as a table and as JSON
+#   make lock                       pin again what is installed in .venv
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.14 python3.10 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+WORKERS ?= 2
+TESTS ?= tests
+
+.PHONY: demo test check benchmark lock setup clean
+.DEFAULT_GOAL := demo
+
+demo: $(READY)
+	@$(BIN)/python examples/file_types.py $(FILES)
+
+test: check
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TESTS)
+
+check: $(READY)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+
+benchmark: $(READY)
+	@$(BIN)/python benchmarks/compile_time.py
+
+setup: $(READY)
+
+# Remade only when what is installed would change; the package itself is installed editable.
+$(READY): pyproject.toml requirements.lock
+	@test -n "$(PYTHON)" || { echo "tilewright needs Python 3.10 to 3.14 with venv; set PYTHON=/path/to/python"; exit 1; }
+	@test -x $(BIN)/python || { echo "creating $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the pinned dependencies into $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock \
+		--editable '.[test,disassembler]'
+	@touch $@
+
+lock: $(READY)
+	@$(BIN)/python .ci/lock.py
+
+clean:
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
