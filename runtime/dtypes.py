@@ -1,0 +1,75 @@
+"""The element types of tensors: one table that says how each is named, stored and seen by numpy.
+
+In: a name as the graph level spells it (`f32`, `bf16`, `i1`) or a numpy dtype. Out: a `DType` with its numpy
+dtype and size. It exists so that compiler, engine file and runtime agree on storage in one place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from .errors import ModelError
+
+
+@dataclass(frozen=True)
+class DType:
+    """One element type: `name` as in the IR, its little-endian `numpy` dtype, and the `bytes` one element
+    takes.
+    """
+
+    name: str
+    numpy: np.dtype[Any]
+    bytes: int
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _row(name: str, scalar: Any) -> DType:
+    numpy_dtype = np.dtype(scalar)
+    return DType(name, numpy_dtype, numpy_dtype.itemsize)
+
+
+# `i1` is one byte, 0 or 1. bfloat16 is a numpy extension type of ml_dtypes.
+DTYPES: dict[str, DType] = {
+    row.name: row
+    for row in (
+        _row("f32", np.float32),
+        _row("f16", np.float16),
+        _row("bf16", ml_dtypes.bfloat16),
+        _row("f64", np.float64),
+        _row("i8", np.int8),
+        _row("i16", np.int16),
+        _row("i32", np.int32),
+        _row("i64", np.int64),
+        _row("ui8", np.uint8),
+        _row("ui16", np.uint16),
+        _row("ui32", np.uint32),
+        _row("ui64", np.uint64),
+        _row("i1", np.bool_),
+    )
+}
+
+_BY_NUMPY: dict[np.dtype[Any], DType] = {row.numpy: row for row in DTYPES.values()}
+
+
+def dtype(name: str) -> DType:
+    """The element type called `name`. Raises ModelError for any other name."""
+    found = DTYPES.get(name)
+    if found is None:
+        raise ModelError(f"unknown element type {name!r}\n  supported: {', '.join(DTYPES)}")
+    return found
+
+
+def from_numpy(numpy_dtype: np.dtype[Any]) -> DType:
+    """The element type stored as `numpy_dtype`, of either byte order. Raises ModelError where there is none."""
+    found = _BY_NUMPY.get(np.dtype(numpy_dtype).newbyteorder("="))
+    if found is None:
+        raise ModelError(
+            f"arrays of numpy dtype {numpy_dtype} are not supported\n  supported: {', '.join(DTYPES)}"
+        )
+    return found

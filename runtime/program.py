@@ -1,0 +1,218 @@
+"""The host program: the short list of instructions that a session interprets for every inference.
+
+In: instructions the compiler planned, or their JSON form from an engine file. Out: typed, immutable
+instructions and their JSON. It exists so that compiler, file and runtime share one definition of what a
+device is told to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from .records import Record, fail, read_expression, read_text
+from .symbolic import Expression
+
+DEEPEST_NESTING = 32  # of `if` in `if`; exported models nest a handful deep
+
+
+@dataclass(frozen=True)
+class BufferArgument:
+    """A kernel argument: the device address of a buffer."""
+
+    buffer: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"buffer": self.buffer}
+
+
+@dataclass(frozen=True)
+class ExpressionArgument:
+    """A kernel argument: a symbolic integer, evaluated for every shape and passed as a signed integer."""
+
+    expression: Expression
+
+    def to_json(self) -> dict[str, Any]:
+        return {"expression": str(self.expression)}
+
+
+Argument: TypeAlias = BufferArgument | ExpressionArgument
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Run `kernel` on a grid of blocks. A grid with a zero extent is skipped. `nodes` are the ONNX nodes it
+    computes.
+    """
+
+    kernel: str
+    grid: tuple[Expression, Expression, Expression]
+    arguments: tuple[Argument, ...]
+    nodes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "op": "launch",
+            "kernel": self.kernel,
+            "grid": [str(extent) for extent in self.grid],
+            "arguments": [argument.to_json() for argument in self.arguments],
+            "nodes": list(self.nodes),
+        }
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        """Names of the buffers it reads or writes."""
+        return tuple(item.buffer for item in self.arguments if isinstance(item, BufferArgument))
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """Everything that is evaluated per shape: the grid, then the scalar arguments."""
+        return self.grid + tuple(a.expression for a in self.arguments if isinstance(a, ExpressionArgument))
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Copy the whole buffer `source` to `target`, device to device. Both have the same size in bytes."""
+
+    source: str
+    target: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"op": "copy", "source": self.source, "target": self.target}
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        return (self.source, self.target)
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Set every byte of the buffer `target` to `byte` (0 to 255)."""
+
+    target: str
+    byte: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"op": "fill", "target": self.target, "byte": self.byte}
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        return (self.target,)
+
+
+@dataclass(frozen=True)
+class If:
+    """Read the one `i1` of the buffer `condition` back to the host and run one of two branches."""
+
+    condition: str
+    then: tuple[Instruction, ...]
+    otherwise: tuple[Instruction, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "op": "if",
+            "condition": self.condition,
+            "then": [instruction.to_json() for instruction in self.then],
+            "else": [instruction.to_json() for instruction in self.otherwise],
+        }
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        return (self.condition,)
+
+
+Instruction: TypeAlias = Launch | Copy | Fill | If
+
+
+@dataclass(frozen=True)
+class Program:
+    """The instructions of one inference, in order."""
+
+    instructions: tuple[Instruction, ...]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The `program` list of the manifest."""
+        return [instruction.to_json() for instruction in self.instructions]
+
+    @staticmethod
+    def from_json(value: Any) -> Program:
+        """Read the `program` list of a manifest. Raises ModelError for unknown instructions, keys and types."""
+        return Program(_instructions(value, "program", 0))
+
+    def flatten(self) -> Iterator[tuple[int, Instruction]]:
+        """(index, instruction) over the flattened program, which lifetimes count in.
+
+        An `if` takes one index, the reading of its condition, and the instructions of `then`, then `else`,
+        follow it.
+        """
+        return enumerate(_flattened(self.instructions))
+
+    @property
+    def has_branches(self) -> bool:
+        """True when what is launched depends on values computed on the device."""
+        return any(isinstance(instruction, If) for instruction in self.instructions)
+
+    @property
+    def launches(self) -> tuple[Launch, ...]:
+        """Every launch of the flattened program."""
+        return tuple(instruction for _, instruction in self.flatten() if isinstance(instruction, Launch))
+
+
+def _flattened(instructions: tuple[Instruction, ...]) -> Iterator[Instruction]:
+    for instruction in instructions:
+        yield instruction
+        if isinstance(instruction, If):
+            yield from _flattened(instruction.then)
+            yield from _flattened(instruction.otherwise)
+
+
+def _instructions(value: Any, place: str, depth: int) -> tuple[Instruction, ...]:
+    if not isinstance(value, list | tuple):
+        raise fail(place, "a list of instructions is expected")
+    if depth > DEEPEST_NESTING:
+        raise fail(place, f"branches nested more than {DEEPEST_NESTING} deep")
+    return tuple(_instruction(item, f"{place}[{index}]", depth) for index, item in enumerate(value))
+
+
+def _instruction(value: Any, place: str, depth: int) -> Instruction:
+    record = Record(value, place)
+    operation = record.text("op", choices=("launch", "copy", "fill", "if"))
+    result: Instruction
+    if operation == "launch":
+        result = _launch(record)
+    elif operation == "copy":
+        result = Copy(source=record.text("source"), target=record.text("target"))
+    elif operation == "fill":
+        result = Fill(target=record.text("target"), byte=record.integer("byte", most=255))
+    else:
+        result = If(
+            condition=record.text("condition"),
+            then=_instructions(record.take("then"), f"{place}.then", depth + 1),
+            otherwise=_instructions(record.take("else", []), f"{place}.else", depth + 1),
+        )
+    record.done()
+    return result
+
+
+def _launch(record: Record) -> Launch:
+    grid = record.array("grid", read_expression)
+    if len(grid) != 3:
+        raise fail(record.place, "a grid has three extents")
+    return Launch(
+        kernel=record.text("kernel"),
+        grid=(grid[0], grid[1], grid[2]),
+        arguments=record.array("arguments", _argument),
+        nodes=record.array("nodes", read_text, default=[]),
+    )
+
+
+def _argument(value: Any, place: str) -> Argument:
+    record = Record(value, place)
+    buffer, expression = record.take("buffer", None), record.take("expression", None)
+    record.done()
+    if (buffer is None) == (expression is None):
+        raise fail(place, "either a buffer or an expression is expected")
+    if buffer is not None:
+        return BufferArgument(read_text(buffer, place))
+    return ExpressionArgument(read_expression(expression, place))
