@@ -1,0 +1,34 @@
+"""The `host` dialect: the program that the runtime interprets, one operation an instruction.
+
+In: buffers as `!host.buffer` values. Out: operation definitions; compiler/package.py turns them into the JSON of docs/interfaces.md.
+It exists so that what the host does is inspected and tested like everything else.
+"""
+
+from __future__ import annotations
+
+from .definition import OperationDefinition
+
+NAME = "host"
+TYPES: dict[str, tuple[str, ...]] = {"buffer": ()}
+
+OPERATIONS = (
+    OperationDefinition(
+        "host.declare",
+        "A buffer: kind input, output, weight or temporary; `shape` is symbolic, `element` a dtype name.",
+        (),
+        ("buffer",),
+        {"name": "string", "kind": "string", "element": "string", "shape": "expressions"},
+    ),
+    OperationDefinition(
+        "host.launch",
+        "Launch `kernel` on `grid`; buffers are passed first in the order given by `arguments`, which also names expressions.",
+        ("buffers*",),
+        (),
+        {"kernel": "string", "grid": "expressions", "arguments": "any", "nodes": "any"},
+    ),
+    OperationDefinition("host.copy", "Device to device, whole buffer.", ("source", "target"), ()),
+    OperationDefinition("host.fill", "Set every byte.", ("target",), (), {"byte": "integer"}),
+    OperationDefinition(
+        "host.if", "Read the one-byte condition back to the host and run the first region or the second.", ("condition",), (), regions=2
+    ),
+)

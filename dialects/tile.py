@@ -1,0 +1,3 @@
+NAME = "tile"
+TYPES: dict[str, tuple[str, ...]] = {"tile": ("shape", "element", "layout")}
+OPERATIONS = ()

@@ -1,0 +1,113 @@
+"""What a pass gets: one model on its way through the compiler.
+
+In: the module of the current level, the weights beside it, and the options. Out: the same object, changed in place by each pass. Passes
+register themselves with `register_pass`; the order in which they run is the table in compiler/pipeline.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from mlir import ir
+
+from ..runtime.symbolic import Expression
+
+PRECISIONS = ("strict", "tf32", "f16", "bf16")
+
+
+class WeightStore:
+    """Constant arrays by handle. An entry may be a memory map or a function that makes the array when it is needed."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, np.ndarray[Any, Any] | Callable[[], np.ndarray[Any, Any]]] = {}
+
+    def add(self, hint: str, array: np.ndarray[Any, Any] | Callable[[], np.ndarray[Any, Any]]) -> str:
+        """Keep `array` under a fresh handle made from `hint`; returns the handle."""
+        handle, number = hint or "weight", 1
+        while handle in self._entries:
+            handle, number = f"{hint or 'weight'}.{number}", number + 1
+        self._entries[handle] = array
+        return handle
+
+    def get(self, handle: str) -> np.ndarray[Any, Any]:
+        """The array of a handle, C-contiguous. Raises KeyError."""
+        entry = self._entries[handle]
+        array = entry() if callable(entry) else entry
+        return array if array.flags.c_contiguous else array.copy(order="C")
+
+    def discard(self, handle: str) -> None:
+        self._entries.pop(handle, None)
+
+    def __contains__(self, handle: str) -> bool:
+        return handle in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+
+@dataclass(frozen=True)
+class SymbolSource:
+    """A symbol is the size of `axis` of the model input `input`."""
+
+    input: str
+    axis: int
+
+
+@dataclass
+class KernelProgram:
+    """One kernel as a tile program, ready to be lowered anywhere.
+
+    `arguments` gives the launch's arguments in order: ``("input", i)`` / ``("output", i)`` of the kernel function,
+    ``("workspace", i)`` of `workspaces`, or ``("symbol", text)`` for a 32-bit integer.
+    """
+
+    name: str
+    text: str  # the MLIR module, a `func.func @name` in the tile dialect
+    kind: str
+    grid: tuple[Expression, Expression, Expression]
+    block: int  # threads
+    arguments: list[tuple[str, int | str]]
+    workspaces: list[tuple[str, tuple[Expression, ...]]] = field(default_factory=list)  # (dtype, shape)
+    nodes: list[str] = field(default_factory=list)  # ONNX nodes it computes
+
+
+@dataclass
+class Unit:
+    """One compilation. `module` holds `@main` and, after fusion, one private function per kernel."""
+
+    module: ir.Module
+    weights: WeightStore
+    target: str = "sm_90a"
+    precision: str = "strict"
+    model_name: str = "model"
+    symbols: dict[str, SymbolSource] = field(default_factory=dict)
+    kernels: dict[str, KernelProgram] = field(default_factory=dict)  # by kernel function name, after `tile`
+    kernel_of: dict[str, str] = field(default_factory=dict)  # kernel function name -> name of the kernel that serves it
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A named transformation: `requires` and `ensures` are levels (`graph`, `kernels`, `tile`, `host`)."""
+
+    name: str
+    run: Callable[[Unit], None]
+    requires: str
+    ensures: str
+    summary: str
+
+
+PASSES: dict[str, Pass] = {}
+
+
+def register_pass(name: str, requires: str, ensures: str) -> Callable[[Callable[[Unit], None]], Callable[[Unit], None]]:
+    """Decorator: make `run(unit)` the pass `name`; its docstring's first line is the summary."""
+
+    def register(run: Callable[[Unit], None]) -> Callable[[Unit], None]:
+        summary = (run.__doc__ or "").strip().splitlines()[0] if run.__doc__ else ""
+        PASSES[name] = Pass(name, run, requires, ensures, summary)
+        return run
+
+    return register
