@@ -1,7 +1,7 @@
 """Write requirements.lock: the newest versions that pyproject.toml allows, for every Python we support.
 
-In: pyproject.toml's dependencies and extras. Out: one pinned line a package, with environment markers where the versions of
-Python disagree. `make lock` runs it; nothing is installed.
+In: pyproject.toml's dependencies and extras. Out: one pinned line a package, with environment markers where the
+versions of Python disagree. `make lock` runs it; nothing is installed.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-# pip evaluates the markers of dependencies for the Python it runs on, so what only an older Python needs is named here.
+# pip evaluates the markers of dependencies for the Python it runs on: what only an older one needs is named here.
 ONLY_ON = {"3.10": ["exceptiongroup", "tomli"]}
 HEADER = """\
-# Exact versions for every Python that tilewright supports, written by `make lock` from pyproject.toml. A pip constraints file.
+# Exact versions for every Python that tilewright supports, written by `make lock`: a pip constraints file.
 """
 
 
@@ -30,8 +31,8 @@ def requirements() -> list[str]:
 
 def resolve(python: str, wanted: list[str]) -> dict[str, str]:
     """The versions that pip chooses for one version of Python, by package name."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
-    command += ["--python-version", python, "--only-binary", ":all:", "--target", "unused"]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+    command += ["--report", "-", "--python-version", python, "--only-binary", ":all:", "--target", "unused"]
     command += [*wanted, *ONLY_ON.get(python, [])]
     report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     packages = [package["metadata"] for package in report["install"]]
