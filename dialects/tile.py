@@ -1,3 +1,82 @@
+"""The `tile` dialect: what one block computes, on two-dimensional tiles whose types carry shape, element type and layout.
+
+In: `!tile.tile<[rows, columns], element, "layout">` values, flat `memref<?xT>` arguments, `index` sizes; loops are `scf.for`, scalar
+work inside maps is `arith`/`math`. Out: operation definitions. The layout text names a class of passes/lower/layouts.
+"""
+
+from __future__ import annotations
+
+from .definition import OperationDefinition
+
 NAME = "tile"
 TYPES: dict[str, tuple[str, ...]] = {"tile": ("shape", "element", "layout")}
-OPERATIONS = ()
+
+LANES = ("contiguous", "uniform", "scattered")  # how a load's offset moves across the lanes of a vector
+
+OPERATIONS = (
+    OperationDefinition("tile.program_id", "The block's position in the grid along `axis`.", (), ("id",), {"axis": "integer"}),
+    # Register tiles -----------------------------------------------------------------------------------------------
+    OperationDefinition(
+        "tile.map",
+        "For every position (i, j) of a tile placed at (row, column): run the body with block arguments (i, j). Positions at or past "
+        "(rows, columns) do not store, and give `fill` in the result. Captured tiles are read with tile.element. "
+        "Attributes: shape and layout (also when there is no result), fill.",
+        ("row", "column", "rows", "columns"),
+        ("result?",),
+        {"shape": "integers", "layout": "string"},
+        regions=1,
+    ),
+    OperationDefinition(
+        "tile.element", "In a map: the captured tile's element at this position; a dimension of size 1 stretches.", ("tile",), ("element",)
+    ),
+    OperationDefinition(
+        "tile.load",
+        "Element `offset` of a memref; with a predicate, `other` where it is false (the memory is then not touched). "
+        "`lanes` tells how the offset moves along the columns of a vector.",
+        ("memory", "offset", "predicate?", "other?"),
+        ("element",),
+        {"lanes": "string"},
+    ),
+    OperationDefinition(
+        "tile.store", "In a map: write one element.", ("element", "memory", "offset"), (), {"lanes": "string"}
+    ),
+    OperationDefinition("tile.full", "A tile of one value.", ("value",), ("result",)),
+    OperationDefinition(
+        "tile.reduce",
+        "Combine over `axis` (0 rows, 1 columns), which becomes size 1; every thread that owned part of the line gets the result.",
+        ("tile",),
+        ("result",),
+        {"kind": "string", "axis": "integer"},
+    ),
+    # Shared-memory tiles and tensor-core work: one block's main loop ------------------------------------------------
+    OperationDefinition(
+        "tile.allocate", "A shared-memory tile, or `stages` of them in a ring.", (), ("tile",), {"stages": "integer"}
+    ),
+    OperationDefinition(
+        "tile.copy",
+        "Fill stage `stage` of a shared tile from a memref: the body maps (row, column) of the tile, offset by (row, column) operands, to "
+        "(offset, predicate); false means zero. `vector` elements are contiguous along the tile's fast dimension. Asynchronous.",
+        ("target", "stage", "memory", "row", "column"),
+        (),
+        {"vector": "integer"},
+        regions=1,
+    ),
+    OperationDefinition(
+        "tile.fill",
+        "Fill stage `stage` of a shared tile with what the body computes at (row, column): the synchronous form, for fused prologues.",
+        ("target", "stage", "row", "column"),
+        (),
+        regions=1,
+    ),
+    OperationDefinition("tile.commit", "Close a group of asynchronous copies.", (), ()),
+    OperationDefinition("tile.wait", "Wait until at most `pending` groups are in flight, for this thread.", (), (), {"pending": "integer"}),
+    OperationDefinition("tile.barrier", "Wait for all threads of the block.", (), ()),
+    OperationDefinition(
+        "tile.dot",
+        "result = accumulator + left x right for stage `stage` of two shared tiles; `instruction` names the unit that computes it: fma, or "
+        "an mma.sync shape such as m16n8k16.f16, m16n8k8.tf32.",
+        ("left", "right", "accumulator", "stage"),
+        ("result",),
+        {"instruction": "string"},
+    ),
+)
