@@ -1,0 +1,150 @@
+"""A content-addressed cache on disk, shared by all compilers of a user and safe when several run at once.
+
+In: a key made of everything a result depends on. Out: the bytes kept under it, or None. Entries are written to a temporary file and
+renamed, carry their own checksum, and are evicted oldest-use-first above a size bound. A cache never fails a compilation: a
+damaged entry, a read-only folder or a full disk only means that nothing is found or kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+DEFAULT_LIMIT = 2 * 1024**3  # bytes
+KEPT_AFTER_EVICTION = 0.8  # of the limit, so that evicting is rare
+_DIGEST_BYTES = 32
+PACKAGE = Path(__file__).resolve().parents[2]
+SOURCE_FOLDERS = ("compiler", "dialects", "passes", "runtime")
+
+
+def default_folder() -> Path:
+    """`TILEWRIGHT_CACHE`, else `tilewright` in the user's cache folder."""
+    chosen = os.environ.get("TILEWRIGHT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "tilewright"
+
+
+@lru_cache(maxsize=4)
+def source_version(folders: tuple[str, ...] = SOURCE_FOLDERS) -> str:
+    """A digest of the compiler's own source text: an edited compiler never finds results of the old one."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted((PACKAGE / folder).rglob("*.py")):
+            digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0")
+            digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def make_key(*parts: str) -> str:
+    """A key from texts, each counted with its length so that no two lists collide."""
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode()
+        digest.update(f"{len(encoded)}:".encode() + encoded)
+    return digest.hexdigest()
+
+
+class Cache:
+    """Entries `<folder>/<section>/<ab>/<key><suffix>`. `limit` bounds the bytes of all sections together."""
+
+    def __init__(self, folder: Path | None = None, limit: int = DEFAULT_LIMIT) -> None:
+        self.folder = folder or default_folder()
+        self.limit = limit
+        self.hits = 0
+        self.misses = 0
+        self._written = False
+
+    # Small entries: bytes with a checksum in front -----------------------------------------------------------------
+    def get(self, section: str, key: str) -> bytes | None:
+        """The bytes kept under `key`, or None when there are none or they are damaged."""
+        path = self.path(section, key)
+        try:
+            content = path.read_bytes()
+        except OSError:
+            self.misses += 1
+            return None
+        payload = content[_DIGEST_BYTES:]
+        if hashlib.sha256(payload).digest() != content[:_DIGEST_BYTES]:
+            self.misses += 1
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        self.hits += 1
+        self.touch(path)
+        return payload
+
+    def put(self, section: str, key: str, payload: bytes) -> None:
+        """Keep `payload`; silently does nothing where the disk does not allow it."""
+        self._write(self.path(section, key), (hashlib.sha256(payload).digest(), payload))
+
+    # Large entries: plain files that readers map or copy --------------------------------------------------------------
+    def path(self, section: str, key: str, suffix: str = "") -> Path:
+        """Where an entry stands, whether or not it exists."""
+        return self.folder / section / key[:2] / (key + suffix)
+
+    def adopt(self, temporary: Path, section: str, key: str, suffix: str = "") -> Path | None:
+        """Move a finished file on the same file system into the cache; None (and the file stays) when that fails."""
+        target = self.path(section, key, suffix)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, target)
+        except OSError:
+            return None
+        self._written = True
+        return target
+
+    def touch(self, path: Path) -> None:
+        """Mark an entry as used now."""
+        with contextlib.suppress(OSError):
+            os.utime(path)
+
+    def _write(self, target: Path, pieces: Iterable[bytes]) -> None:
+        temporary = ""
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=target.parent)
+            with os.fdopen(handle, "wb") as stream:
+                stream.writelines(pieces)
+            os.replace(temporary, target)
+            self._written = True
+        except OSError:
+            if temporary:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+
+    # Size bound ------------------------------------------------------------------------------------------------------
+    def trim(self) -> int:
+        """Evict the entries not used for longest until the bound holds; returns how many. Cheap when nothing was written."""
+        if not self._written:
+            return 0
+        self._written = False
+        entries = sorted(self._entries())
+        total = sum(size for _, size, _ in entries)
+        if total <= self.limit:
+            return 0
+        evicted = 0
+        for _, size, path in entries:
+            if total <= self.limit * KEPT_AFTER_EVICTION:
+                break
+            with contextlib.suppress(OSError):
+                path.unlink()
+                evicted += 1
+            total -= size
+        return evicted
+
+    def _entries(self) -> list[tuple[float, int, str | Path]]:
+        """(last use, bytes, path) of everything in our sections; files that vanish meanwhile are left out."""
+        found: list[tuple[float, int, str | Path]] = []
+        for section in ("kernels", "engines"):
+            for path in (self.folder / section).glob("*/*"):
+                with contextlib.suppress(OSError):
+                    status = path.stat()
+                    found.append((status.st_mtime, status.st_size, path))
+        return found

@@ -1,0 +1,62 @@
+"""From a lowered kernel to PTX text, in this process.
+
+In: a module with one `gpu.module` in LLVM/NVVM dialects, and the target. Out: the PTX that LLVM's NVPTX back end writes.
+It exists to keep the pass pipeline that works (docs/architecture.md) in one place; a mistake in the IR may abort the
+process, which is why compiler/backend/workers.py runs it in another one.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from mlir import ir
+from mlir.dialects import gpu
+from mlir.passmanager import PassManager
+
+from ...dialects.context import create_context
+from ...passes.target import Target
+from ...runtime.errors import InternalError
+
+OPTIMISATION_LEVEL = 3
+PIPELINE = (
+    "builtin.module(gpu.module(convert-scf-to-cf,convert-gpu-to-nvvm{use-bare-ptr-memref-call-conv=1},"
+    "convert-nvvm-to-llvm,convert-to-llvm,reconcile-unrealized-casts,canonicalize,cse),"
+    "gpu-module-to-binary{format=isa})"
+)
+
+
+@lru_cache(maxsize=1)
+def shared_context() -> ir.Context:
+    """The MLIR context of this process for kernels: loading the dialects takes longer than a small kernel."""
+    return create_context()
+
+
+def emit_ptx(module_text: str, target: Target) -> str:
+    """PTX of the one `gpu.module` in `module_text`. Raises InternalError with MLIR's diagnostics."""
+    context = shared_context()
+    with context, ir.Location.unknown():
+        try:
+            module = ir.Module.parse(module_text)
+            _set_target(module, target)
+            PassManager.parse(PIPELINE).run(module.operation)
+        except ir.MLIRError as error:
+            raise InternalError(f"MLIR rejects the lowered kernel:\n{error}") from None
+        return _assembly(module)
+
+
+def _set_target(module: ir.Module, target: Target) -> None:
+    attribute = ir.Attribute.parse(
+        f'#nvvm.target<chip="{target.chip}", features="{target.ptx}", O={OPTIMISATION_LEVEL}>'
+    )
+    found = [operation for operation in module.body.operations if operation.operation.name == "gpu.module"]
+    if len(found) != 1:
+        raise InternalError(f"a lowered kernel is one gpu.module, not {len(found)}")
+    found[0].operation.attributes["targets"] = ir.ArrayAttr.get([attribute])
+
+
+def _assembly(module: ir.Module) -> str:
+    for operation in module.body.operations:
+        if operation.operation.name == "gpu.binary":
+            objects = ir.ArrayAttr(operation.operation.attributes["objects"])
+            return bytes(gpu.ObjectAttr(objects[0]).object).decode()
+    raise InternalError("MLIR wrote no PTX for the kernel")

@@ -1,0 +1,109 @@
+"""One kernel all the way: tile program -> gpu module -> PTX -> checked by ptxas.
+
+In: a `KernelJob`, plain data that travels to a worker process as JSON. Out: a `CompiledKernel`, plain data too, which is what the
+cache keeps. This function is the whole work of a worker, and of `tilewright replay`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ...passes.target import find_target
+from ...runtime.errors import InternalError
+
+LEVELS = ("tile", "gpu")
+
+_ENTRY = re.compile(r"\.visible \.entry\s+([\w$]+)\(([^)]*)\)", re.DOTALL)
+_PARAMETER = re.compile(r"\.param\s+(?:\.align\s+\d+\s+)?\.(\w+)")
+_PARAMETER_TYPES = {"u64": "pointer", "b64": "pointer", "u32": "i32", "b32": "i32", "s32": "i32", "s64": "i64"}
+
+
+@dataclass(frozen=True)
+class KernelJob:
+    """What a worker needs. `text` is a tile module, or with level `gpu` a module that is lowered already."""
+
+    name: str
+    text: str
+    target: str
+    nodes: tuple[str, ...] = ()
+    level: str = "tile"
+    block: int = 0  # threads; only for level `gpu`, where no lowering tells
+    shared_bytes: int = 0
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> KernelJob:
+        """The inverse of `dataclasses.asdict` through JSON."""
+        return KernelJob(**{**value, "nodes": tuple(value["nodes"])})
+
+
+@dataclass(frozen=True)
+class CompiledKernel:
+    """A kernel that ptxas accepted. `shared_bytes` are dynamic, `parameters` as in the manifest; `lowered` is the gpu module."""
+
+    name: str
+    ptx: str
+    block: int
+    shared_bytes: int
+    registers: int
+    spills: int
+    parameters: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    lowered: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; see `from_json`."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> CompiledKernel:
+        """Raises TypeError or KeyError when keys do not fit."""
+        lists = {key: tuple(value[key]) for key in ("parameters", "warnings")}
+        known = {field.name for field in fields(CompiledKernel)}
+        if set(value) != known:
+            raise KeyError("not a compiled kernel")
+        return CompiledKernel(**{**value, **lists})
+
+
+def compile_kernel(job: KernelJob) -> CompiledKernel:
+    """Lower, emit and assemble. Raises InternalError or UnsupportedError; may abort the process (see workers.py)."""
+    from .assemble import assemble
+    from .emit import emit_ptx
+
+    target = find_target(job.target)
+    block, shared_bytes, lowered_text = job.block, job.shared_bytes, job.text
+    if job.level == "tile":
+        from ...passes.lower import lower_kernel
+
+        lowered = lower_kernel(job.text, target)
+        block, shared_bytes, lowered_text = lowered.block, lowered.shared_bytes, lowered.module_text
+    ptx = emit_ptx(lowered_text, target)
+    assembly = assemble(ptx, target)
+    entry, parameters = read_signature(ptx)
+    if entry != job.name:
+        raise InternalError(f"the PTX defines {entry!r}, not {job.name!r}")
+    return CompiledKernel(
+        name=job.name,
+        ptx=ptx,
+        block=block,
+        shared_bytes=shared_bytes,
+        registers=assembly.registers,
+        spills=assembly.spills,
+        parameters=parameters,
+        warnings=assembly.warnings,
+        lowered=lowered_text,
+    )
+
+
+def read_signature(ptx: str) -> tuple[str, tuple[str, ...]]:
+    """The entry's name and the manifest's type of each parameter. Raises InternalError when there is not one entry."""
+    entries = _ENTRY.findall(ptx)
+    if len(entries) != 1:
+        raise InternalError(f"the PTX has {len(entries)} entries, not one")
+    name, text = entries[0]
+    types = _PARAMETER.findall(text)
+    unknown = [kind for kind in types if kind not in _PARAMETER_TYPES]
+    if unknown:
+        raise InternalError(f"kernel {name!r} has a parameter of PTX type .{unknown[0]}")
+    return name, tuple(_PARAMETER_TYPES[kind] for kind in types)

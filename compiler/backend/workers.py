@@ -1,0 +1,178 @@
+"""A pool of worker processes that compile kernels, and what happens when one of them dies.
+
+In: kernel jobs. Out: futures of compiled kernels. A worker that aborts takes down one kernel only: its job fails with an error that
+names the ONNX nodes and a folder that reproduces it, and a fresh worker takes its place. Plain pipes to
+`python -c` are used instead of `multiprocessing`, so that scripts without a main guard work under every start method.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from ...runtime import errors
+from .kernel import CompiledKernel, KernelJob
+from .repro import write_repro
+
+TIME_LIMIT = 300  # seconds for one kernel, after which its worker is ended
+STDERR_LINES = 25  # of a dead worker, kept in the message
+
+
+class WorkerDied(Exception):
+    """The process ended in the middle of a job. `str` says how, with the end of its standard error."""
+
+
+class Worker:
+    """One process. Not thread-safe: a worker belongs to one thread of the pool."""
+
+    def __init__(self) -> None:
+        self._log: IO[bytes] = tempfile.TemporaryFile(prefix="tilewright-worker-")  # noqa: SIM115 closed in close()
+        package = __name__.split(".", 1)[0]
+        root = str(Path(sys.modules[package].__file__ or "").parent.parent)
+        code = f"import sys; sys.path.insert(0, {root!r}); from {package}.compiler.backend.worker import main; main()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def compile(self, job: KernelJob) -> dict[str, Any]:
+        """The worker's reply. Raises WorkerDied."""
+        assert self._process.stdin and self._process.stdout
+        timer = threading.Timer(TIME_LIMIT, self._process.kill)
+        timer.start()
+        try:
+            self._process.stdin.write(json.dumps(asdict(job)) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except (OSError, ValueError):
+            line = ""
+        finally:
+            timer.cancel()
+        if not line.endswith("\n"):
+            raise WorkerDied(self._epitaph())
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+    def _epitaph(self) -> str:
+        status = self._process.wait()
+        how = f"exit status {status}"
+        if status < 0:
+            how = signal.Signals(-status).name if -status in list(signal.Signals) else f"signal {-status}"
+        self._log.seek(0)
+        tail = self._log.read().decode(errors="replace").splitlines()[-STDERR_LINES:]
+        return "\n".join([f"the compiler process ended with {how}", *tail])
+
+    def close(self) -> None:
+        """End the process: it leaves by itself when its input ends."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+
+class WorkerPool:
+    """`jobs` workers, started at once so that they load MLIR while the model is read."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = max(1, jobs)
+        self._executor = ThreadPoolExecutor(self.jobs, thread_name_prefix="tilewright-worker")
+        self._lock = threading.Lock()
+        self._idle: list[Worker] = [Worker() for _ in range(self.jobs)]
+
+    def submit(self, job: KernelJob, repro_folder: Path | None = None) -> Future[CompiledKernel]:
+        """Compile `job` in a worker. The future raises UnsupportedError, or InternalError naming nodes and a repro folder."""
+        return self._executor.submit(self._compile, job, repro_folder)
+
+    def _compile(self, job: KernelJob, repro_folder: Path | None) -> CompiledKernel:
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        worker = worker or Worker()
+        try:
+            reply = worker.compile(job)
+        except WorkerDied as death:
+            worker.close()
+            raise kernel_error(job, "InternalError", str(death), "", repro_folder) from None
+        with self._lock:
+            self._idle.append(worker)
+        if "error" in reply:
+            raise kernel_error(job, reply["error"], reply["message"], reply["trace"], repro_folder)
+        return CompiledKernel.from_json(reply["kernel"])
+
+    def close(self) -> None:
+        """End all workers; running jobs are finished first."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.close()
+
+
+def kernel_error(job: KernelJob, kind: str, message: str, trace: str, folder: Path | None) -> errors.Error:
+    """The error for a kernel that did not compile: which ONNX nodes it computes, and how to see it again."""
+    nodes = ", ".join(repr(node) for node in job.nodes[:8]) or "unknown"
+    if len(job.nodes) > 8:
+        nodes += f" and {len(job.nodes) - 8} more"
+    lines = [f"kernel '{job.name}' for {job.target} does not compile", f"  ONNX nodes: {nodes}"]
+    lines += ["  " + line for line in message.splitlines()]
+    if kind == "UnsupportedError":
+        return errors.UnsupportedError("\n".join(lines))
+    where = write_repro(job, message, trace, folder)
+    if where:
+        lines.append(f"  repro: tilewright replay {where}")
+    return errors.InternalError("\n".join(lines))
+
+
+_shared: WorkerPool | None = None
+_shared_lock = threading.Lock()
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    with contextlib.suppress(AttributeError):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def shared_pool(jobs: int | None = None) -> WorkerPool:
+    """The pool of this process, kept for the next compilation; made anew when another number of jobs is asked for."""
+    global _shared
+    wanted = jobs or available_cores()
+    with _shared_lock:
+        if _shared is not None and _shared.jobs != wanted:
+            _shared.close()
+            _shared = None
+        if _shared is None:
+            _shared = WorkerPool(wanted)
+        return _shared
+
+
+def close_shared_pool() -> None:
+    """End the workers of this process; the next compilation starts new ones."""
+    global _shared
+    with _shared_lock:
+        if _shared is not None:
+            _shared.close()
+        _shared = None
+
+
+atexit.register(close_shared_pool)
+if hasattr(os, "register_at_fork"):  # a forked child must not talk to its parent's workers
+    os.register_at_fork(after_in_child=lambda: globals().update(_shared=None, _shared_lock=threading.Lock()))
