@@ -1,6 +1,6 @@
 """Hollow models and back: graphs whose weights are ConstantOfShape nodes, and seeded random weights for them.
 
-onnx ships its "light" models hollow, and as shipped they answer a constant, which checks nothing. `fill` gives
+onnx ships its "light" models hollow, and as shipped they answer a constant: no check. `fill` gives
 them values that keep activations near unit scale; `hollow` makes small files to commit.
 """
 

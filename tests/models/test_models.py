@@ -1,0 +1,86 @@
+"""Whole models: compiled strictly, run on the emulator at each of their shapes, compared with onnxruntime.
+
+The models and their inputs stand in tests/support/zoo.py. One engine serves all shapes of a model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+from tests.support.zoo import MODELS, Inputs, Model
+
+import tilewright
+
+# The slow ones first, so that two workers finish together.
+NAMES = sorted(MODELS, key=lambda name: -MODELS[name].gigaflop)
+SMALL = [name for name in NAMES if MODELS[name].gigaflop < 0.1]
+
+
+def expected_outputs(model: Model) -> list[dict[str, np.ndarray]]:
+    """What onnxruntime's CPU provider answers, for each of the model's inputs."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.prototype().SerializeToString(), options)
+    names = [output.name for output in session.get_outputs()]
+    return [dict(zip(names, session.run(None, inputs), strict=True)) for inputs in model.inputs()]
+
+
+def largest_difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    """The largest absolute difference, relative to the largest expected value."""
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    if actual.size == 0:
+        return 0.0
+    difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max()
+    return float(difference / max(float(np.abs(expected).max()), 1e-30))
+
+
+def compare(engine: tilewright.Engine, batches: list[Inputs], model: Model, tolerance: float) -> None:
+    """Run the engine on the emulator for each of the inputs and compare every output."""
+    with engine.session(device="emulator") as session:
+        for inputs, expected in zip(batches, expected_outputs(model), strict=True):
+            actual = session.run(inputs)
+            assert actual.keys() == expected.keys()
+            for name, value in expected.items():
+                assert np.abs(value).max() > 0, f"{name}: the reference answers zeros, which checks nothing"
+                assert largest_difference(actual[name], value) <= tolerance, name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_answer_as_onnxruntime(name: str) -> None:
+    model = MODELS[name]
+    engine = tilewright.compile(model.load(), precision="strict")
+    compare(engine, model.inputs(), model, model.tolerance)
+
+
+# How far a rounding of every multiplication's operands moves the result of these two-layer models: tf32 keeps 10
+# bits of the mantissa (relative error 5e-4), as f16 does; bf16 keeps 7 (4e-3). A factor of ten for the depth.
+@pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 5e-3), ("f16", 5e-3), ("bf16", 4e-2)])
+@pytest.mark.parametrize("name", ["bert-small-dynamo", "resnet-small-legacy", "unet-small-dynamo"])
+def test_lower_precisions(name: str, precision: str, tolerance: float) -> None:
+    model = MODELS[name]
+    engine = tilewright.compile(model.load(), precision=precision)
+    compare(engine, model.inputs(), model, tolerance)
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_89", "sm_90a", "sm_100"])
+@pytest.mark.parametrize("name", SMALL)
+def test_assembles_without_spills(name: str, target: str) -> None:
+    engine = tilewright.compile(MODELS[name].load(), target=target)
+    spilling = [kernel.name for kernel in engine.kernels if kernel.spills]
+    assert engine.kernels
+    assert not spilling
+
+
+def test_fixed_shapes_only_specialise() -> None:
+    model = MODELS["bert-small-legacy"]
+    batch = model.inputs()[0]
+    shapes = {name: value.shape for name, value in batch.items()}
+    engine = tilewright.compile(model.load(), shapes=shapes)
+    with engine.session(device="emulator") as session:
+        assert all(isinstance(extent, int) for spec in session.inputs for extent in spec.shape)
+        actual = session.run(batch)
+    for name, value in expected_outputs(model)[0].items():
+        assert largest_difference(actual[name], value) <= model.tolerance

@@ -1,0 +1,168 @@
+"""The models that are compiled and compared as wholes: in a name, out a Model with its file and inputs.
+
+One table for tests and benchmarks. Inputs are seeded, and realistic where a model answers nothing on noise;
+sizes are what the NumPy emulator, at about 0.7 GFLOP/s, does in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.backend.test
+from examples.models import fetch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from tests.support.seeded_weights import fill
+
+Inputs = dict[str, NDArray[np.generic]]
+GRAPHS = Path(__file__).resolve().parent.parent / "models" / "graphs"
+LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model: how to load it, and inputs at one or two shapes.
+
+    `tolerance` is the largest difference allowed, relative to the largest output. `gigaflop` is the work of
+    the first of the inputs; models above 1 are the slow ones.
+    """
+
+    load: Callable[[], Path | onnx.ModelProto]
+    inputs: Callable[[], list[Inputs]]
+    gigaflop: float
+    # float32 sums in another order; correct implementations were seen to differ by 1e-5, at most 2.4e-4.
+    tolerance: float = 1e-4
+
+    def prototype(self) -> onnx.ModelProto:
+        """The model in memory, whether it is a file or made here."""
+        loaded = self.load()
+        return onnx.load(loaded) if isinstance(loaded, Path) else loaded
+
+
+def _light(stem: str) -> Callable[[], onnx.ModelProto]:
+    return lambda: fill(onnx.load(LIGHT / f"light_{stem}.onnx"))
+
+
+def _exported(stem: str) -> Callable[[], onnx.ModelProto]:
+    return lambda: fill(onnx.load(GRAPHS / f"{stem}.onnx"))
+
+
+def _noise(name: str, *shapes: tuple[int, ...]) -> list[Inputs]:
+    generator = np.random.default_rng(0)
+    return [{name: generator.standard_normal(shape).astype(np.float32)} for shape in shapes]
+
+
+def _page(name: str, scale: float, shift: float, *shapes: tuple[int, ...]) -> list[Inputs]:
+    """White pages with black text, as values scale * [0, 1] + shift: a detector answers nothing on noise."""
+    pages: list[Inputs] = []
+    for shape in shapes:
+        height, width = shape[-2:]
+        page = Image.new("L", (width, height), 255)
+        size = min(28, height // 2)
+        for line in range(max(1, height // (2 * size))):
+            font = ImageFont.load_default(size)
+            ImageDraw.Draw(page).text((4, size * (0.5 + 2 * line)), "Hello 42, page of text", 0, font)
+        noise = 0.02 * np.random.default_rng(1).standard_normal(shape)
+        pages.append({name: (scale * (np.asarray(page) / 255 + noise) + shift).astype(np.float32)})
+    return pages
+
+
+def _tokens(names: list[str], words: int, *shapes: tuple[int, int]) -> list[Inputs]:
+    """Word numbers, with the last quarter of the last row masked out, as in a padded batch."""
+    generator = np.random.default_rng(2)
+    batches: list[Inputs] = []
+    for shape in shapes:
+        mask = np.ones(shape, np.int64)
+        if shape[0] > 1:
+            mask[-1, -(shape[1] // 4) :] = 0
+        values = {
+            "input_ids": generator.integers(1, words, shape) * mask,
+            "attention_mask": mask,
+            "token_type_ids": np.zeros(shape, np.int64),
+        }
+        batches.append({name: values[name] for name in names})
+    return batches
+
+
+def _bytes() -> list[Inputs]:
+    """Two files' beginnings and ends as magika takes them: this source file, and a binary one."""
+    generator = np.random.default_rng(3)
+    source = np.frombuffer(Path(__file__).read_bytes(), np.uint8)
+    text = np.concatenate([source[:1024], source[-1024:]]).astype(np.int32)
+    binary = generator.integers(0, 256, 2048).astype(np.int32)
+    padded = np.where(np.arange(2048) % 1024 < 300, text, 256).astype(np.int32)
+    return [{"bytes": text[None]}, {"bytes": np.stack([text, binary, padded])}]
+
+
+def _speech() -> list[Inputs]:
+    """A windowed tone with noise, 576 samples at 16 kHz, and a state that is not zero."""
+    generator = np.random.default_rng(4)
+    inputs: list[Inputs] = []
+    for batch in (1, 3):
+        tone = np.sin(np.arange(576) * 0.08) * np.hanning(576)
+        sound = tone + 0.05 * generator.standard_normal((batch, 576))
+        state = 0.3 * generator.standard_normal((2, batch, 128))
+        inputs.append(
+            {
+                "input": sound.astype(np.float32),
+                "state": state.astype(np.float32),
+                "sr": np.array(16000, np.int64),
+            }
+        )
+    return inputs
+
+
+_BERT = ["input_ids", "attention_mask", "token_type_ids"]
+_GPT2 = ["input_ids", "attention_mask"]
+_PIXELS = (1, 3, 224, 224)
+
+
+def _transformers() -> Iterator[tuple[str, Model]]:
+    for exporter in ("dynamo", "legacy"):
+        for name, inputs in (("bert-small", _BERT), ("gpt2-small", _GPT2)):
+            make = partial(_tokens, inputs, 400, (1, 7), (3, 20))
+            yield f"{name}-{exporter}", Model(_exported(f"{name}-{exporter}"), make, 0.01)
+
+
+def _convolutional() -> Iterator[tuple[str, Model]]:
+    for exporter in ("dynamo", "legacy"):
+        for name, first, second in (
+            ("unet-small", (1, 3, 32, 48), (2, 3, 16, 32)),
+            ("resnet-small", (1, 3, 32, 32), (3, 3, 48, 33)),
+        ):
+            make = partial(_noise, "x", first, second)
+            yield f"{name}-{exporter}", Model(_exported(f"{name}-{exporter}"), make, 0.02)
+
+
+MODELS: dict[str, Model] = {
+    "magika": Model(partial(fetch, "magika"), _bytes, 0.7),
+    "ppocr-classifier": Model(
+        partial(fetch, "ppocr-classifier"),
+        partial(_page, "x", 2, -1, (1, 3, 48, 192), (2, 3, 48, 96)),
+        0.03,
+    ),
+    "ppocr-recogniser": Model(
+        partial(fetch, "ppocr-recogniser"), partial(_page, "x", 2, -1, (1, 3, 48, 64), (2, 3, 48, 40)), 0.3
+    ),
+    "ppocr-detector": Model(
+        partial(fetch, "ppocr-detector"), partial(_page, "x", 4, -2, (1, 3, 96, 160), (2, 3, 64, 64)), 0.2
+    ),
+    "ddddocr-detector": Model(
+        partial(fetch, "ddddocr-detector"), partial(_page, "images", 255, 0, (1, 3, 416, 416)), 6.4
+    ),
+    "minilm-int8": Model(
+        partial(fetch, "minilm-int8"), partial(_tokens, _BERT, 30000, (1, 9), (2, 16)), 0.2
+    ),
+    "silero-ifless": Model(partial(fetch, "silero-ifless"), _speech, 0.01),
+    "light-resnet50": Model(_light("resnet50"), partial(_noise, "gpu_0/data_0", _PIXELS), 8.2),
+    "light-squeezenet": Model(_light("squeezenet"), partial(_noise, "data_0", _PIXELS), 0.8),
+    "light-shufflenet": Model(_light("shufflenet"), partial(_noise, "gpu_0/data_0", _PIXELS), 0.3),
+    "light-densenet121": Model(_light("densenet121"), partial(_noise, "data_0", _PIXELS), 5.7),
+    **dict(_transformers()),
+    **dict(_convolutional()),
+}
