@@ -15,7 +15,7 @@ LANES = ("contiguous", "uniform", "scattered")  # how a load's offset moves acro
 
 OPERATIONS = (
     OperationDefinition("tile.program_id", "The block's position in the grid along `axis`.", (), ("id",), {"axis": "integer"}),
-    # Register tiles -----------------------------------------------------------------------------------------------
+    # Register tiles -----------------------------------------------------------------------------------------
     OperationDefinition(
         "tile.map",
         "For every position (i, j) of a tile placed at (row, column): run the body with block arguments (i, j). Positions at or past "
@@ -31,9 +31,15 @@ OPERATIONS = (
     ),
     OperationDefinition(
         "tile.load",
-        "Element `offset` of a memref; with a predicate, `other` where it is false (the memory is then not touched). "
-        "`lanes` tells how the offset moves along the columns of a vector.",
-        ("memory", "offset", "predicate?", "other?"),
+        "Element `offset` of a memref. `lanes` tells how the offset moves along the columns of a vector.",
+        ("memory", "offset"),
+        ("element",),
+        {"lanes": "string"},
+    ),
+    OperationDefinition(
+        "tile.masked_load",
+        "Element `offset` of a memref where the predicate holds, else `other` (the offset may then be anything).",
+        ("memory", "offset", "predicate", "other"),
         ("element",),
         {"lanes": "string"},
     ),
@@ -48,7 +54,7 @@ OPERATIONS = (
         ("result",),
         {"kind": "string", "axis": "integer"},
     ),
-    # Shared-memory tiles and tensor-core work: one block's main loop ------------------------------------------------
+    # Shared-memory tiles and tensor-core work: one block's main loop ----------------------------------------
     OperationDefinition(
         "tile.allocate", "A shared-memory tile, or `stages` of them in a ring.", (), ("tile",), {"stages": "integer"}
     ),

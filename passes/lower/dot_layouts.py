@@ -1,0 +1,191 @@
+"""Layouts of contractions: the accumulators of the two kinds of main loop, and the shared tiles that feed them.
+
+In: layout texts such as ``fma<2x2 warps, 4x8 lanes, vector=1x4>``, ``mma<2x2 warps>`` and ``shared<rows, line=20>``. Out: who holds which
+element. Text and meaning stand together here, so that the scheduler writes what the lowering reads.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+from mlir import ir
+
+from .context import LoweringContext
+from .layouts import Group, Layout, register_layout
+
+WARP = 32
+
+
+@dataclass(frozen=True)
+class SharedLayout:
+    """Where a shared tile keeps an element. ``shared<rows, line=20>``: every row is a line of 20 elements, columns are neighbours.
+
+    ``shared<columns, line=64>`` keeps columns as lines. A line longer than the tile is padding against bank conflicts.
+    """
+
+    lines: str  # "rows" or "columns"
+    line: int  # elements from one line to the next
+
+    @property
+    def fast(self) -> int:
+        """The dimension whose neighbours are neighbours in memory."""
+        return 1 if self.lines == "rows" else 0
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Elements from a row to the next and from a column to the next."""
+        return (self.line, 1) if self.fast == 1 else (1, self.line)
+
+    def elements(self, rows: int, columns: int) -> int:
+        """Elements of one stage, padding included."""
+        return (rows if self.fast == 1 else columns) * self.line
+
+    def __str__(self) -> str:
+        return f"shared<{self.lines}, line={self.line}>"
+
+
+@lru_cache(maxsize=1024)
+def parse_shared(text: str) -> SharedLayout:
+    """The shared layout of that text. Raises ValueError."""
+    match = re.fullmatch(r"shared<(rows|columns), line=(\d+)>", text)
+    if not match:
+        raise ValueError(f"{text!r}: expected shared<rows|columns, line=N>")
+    return SharedLayout(match.group(1), int(match.group(2)))
+
+
+class WarpGrid(Layout):
+    """What both accumulators share: `warp_rows` x `warp_columns` warps, each with its own rectangle of the tile."""
+
+    warp_rows: int
+    warp_columns: int
+
+    @property
+    def threads(self) -> int:  # type: ignore[override]
+        return self.warp_rows * self.warp_columns * WARP
+
+    @property
+    def warp_tile(self) -> tuple[int, int]:
+        """Rows and columns of one warp."""
+        return self.rows // self.warp_rows, self.columns // self.warp_columns
+
+    def warp_origin(self, context: LoweringContext) -> tuple[ir.Value, ir.Value]:
+        """First row and column of this thread's warp, i32."""
+        warp = context.divide(context.thread, WARP) if self.threads > WARP else context.integer(0)
+        rows, columns = self.warp_tile
+        row = context.divide(warp, self.warp_columns) if self.warp_rows > 1 else context.integer(0)
+        column = context.remainder(warp, self.warp_columns) if self.warp_rows > 1 else warp
+        return context.multiply(row, rows), context.multiply(column, columns)
+
+
+@dataclass(frozen=True)
+class FmaLayout(WarpGrid):
+    """Register-blocked outer products: the lanes of a warp form a grid, and each owns pieces of `vector` elements across the warp's tile.
+
+    Thread (r, c) of the lane grid holds rows ``r*vr + i + p*lr*vr`` and the columns alike: neighbouring lanes read neighbouring vectors.
+    """
+
+    rows: int
+    columns: int
+    warp_rows: int
+    warp_columns: int
+    lanes: tuple[int, int]
+    vector: tuple[int, int]
+    word: ClassVar[str] = "fma"
+
+    @property
+    def each(self) -> tuple[int, int]:
+        """Rows and columns that one thread holds."""
+        rows, columns = self.warp_tile
+        return rows // self.lanes[0], columns // self.lanes[1]
+
+    def groups(self) -> list[Group]:
+        rows, columns = self.each
+        width = self.vector[1]
+        return [Group(row, column, width) for row in range(rows) for column in range(columns // width)]
+
+    def row_offset(self, index: int) -> int:
+        """Rows from the thread's first row to the row of its `index`."""
+        piece, inside = divmod(index, self.vector[0])
+        return piece * self.lanes[0] * self.vector[0] + inside
+
+    def column_offset(self, index: int) -> int:
+        """Columns from the thread's first column to the column of its `index`."""
+        piece, inside = divmod(index, self.vector[1])
+        return piece * self.lanes[1] * self.vector[1] + inside
+
+    def origin(self, context: LoweringContext) -> tuple[ir.Value, ir.Value]:
+        """The thread's first row and column."""
+        lane = context.remainder(context.thread, WARP)
+        row, column = self.warp_origin(context)
+        lane_row, lane_column = context.divide(lane, self.lanes[1]), context.remainder(lane, self.lanes[1])
+        row = context.add(row, context.multiply(lane_row, self.vector[0]))
+        return row, context.add(column, context.multiply(lane_column, self.vector[1]))
+
+    def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
+        return context.add(self.origin(context)[0], self.row_offset(row_slot))
+
+    def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
+        return context.add(self.origin(context)[1], self.column_offset(column_slot * self.vector[1]))
+
+    def __str__(self) -> str:
+        grid = f"{self.warp_rows}x{self.warp_columns} warps, {self.lanes[0]}x{self.lanes[1]} lanes"
+        return f"fma<{grid}, vector={self.vector[0]}x{self.vector[1]}>"
+
+
+@register_layout("fma")
+def _parse_fma(parameters: str, rows: int, columns: int) -> Layout:
+    match = re.fullmatch(r"(\d+)x(\d+) warps, (\d+)x(\d+) lanes, vector=(\d+)x(\d+)", parameters)
+    if not match:
+        raise ValueError(f"fma<{parameters}>: expected fma<RxC warps, RxC lanes, vector=RxC>")
+    warp_rows, warp_columns, *rest = map(int, match.groups())
+    lanes, vector = (rest[0], rest[1]), (rest[2], rest[3])
+    if lanes[0] * lanes[1] != WARP or rows % (warp_rows * lanes[0] * vector[0]) or columns % (warp_columns * lanes[1] * vector[1]):
+        raise ValueError(f"fma<{parameters}> does not divide a tile of {rows}x{columns}")
+    return FmaLayout(rows, columns, warp_rows, warp_columns, lanes, vector)
+
+
+@dataclass(frozen=True)
+class MmaLayout(WarpGrid):
+    """Accumulators of mma.sync m16n8: lane 4*g + t holds rows g and g + 8, columns 2t and 2t + 1 of every 16 x 8 piece (PTX ISA)."""
+
+    rows: int
+    columns: int
+    warp_rows: int
+    warp_columns: int
+    word: ClassVar[str] = "mma"
+
+    @property
+    def pieces(self) -> tuple[int, int]:
+        """16 x 8 pieces of one warp, down and across."""
+        rows, columns = self.warp_tile
+        return rows // 16, columns // 8
+
+    def groups(self) -> list[Group]:
+        down, across = self.pieces
+        return [Group(row, column, 2) for row in range(2 * down) for column in range(across)]
+
+    def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
+        group = context.divide(context.remainder(context.thread, WARP), 4)
+        piece, half = divmod(row_slot, 2)
+        return context.add(context.add(self.warp_origin(context)[0], group), piece * 16 + half * 8)
+
+    def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
+        pair = context.multiply(context.remainder(context.thread, 4), 2)
+        return context.add(context.add(self.warp_origin(context)[1], pair), column_slot * 8)
+
+    def __str__(self) -> str:
+        return f"mma<{self.warp_rows}x{self.warp_columns} warps>"
+
+
+@register_layout("mma")
+def _parse_mma(parameters: str, rows: int, columns: int) -> Layout:
+    match = re.fullmatch(r"(\d+)x(\d+) warps", parameters)
+    if not match:
+        raise ValueError(f"mma<{parameters}>: expected mma<RxC warps>")
+    warp_rows, warp_columns = map(int, match.groups())
+    if rows % (warp_rows * 16) or columns % (warp_columns * 8):
+        raise ValueError(f"mma<{parameters}> does not divide a tile of {rows}x{columns}")
+    return MmaLayout(rows, columns, warp_rows, warp_columns)
