@@ -66,10 +66,17 @@ def dtype(name: str) -> DType:
 
 
 def from_numpy(numpy_dtype: np.dtype[Any]) -> DType:
-    """The element type stored as `numpy_dtype`, of either byte order. Raises ModelError where there is none."""
+    """The element type stored as `numpy_dtype`, of either byte order. Raises ModelError if there is none."""
     found = _BY_NUMPY.get(np.dtype(numpy_dtype).newbyteorder("="))
     if found is None:
         raise ModelError(
             f"arrays of numpy dtype {numpy_dtype} are not supported\n  supported: {', '.join(DTYPES)}"
         )
     return found
+
+
+def raw_bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The elements, C order and little-endian, as a flat array of bytes; a view where `array` is so."""
+    little = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    flat = np.ascontiguousarray(little).reshape(-1)
+    return flat.view(np.uint8)

@@ -245,7 +245,7 @@ class Manifest:
         if version > FORMAT:
             raise ModelError(
                 f"the engine has format {version}; this tilewright reads up to {FORMAT}\n"
-                f"  written by: {record.take('producer', 'unknown')}\n  update tilewright, or compile the model again"
+                f"  written by: {record.take('producer', 'unknown')}\n  update tilewright, or compile again"
             )
         result = Manifest(
             format=version,

@@ -137,7 +137,7 @@ class Program:
 
     @staticmethod
     def from_json(value: Any) -> Program:
-        """Read the `program` list of a manifest. Raises ModelError for unknown instructions, keys and types."""
+        """Read the `program` list of a manifest. Raises ModelError for unknown instructions and keys."""
         return Program(_instructions(value, "program", 0))
 
     def flatten(self) -> Iterator[tuple[int, Instruction]]:

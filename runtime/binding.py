@@ -1,0 +1,98 @@
+"""Binds a call's arrays to the engine's inputs: every mistake of a caller is found here, before the device is
+touched.
+
+In: the manifest and the arrays by name. Out: the value of every symbolic dimension, or a ModelError that says
+what is wanted. It exists so that kernels can trust sizes, dtypes and ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .dlpack import ForeignMemory
+from .dtypes import DType, from_numpy
+from .errors import ModelError
+from .manifest import Manifest, TensorBinding, evaluate
+
+Value = np.ndarray[Any, Any] | ForeignMemory
+
+
+@dataclass(frozen=True)
+class TensorSpecification:
+    """An input or output as callers see it: dimensions are integers, or text such as `n` or `2*n + 1`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+def describe(binding: TensorBinding) -> TensorSpecification:
+    """The specification of a binding."""
+    shape = tuple(str(extent) if (size := extent.as_constant()) is None else size for extent in binding.shape)
+    return TensorSpecification(binding.name, binding.dtype, shape)
+
+
+def check_names(manifest: Manifest, names: Mapping[str, Any]) -> None:
+    """Raise ModelError unless exactly the engine's inputs are given."""
+    wanted = [binding.name for binding in manifest.inputs]
+    signature = "\n  inputs: " + ("; ".join(str(describe(binding)) for binding in manifest.inputs) or "none")
+    missing = [name for name in wanted if name not in names]
+    unknown = [str(name) for name in names if name not in wanted]
+    if unknown:
+        raise ModelError(f"the model has no input {', '.join(map(repr, unknown))}{signature}")
+    if missing:
+        raise ModelError(f"input {', '.join(map(repr, missing))} is missing{signature}")
+
+
+def element_of(value: Value) -> DType:
+    """The element type of a given array."""
+    return value.dtype if isinstance(value, ForeignMemory) else from_numpy(value.dtype)
+
+
+def bind(manifest: Manifest, values: Mapping[str, Value]) -> dict[str, int]:
+    """The value of every symbol, after checking dtype, rank and dimensions. Raises ModelError."""
+    symbols: dict[str, int] = {}
+    for binding in manifest.inputs:
+        _check_type(binding, values[binding.name])
+    for symbol, source in manifest.symbols.items():
+        symbols[symbol] = values[source.input].shape[source.axis]
+    for binding in manifest.inputs:
+        _check_shape(binding, values[binding.name].shape, symbols, manifest)
+    return symbols
+
+
+def _check_type(binding: TensorBinding, value: Value) -> None:
+    wanted = describe(binding)
+    given = element_of(value)
+    if given.name != binding.dtype:
+        raise ModelError(f"input {binding.name!r} is an array of {given.name}\n  wanted: {wanted}")
+    if len(value.shape) != len(binding.shape):
+        raise ModelError(f"input {binding.name!r} has the shape {list(value.shape)}\n  wanted: {wanted}")
+
+
+def _check_shape(
+    binding: TensorBinding, shape: tuple[int, ...], symbols: Mapping[str, int], manifest: Manifest
+) -> None:
+    for axis, (extent, given) in enumerate(zip(binding.shape, shape, strict=True)):
+        wanted = evaluate(extent, symbols, f"input {binding.name!r}")
+        if wanted != given:
+            reason = _origin(extent, symbols, manifest)
+            raise ModelError(
+                f"input {binding.name!r} has the shape {list(shape)}: "
+                f"dimension {axis} should be {wanted}{reason}\n  wanted: {describe(binding)}"
+            )
+
+
+def _origin(extent: Any, symbols: Mapping[str, int], manifest: Manifest) -> str:
+    names = sorted(extent.symbols)
+    if not names:
+        return ""
+    parts = (f"{n} = {symbols[n]} from input {manifest.symbols[n].input!r}" for n in names)
+    return f" ({extent}, {', '.join(parts)})"

@@ -1,0 +1,351 @@
+"""The CUDA device: memory, kernels and graphs of one NVIDIA GPU, through the driver API.
+
+In: PTX, addresses and launches. Out: the same done on the GPU; every driver call is checked and a failure is
+a DeviceError that names it. It exists as the one place that knows the driver, which is passed in, so that
+tests can make any call fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .device import Extents, Kernel, LaunchArgument
+from .errors import DeviceError
+
+_STATIC_SHARED_LIMIT = 48 * 1024  # bytes of dynamic shared memory that need no permission
+_LOG_BYTES = 8192
+_ARGUMENT_TYPES = {"pointer": ctypes.c_void_p, "i32": ctypes.c_int32, "i64": ctypes.c_int64}
+_TARGET = re.compile(r"^\s*\.target\s+sm_(\d+)([af]?)", re.MULTILINE)
+
+
+class CudaKernel:
+    """A kernel function in a loaded module; `shared_limit` is the dynamic shared memory it may use so far, in
+    bytes.
+    """
+
+    def __init__(self, name: str, function: Any) -> None:
+        self.name = name
+        self.function = function
+        self.shared_limit = _STATIC_SHARED_LIMIT
+
+
+class CudaGraph:
+    """An instantiated CUDA graph."""
+
+    def __init__(self, device: CudaDevice, executable: Any) -> None:
+        self._device = device
+        self._executable = executable
+
+    def launch(self) -> None:
+        """Start the graph on the device's stream."""
+        self._device.launch_graph(self._executable)
+
+    def close(self) -> None:
+        """Destroy it; a second call does nothing."""
+        executable, self._executable = self._executable, None
+        if executable is not None:
+            self._device.destroy_graph(executable)
+
+
+class CudaDevice:
+    """One GPU, in its primary context, which other libraries share, with a stream of its own."""
+
+    name = "cuda"
+
+    def __init__(self, driver: Any = None, ordinal: int = 0) -> None:
+        """Open GPU number `ordinal`. `driver` is `cuda.bindings.driver` unless a test passes its own."""
+        self._driver = _import_driver() if driver is None else driver
+        self.ordinal = ordinal
+        self.description = ""
+        self._device: Any = None
+        self._context: Any = None
+        self._stream: Any = None
+        self._capability = (0, 0)
+        self._modules: list[Any] = []
+        self._graphs: list[Any] = []
+        self._allocations: set[int] = set()
+        self._closed = False
+        try:
+            self._open()
+        except DeviceError:
+            with contextlib.suppress(DeviceError):
+                self.close()
+            raise
+
+    def _open(self) -> None:
+        self._call("cuInit", 0)
+        count = self._call("cuDeviceGetCount")
+        if self.ordinal >= count:
+            raise DeviceError(f"CUDA: there is no GPU number {self.ordinal}; {count} found")
+        device = self._call("cuDeviceGet", self.ordinal)
+        attributes = self._driver.CUdevice_attribute
+        major = self._call(
+            "cuDeviceGetAttribute", attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device
+        )
+        minor = self._call(
+            "cuDeviceGetAttribute", attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device
+        )
+        self._capability = (int(major), int(minor))
+        name = bytes(self._call("cuDeviceGetName", 256, device)).split(b"\0")[0].decode(errors="replace")
+        memory = self._call("cuDeviceTotalMem", device)
+        self.description = f"{name}, compute capability {major}.{minor}, {memory / 2**30:.0f} GiB"
+        self._context = self._call("cuDevicePrimaryCtxRetain", device)
+        self._device = device
+        with self._active():
+            # Non-blocking, so that capturing it does not forbid other libraries their default stream.
+            self._stream = self._call(
+                "cuStreamCreate", int(self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
+            )
+
+    # Calling the driver -----------------------------------------------------------------------------------
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """One driver call: its result, or all its results as a tuple. Raises DeviceError naming the call."""
+        try:
+            status, *values = getattr(self._driver, name)(*arguments)
+        except Exception as error:  # the bindings raise when the driver library or a function of it is absent
+            first_line = next(iter(str(error).splitlines()), type(error).__name__)
+            raise DeviceError(f"CUDA: {name} cannot be called: {first_line}") from error
+        if int(status) != 0:
+            raise DeviceError(f"CUDA: {name} failed: {self._describe(status)}")
+        return values[0] if len(values) == 1 else tuple(values)
+
+    def _describe(self, status: Any) -> str:
+        name = getattr(status, "name", str(status))
+        try:
+            code, text = self._driver.cuGetErrorString(status)
+            return f"{name}: {bytes(text).decode()}" if int(code) == 0 else name
+        except Exception:  # the description of an error must not hide it
+            return name
+
+    @contextlib.contextmanager
+    def _active(self) -> Iterator[None]:
+        """Make our context the calling thread's, and give it back its own afterwards."""
+        if self._context is None:
+            raise DeviceError("CUDA: the device is closed")
+        self._call("cuCtxPushCurrent", self._context)
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(DeviceError):
+                self._call("cuCtxPopCurrent")
+            raise
+        self._call("cuCtxPopCurrent")
+
+    def _call_all(self, calls: Sequence[tuple[str, Any]]) -> None:
+        """Release resources: every call is made, whatever the others do; the first failure is raised at the
+        end.
+        """
+        failures: list[DeviceError] = []
+        pushed = self._try("cuCtxPushCurrent", self._context, failures)
+        for name, argument in calls:
+            self._try(name, argument, failures)
+        if pushed:
+            self._try("cuCtxPopCurrent", None, failures)
+        if failures:
+            raise failures[0]
+
+    def _try(self, name: str, argument: Any, failures: list[DeviceError]) -> bool:
+        try:
+            self._call(name, *(() if argument is None else (argument,)))
+        except DeviceError as error:
+            failures.append(error)
+            return False
+        return True
+
+    # Memory -----------------------------------------------------------------------------------------------
+    def allocate(self, nbytes: int) -> int:
+        """Device memory, 256-byte aligned. Raises DeviceError when there is not enough."""
+        try:
+            with self._active():
+                address = int(self._call("cuMemAlloc", max(nbytes, 1)))
+                self._allocations.add(address)
+        except DeviceError as error:
+            raise DeviceError(f"{error}\n  while allocating {nbytes:,} bytes") from error
+        return address
+
+    def free(self, address: int) -> None:
+        """Free memory; after `close`, the last one also gives the context back."""
+        if address not in self._allocations:
+            return
+        self._allocations.discard(address)
+        try:
+            self._call_all([("cuMemFree", address)])
+        finally:
+            if self._closed and not self._allocations:
+                self._release()
+
+    def upload(self, address: int, array: np.ndarray[Any, Any]) -> None:
+        """Copy a C-contiguous array to the device, behind what is already in the stream."""
+        if array.nbytes:
+            with self._active():
+                self._call("cuMemcpyHtoDAsync", address, array.ctypes.data, array.nbytes, self._stream)
+
+    def download(self, address: int, array: np.ndarray[Any, Any]) -> None:
+        """Fill a C-contiguous array from the device and wait for it."""
+        if array.nbytes:
+            with self._active():
+                self._call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, self._stream)
+                self._call("cuStreamSynchronize", self._stream)
+
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        """Copy within the device, in the stream."""
+        if nbytes:
+            with self._active():
+                self._call("cuMemcpyDtoDAsync", target, source, nbytes, self._stream)
+
+    def fill(self, address: int, byte: int, nbytes: int) -> None:
+        """Set bytes, in the stream."""
+        if nbytes:
+            with self._active():
+                self._call("cuMemsetD8Async", address, byte, nbytes, self._stream)
+
+    # Kernels ----------------------------------------------------------------------------------------------
+    def load(self, name: str, ptx: str) -> CudaKernel:
+        """JIT the PTX of one kernel. The DeviceError of a failure carries the driver's log."""
+        self._check_target(name, ptx)
+        options = self._driver.CUjit_option
+        log = bytearray(_LOG_BYTES)
+        keys = [options.CU_JIT_ERROR_LOG_BUFFER, options.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES]
+        try:
+            with self._active():
+                image = ptx.encode() + b"\0"
+                module = self._call("cuModuleLoadDataEx", image, len(keys), keys, [log, _LOG_BYTES])
+                self._modules.append(module)
+                return CudaKernel(name, self._call("cuModuleGetFunction", module, name.encode()))
+        except DeviceError as error:
+            text = bytes(log).split(b"\0")[0].decode(errors="replace").strip()
+            detail = "".join(f"\n  {line}" for line in text.splitlines())
+            raise DeviceError(f"{error}\n  while loading kernel {name!r}{detail}") from error
+
+    def _check_target(self, name: str, ptx: str) -> None:
+        """Architecture-specific PTX (`sm_90a`) runs on that architecture only, plain PTX on it and later
+        ones.
+        """
+        found = _TARGET.search(ptx)
+        if found is None:
+            return
+        number, suffix = int(found[1]), found[2]
+        own = self._capability[0] * 10 + self._capability[1]
+        same_family = own // 10 == number // 10 and own >= number
+        if {"a": own == number, "f": same_family}.get(suffix, own >= number):
+            return
+        raise DeviceError(
+            f"kernel {name!r} was compiled for sm_{number}{suffix} and this GPU is sm_{own} ({self.description})\n"
+            f"  compile the model again with --target sm_{own}"
+        )
+
+    def launch(
+        self,
+        kernel: Kernel,
+        grid: Extents,
+        block: Extents,
+        shared_bytes: int,
+        arguments: Sequence[LaunchArgument],
+    ) -> None:
+        """Put a launch into the stream."""
+        if not isinstance(kernel, CudaKernel):
+            raise DeviceError(f"CUDA: kernel {kernel.name!r} was loaded by another device")
+        values = tuple(value for _, value in arguments)
+        types = tuple(_ARGUMENT_TYPES[kind] for kind, _ in arguments)
+        with self._active():
+            if shared_bytes > kernel.shared_limit:
+                attribute = self._driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                self._call("cuFuncSetAttribute", kernel.function, attribute, shared_bytes)
+                kernel.shared_limit = shared_bytes
+            parameters = (values, types) if values else 0
+            self._call(
+                "cuLaunchKernel", kernel.function, *grid, *block, shared_bytes, self._stream, parameters, 0
+            )
+
+    def synchronize(self) -> None:
+        """Wait for the stream; faults of earlier launches are raised here."""
+        with self._active():
+            self._call("cuStreamSynchronize", self._stream)
+
+    @property
+    def stream_handle(self) -> int:
+        """The stream's address, for DLPack producers that order their work before ours."""
+        return int(self._stream)
+
+    def wait_for(self, stream: int | None) -> None:
+        """Wait for another library's stream (a CUstream address, 1 and 2 are the default ones), or for all of
+        them.
+        """
+        with self._active():
+            if stream is None:
+                self._call("cuCtxSynchronize")
+            else:
+                self._call("cuStreamSynchronize", stream)
+
+    # Graphs -----------------------------------------------------------------------------------------------
+    def capture(self, body: Callable[[], None]) -> CudaGraph | None:
+        """Record what `body` puts into the stream, without running it."""
+        # Relaxed: memory that Python happens to free meanwhile does not break the capture.
+        mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+        with self._active():
+            self._call("cuStreamBeginCapture", self._stream, mode)
+            try:
+                body()
+            except BaseException:
+                with contextlib.suppress(DeviceError):
+                    self._call("cuGraphDestroy", self._call("cuStreamEndCapture", self._stream))
+                raise
+            graph = self._call("cuStreamEndCapture", self._stream)
+            try:
+                executable = self._call("cuGraphInstantiate", graph, 0)
+                self._graphs.append(executable)
+            finally:
+                self._call("cuGraphDestroy", graph)
+        return CudaGraph(self, executable)
+
+    def launch_graph(self, executable: Any) -> None:
+        """Start an instantiated graph on the stream."""
+        if executable is None:
+            raise DeviceError("CUDA: the graph is closed")
+        with self._active():
+            self._call("cuGraphLaunch", executable, self._stream)
+
+    def destroy_graph(self, executable: Any) -> None:
+        """Destroy an instantiated graph."""
+        if executable in self._graphs:
+            self._graphs.remove(executable)
+            self._call_all([("cuGraphExecDestroy", executable)])
+
+    # Closing ----------------------------------------------------------------------------------------------
+    def close(self) -> None:
+        """Give everything back. Results still held by callers keep the context until the last of them is
+        gone.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if not self._allocations:
+            self._release()
+
+    def _release(self) -> None:
+        if self._context is None:
+            return
+        calls = [("cuGraphExecDestroy", graph) for graph in self._graphs]
+        calls += [("cuModuleUnload", module) for module in self._modules]
+        if self._stream is not None:
+            calls.append(("cuStreamDestroy", self._stream))
+        self._graphs, self._modules, self._stream = [], [], None
+        try:
+            self._call_all(calls)
+        finally:
+            self._context = None
+            self._call("cuDevicePrimaryCtxRelease", self._device)
+
+
+def _import_driver() -> Any:
+    try:
+        from cuda.bindings import driver  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise DeviceError(f"CUDA: cuda-bindings cannot be imported: {error}") from error
+    return driver

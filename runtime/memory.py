@@ -1,0 +1,90 @@
+"""The device memory of a session: weights, uploaded once, and the arena that inputs, temporaries and outputs
+share.
+
+In: an engine's weights and the arena plan of a shape. Out: an address for every buffer. It exists so that one
+owner frees everything, whatever failed before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .device import Device
+from .dtypes import raw_bytes
+from .errors import DeviceError
+from .manifest import Buffer, align
+from .memory_plan import ALIGNMENT, ArenaPlan
+
+
+class SessionMemory:
+    """Everything one session has allocated on its device.
+
+    With `separate_buffers` every buffer is an allocation of its own instead of a part of the arena: slower
+    and larger, but an emulator that checks bounds then sees an access that leaves its buffer.
+    """
+
+    def __init__(self, device: Device, separate_buffers: bool = False) -> None:
+        self._device = device
+        self._separate = separate_buffers
+        self._blocks: dict[str, tuple[int, int]] = {}  # name -> (address, bytes)
+        self._weights: dict[str, int] = {}
+
+    def upload_weights(self, weights: Iterable[tuple[Buffer, np.ndarray[Any, Any]]], nbytes: int) -> None:
+        """Copy the weights, `nbytes` in all, to the device."""
+        base = 0 if self._separate or not nbytes else self._allocate("weights", nbytes)
+        for buffer, array in weights:
+            size = buffer.nbytes or 0
+            if self._separate:
+                address = self._allocate(f"weight {buffer.name}", size)
+            else:
+                address = base + (buffer.offset or 0)
+            self._weights[buffer.name] = address
+            if size:
+                self._device.upload(address, raw_bytes(array))
+
+    def place(self, plan: ArenaPlan, sizes: Mapping[str, int]) -> tuple[dict[str, int], bool]:
+        """(address of every buffer, whether any address changed since the last plan of the same shape)."""
+        if self._separate:
+            names = {name: f"buffer {name}" for name in plan.offsets}
+            moved = sum(self._resize(names[name], sizes[name], exact=True) for name in plan.offsets) > 0
+            addresses = {name: self._blocks[names[name]][0] for name in plan.offsets}
+        else:
+            moved = self._resize("arena", plan.nbytes, exact=False)
+            base = self._blocks["arena"][0]
+            addresses = {name: base + offset for name, offset in plan.offsets.items()}
+        return addresses | self._weights, moved
+
+    def needs_move(self, plan: ArenaPlan) -> bool:
+        """True when `place` would replace the arena, so that nothing may refer to it any longer."""
+        return not self._separate and self._blocks.get("arena", (0, 0))[1] < plan.nbytes
+
+    def _resize(self, name: str, nbytes: int, exact: bool) -> bool:
+        present = self._blocks.get(name)
+        if present is not None and (present[1] == nbytes or (present[1] > nbytes and not exact)):
+            return False
+        if present is not None:
+            del self._blocks[name]
+            self._device.free(present[0])
+        self._allocate(name, nbytes)
+        return True
+
+    def _allocate(self, name: str, nbytes: int) -> int:
+        room = align(max(nbytes, 1), ALIGNMENT) if not self._separate else max(nbytes, 1)
+        address = self._device.allocate(room)
+        self._blocks[name] = (address, nbytes)
+        return address
+
+    def close(self) -> None:
+        """Free everything; the first failure is raised after all have been tried."""
+        blocks, self._blocks = self._blocks, {}
+        failure: DeviceError | None = None
+        for address, _ in blocks.values():
+            try:
+                self._device.free(address)
+            except DeviceError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure

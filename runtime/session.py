@@ -1,0 +1,277 @@
+"""A session: an engine on a device, ready to run.
+
+In: arrays by input name. Out: arrays by output name, on the host or left on the device. It exists to do once
+what needs doing once (kernels, weights), once per shape what depends on the shape (plan, graph), and the rest
+with as little as possible per run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from .arrays import Allocation, Array, DeviceArray, accept, gather, is_contiguous
+from .binding import TensorSpecification, Value, bind, check_names, describe
+from .device import Device, Graph, Kernel
+from .dlpack import ForeignMemory
+from .dtypes import dtype, raw_bytes
+from .engine import Engine
+from .errors import DeviceError, ModelError
+from .execution import KernelTiming, Planner, Step, run
+from .manifest import TensorBinding, evaluate_shape
+from .memory import SessionMemory
+from .memory_plan import ArenaPlan, lifetimes, plan_arena
+
+_SHAPES_KEPT = 64  # plans; small
+_GRAPHS_KEPT = 16  # captured graphs, some hundred kilobytes of device memory each
+_POINTER_ALIGNMENT = 16  # bytes; the widest access of a kernel
+
+
+@dataclass(frozen=True)
+class ShapePlan:
+    """What depends on the shape only: sizes, places and prepared instructions."""
+
+    symbols: dict[str, int]
+    sizes: dict[str, int]
+    arena: ArenaPlan
+    steps: tuple[Step, ...]
+
+
+ShapeKey = tuple[int, ...]
+GraphKey = tuple[ShapeKey, tuple[tuple[str, int], ...]]
+
+
+class Session:
+    """Runs an engine. A context manager; safe to use from several threads, which take turns.
+
+    `inputs` and `outputs` describe the tensors, `device` is what runs them, and `device_reason` says why that
+    one.
+    """
+
+    def __init__(
+        self, engine: Engine, device: Device, device_reason: str = "passed in", separate_buffers: bool = False
+    ) -> None:
+        """Load kernels and upload weights; the session owns `device` and closes it. Raises DeviceError.
+
+        `separate_buffers` gives every buffer an allocation of its own, so that the emulator checks each one's
+        bounds.
+        """
+        self.device = device
+        self.device_reason = device_reason
+        self.inputs: list[TensorSpecification] = [describe(binding) for binding in engine.inputs]
+        self.outputs: list[TensorSpecification] = [describe(binding) for binding in engine.outputs]
+        self._manifest = engine.manifest
+        self._memory = SessionMemory(device, separate_buffers)
+        self._kernels: dict[str, Kernel] = {}
+        self._plans: OrderedDict[ShapeKey, ShapePlan] = OrderedDict()
+        self._graphs: OrderedDict[GraphKey, Graph | None] = OrderedDict()  # None: run once, not captured yet
+        self._captures = not engine.program.has_branches
+        self._lock = threading.RLock()
+        self._open = True
+        try:
+            for name in engine.kernels:
+                self._kernels[name] = device.load(name, engine.ptx(name))
+            self._memory.upload_weights(engine.weights(), engine.manifest.weight_bytes)
+        except BaseException:
+            with contextlib.suppress(DeviceError):
+                self.close()
+            raise
+
+    # Running ----------------------------------------------------------------------------------------------
+    def run(self, inputs: Mapping[str, Any], device_outputs: bool = False) -> dict[str, Any]:
+        """Compute every output.
+
+        `inputs` maps names to numpy arrays or anything with DLPack or `__cuda_array_interface__`; arrays
+        already on the GPU are used in place. Results are numpy arrays, or `DeviceArray`s with
+        `device_outputs`. Raises ModelError for wrong inputs and DeviceError for faults of the device.
+        """
+        return self._run(inputs, device_outputs, None)
+
+    def profile(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Array], list[KernelTiming]]:
+        """(outputs, the time of each launch in order). Launches run one by one, so that the sum exceeds a
+        plain run.
+        """
+        timings: list[KernelTiming] = []
+        return self._run(inputs, False, timings), timings
+
+    def _run(
+        self, inputs: Mapping[str, Any], device_outputs: bool, timings: list[KernelTiming] | None
+    ) -> dict[str, Any]:
+        with self._lock:
+            self._check_open()
+            check_names(self._manifest, inputs)
+            values = {name: accept(value, self.device, f"input {name!r}") for name, value in inputs.items()}
+            symbols = bind(self._manifest, values)
+            plan = self._plan(symbols)
+            try:
+                addresses, external = self._place_inputs(plan, values)
+                self._execute(plan, addresses, external, timings)
+                results = {
+                    binding.name: self._collect(binding, plan, addresses, device_outputs)
+                    for binding in self._manifest.outputs
+                }
+            finally:
+                # Arrays lent by the caller may be in use until the device is done, also after a failure.
+                with contextlib.suppress(DeviceError):
+                    self.device.synchronize()
+            return results
+
+    def _plan(self, symbols: dict[str, int]) -> ShapePlan:
+        key = tuple(symbols.values())
+        plan = self._plans.get(key)
+        if plan is None:
+            spans = lifetimes(self._manifest, symbols)
+            planner = Planner(self._manifest, self._kernels, symbols)
+            steps = planner.prepare(self._manifest.program.instructions)
+            sizes = {span.name: span.nbytes for span in spans}
+            plan = self._plans[key] = ShapePlan(symbols, sizes, plan_arena(spans), steps)
+            while len(self._plans) > _SHAPES_KEPT:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(key)
+        return plan
+
+    def _place_inputs(
+        self, plan: ShapePlan, values: Mapping[str, Value]
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """(address of every buffer, those of them that belong to the caller), with host inputs uploaded."""
+        if self._memory.needs_move(plan.arena):
+            self._drop_graphs()
+        addresses, moved = self._memory.place(plan.arena, plan.sizes)
+        if moved:
+            self._drop_graphs()
+        external: dict[str, int] = {}
+        for binding in self._manifest.inputs:
+            value = values[binding.name]
+            if isinstance(value, ForeignMemory):
+                if (
+                    is_contiguous(value)
+                    and value.address % _POINTER_ALIGNMENT == 0
+                    and plan.sizes[binding.buffer]
+                ):
+                    external[binding.buffer] = value.address
+                    continue
+                self._stage(value, addresses[binding.buffer], plan.sizes[binding.buffer])
+            elif value.size:
+                self.device.upload(addresses[binding.buffer], raw_bytes(value))
+        return addresses | external, external
+
+    def _stage(self, value: ForeignMemory, address: int, nbytes: int) -> None:
+        """Copy device memory that kernels cannot use in place: strided or not aligned."""
+        if not nbytes:
+            return
+        if is_contiguous(value):
+            self.device.copy(address, value.address, nbytes)
+        else:
+            self.device.upload(address, raw_bytes(gather(value, self.device)))
+
+    def _execute(
+        self,
+        plan: ShapePlan,
+        addresses: Mapping[str, int],
+        external: Mapping[str, int],
+        timings: list[KernelTiming] | None,
+    ) -> None:
+        def direct() -> None:
+            run(self.device, plan.steps, addresses, timings)
+
+        if not self._captures or timings is not None or not plan.steps:
+            direct()
+            return
+        key = (tuple(plan.symbols.values()), tuple(sorted(external.items())))
+        if key not in self._graphs:
+            direct()
+            self._keep_graph(key, None)
+            return
+        graph = self._graphs[key] or self._capture(key, direct)
+        self._graphs.move_to_end(key)
+        if graph is None:
+            direct()
+        else:
+            graph.launch()
+
+    def _capture(self, key: GraphKey, body: Callable[[], None]) -> Graph | None:
+        graph = self.device.capture(body)
+        if graph is None:
+            self._captures = False
+        self._graphs[key] = graph
+        return graph
+
+    def _keep_graph(self, key: GraphKey, graph: Graph | None) -> None:
+        self._graphs[key] = graph
+        while len(self._graphs) > _GRAPHS_KEPT:
+            _, oldest = self._graphs.popitem(last=False)
+            if oldest is not None:
+                oldest.close()
+
+    def _collect(
+        self, binding: TensorBinding, plan: ShapePlan, addresses: Mapping[str, int], device_outputs: bool
+    ) -> Array | DeviceArray:
+        element = dtype(binding.dtype)
+        shape = evaluate_shape(binding.shape, plan.symbols, f"output {binding.name!r}")
+        address = addresses[binding.buffer]
+        nbytes = int(np.prod(shape, dtype=object)) * element.bytes
+        if nbytes > plan.sizes.get(binding.buffer, nbytes):
+            raise ModelError(f"damaged engine: output {binding.name!r} is larger than its buffer")
+        if device_outputs and self.device.name == "cuda":
+            allocation = Allocation(self.device, nbytes)
+            self.device.copy(allocation.address, address, nbytes)
+            return DeviceArray(element, shape, allocation)
+        result = np.empty(shape, element.numpy)
+        if nbytes:
+            self.device.download(address, result)
+        return DeviceArray(element, shape, result) if device_outputs else result
+
+    # Closing ----------------------------------------------------------------------------------------------
+    def _check_open(self) -> None:
+        if not self._open:
+            raise DeviceError("the session is closed")
+
+    def _drop_graphs(self) -> None:
+        graphs, self._graphs = self._graphs, OrderedDict()
+        for graph in graphs.values():
+            if graph is not None:
+                graph.close()
+
+    def close(self) -> None:
+        """Free everything on the device; a second call does nothing. The first failure is raised last."""
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+            failure: DeviceError | None = None
+            for release in (self._drop_graphs, self._memory.close, self.device.close):
+                try:
+                    release()
+                except DeviceError as error:
+                    failure = failure or error
+            self._plans.clear()
+            if failure is not None:
+                raise failure
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        with contextlib.suppress(DeviceError):  # the first error is the one to tell
+            self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False):
+            with contextlib.suppress(DeviceError):
+                self.close()
+
+    def __repr__(self) -> str:
+        inputs, outputs = "; ".join(map(str, self.inputs)), "; ".join(map(str, self.outputs))
+        return f"Session({inputs} -> {outputs}, on {self.device.name})"
