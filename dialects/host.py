@@ -14,14 +14,17 @@ TYPES: dict[str, tuple[str, ...]] = {"buffer": ()}
 OPERATIONS = (
     OperationDefinition(
         "host.declare",
-        "A buffer: kind input, output, weight or temporary; `shape` is symbolic, `element` a dtype name.",
+        "A buffer: kind input, output, weight or temporary; `shape` is symbolic, `element` a dtype name. An input or output says in "
+        "`binding` what the model calls it, a weight its `handle`, a temporary the instructions of its `first` write and `last` use.",
         (),
         ("buffer",),
         {"name": "string", "kind": "string", "element": "string", "shape": "expressions"},
+        {"binding": "string", "handle": "string", "first": "integer", "last": "integer"},
     ),
     OperationDefinition(
         "host.launch",
-        "Launch `kernel` on `grid`; buffers are passed first in the order given by `arguments`, which also names expressions.",
+        "Launch `kernel` on `grid`. `arguments` is the kernel's parameter list: an integer i stands for the i-th buffer operand, a "
+        "string for a symbolic integer. `nodes` are the ONNX nodes.",
         ("buffers*",),
         (),
         {"kernel": "string", "grid": "expressions", "arguments": "any", "nodes": "any"},

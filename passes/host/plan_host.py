@@ -1,0 +1,284 @@
+"""From the graph of kernel calls to the host program.
+
+In: `@main` holding only calls of kernels, weights, reshapes and ifs, and a tile program for every kernel. Out: `unit.host`, a module of
+the `host` dialect: buffers with their lifetimes, and launches. Memory is not placed here: sizes are symbolic until a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mlir import ir
+
+from ...dialects.tensors import element_of, shape_of
+from ...runtime.errors import InternalError, UnsupportedError
+from ...runtime.symbolic import Expression, parse
+from ..unit import Unit, register_pass
+from .constraints import Substitution, solve
+from .lifetimes import annotate_lifetimes
+
+
+@register_pass("plan-host", requires="tile", ensures="host")
+def plan_host(unit: Unit) -> None:
+    """Turn kernel calls into launches over buffers; a reshape is an alias, an output is written in place where it can be.
+
+    before:
+        %1 = func.call @softmax_0(%x) : (tensor<?x10xf32, ["n", "10"]>) -> tensor<?x10xf32, ["n", "10"]>
+        return %1
+    after:
+        %x = "host.declare"() {name = "x", kind = "input", element = "f32", shape = ["n", "10"], binding = "x"}
+        %y = "host.declare"() {name = "y", kind = "output", element = "f32", shape = ["n", "10"], binding = "y"}
+        "host.launch"(%x, %y) {kernel = "softmax_0", grid = ["n", "1", "1"], arguments = [0, 1, "n"], nodes = ["Softmax_3"]}
+    """
+    with unit.module.context, ir.Location.unknown():
+        unit.host = _Planner(unit).plan()
+        annotate_lifetimes(unit.host)
+
+
+class _Planner:
+    """Walks `@main` once. `buffers` maps every tensor value to the buffer that holds it."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.functions = {_symbol(operation): operation for operation in unit.module.body.operations}
+        if "main" not in self.functions:
+            raise InternalError("the module has no @main")
+        self.main: Any = self.functions["main"]
+        self.substitution = self._constraints()
+        self.buffers: dict[ir.Value, ir.Value] = {}
+        self.weights: dict[str, ir.Value] = {}
+        self.names: set[str] = set()
+        self.module = ir.Module.create()
+        self.last_declaration: ir.Operation | None = None
+        self.counter = 0
+
+    def plan(self) -> ir.Module:
+        """The host module. Declarations and instructions stand in one block, declarations first."""
+        attributes = self.main.attributes
+        self.module.operation.attributes["host.symbols"] = self._symbols()
+        block = self.main.regions[0].blocks[0]
+        inputs = _names(attributes, "arg_attrs", len(block.arguments))
+        for argument, name in zip(block.arguments, inputs, strict=True):
+            self.buffers[argument] = self._declare(name, "input", argument, binding=name)
+        returned = list(_terminator(block).operands)
+        names = _names(attributes, "res_attrs", len(returned))
+        targets = [self._declare(name, "output", value, binding=name) for value, name in zip(returned, names, strict=True)]
+        self._plan_block(block, targets, ir.InsertionPoint(self.module.body))
+        return self.module
+
+    # Blocks ----------------------------------------------------------------------------------------------------------
+    def _plan_block(self, block: ir.Block, targets: Sequence[ir.Value], point: ir.InsertionPoint) -> None:
+        """Plan a block whose terminator's operands must end up in `targets`."""
+        operations = list(block.operations)
+        returned = [_origin(value) for value in operations[-1].operands]
+        written: dict[ir.Value, ir.Value] = {}
+        copies: list[tuple[ir.Value, ir.Value]] = []
+        produced = {value for operation in operations if _makes_buffers(operation) for value in operation.results}
+        for value, target in zip(returned, targets, strict=True):
+            if value in produced and value not in written:
+                written[value] = target
+            else:
+                copies.append((value, target))
+        for operation in operations[:-1]:
+            self._plan_operation(operation, written, point)
+        for value, target in copies:
+            ir.Operation.create("host.copy", operands=[self._buffer(value), target], ip=point, loc=_location(value))
+
+    def _plan_operation(self, operation: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint) -> None:
+        name = operation.operation.name
+        if name == "graph.reshape":
+            self.buffers[operation.results[0]] = self._buffer(operation.operands[0])
+        elif name == "graph.weight":
+            handle = ir.StringAttr(operation.attributes["handle"]).value
+            self.buffers[operation.results[0]] = self._weight(handle, operation.results[0])
+        elif name == "graph.constant":
+            handle = self.unit.weights.add("constant", constant_array(operation.attributes["value"]))
+            self.buffers[operation.results[0]] = self._weight(handle, operation.results[0])
+        elif name == "func.call":
+            self._plan_call(operation, written, point)
+        elif name == "scf.if":
+            self._plan_if(operation, written, point)
+        elif name not in ("tensor.extract", "arith.constant"):
+            raise InternalError(f"'{name}' is left in @main after fusion\n  at {operation.location}")
+
+    def _plan_call(self, call: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint) -> None:
+        function = ir.FlatSymbolRefAttr(call.attributes["callee"]).value
+        program = self.unit.kernels[self.unit.kernel_of.get(function, function)]
+        outputs = []
+        for result in call.results:
+            outputs.append(written.get(result) or self._temporary(result))
+            self.buffers[result] = outputs[-1]
+        operands: list[ir.Value] = []
+        arguments: list[ir.Attribute] = []
+        for kind, item in program.arguments:
+            if kind == "symbol":
+                arguments.append(_text(str(self._resolve(str(item)))))
+                continue
+            if kind == "workspace":
+                element, shape = program.workspaces[int(item)]
+                buffer = self._declare_as("w", "temporary", element, shape)
+            else:
+                buffer = outputs[int(item)] if kind == "output" else self._buffer(call.operands[int(item)])
+            arguments.append(_integer(len(operands)))
+            operands.append(buffer)
+        attributes = {
+            "kernel": _text(program.name),
+            "grid": _texts([str(self._resolve(extent)) for extent in program.grid]),
+            "arguments": ir.ArrayAttr.get(arguments),
+            "nodes": _texts(self._nodes(call, function) or program.nodes),
+        }
+        ir.Operation.create("host.launch", operands=operands, attributes=attributes, ip=point, loc=call.location)
+
+    def _plan_if(self, operation: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint) -> None:
+        extract = operation.operands[0].owner
+        if extract.name != "tensor.extract":
+            raise InternalError(f"the condition of an if is not a tensor's element\n  at {operation.location}")
+        targets = [written.get(result) or self._temporary(result) for result in operation.results]
+        self.buffers.update(zip(operation.results, targets, strict=True))
+        branch = ir.Operation.create(
+            "host.if", operands=[self._buffer(extract.operands[0])], regions=2, ip=point, loc=operation.location
+        )
+        for source, region in zip(operation.regions, branch.regions, strict=True):
+            block = ir.Block.create_at_start(region, [])
+            if len(source.blocks):
+                self._plan_block(source.blocks[0], targets, ir.InsertionPoint(block))
+            ir.Operation.create("gpu.yield", ip=ir.InsertionPoint(block))  # ours cannot be terminators
+
+    def _nodes(self, call: Any, function: str) -> list[str]:
+        """The ONNX nodes of a call: functions that deduplication made share a kernel keep their own in the call."""
+        for operation in (call, self.functions.get(function)):
+            if operation is not None and "graph.nodes" in operation.attributes:
+                return [ir.StringAttr(node).value for node in ir.ArrayAttr(operation.attributes["graph.nodes"])]
+        return []
+
+    # Buffers ---------------------------------------------------------------------------------------------------------
+    def _buffer(self, value: ir.Value) -> ir.Value:
+        found = self.buffers.get(_origin(value))
+        if found is None:
+            raise InternalError(f"a tensor of @main has no buffer: {value}")
+        return found
+
+    def _temporary(self, value: ir.Value) -> ir.Value:
+        return self._declare(f"b{self.counter}", "temporary", value)
+
+    def _weight(self, handle: str, value: ir.Value) -> ir.Value:
+        if handle not in self.weights:
+            self.weights[handle] = self._declare(handle, "weight", value, handle=handle)
+        return self.weights[handle]
+
+    def _declare(self, hint: str, kind: str, value: ir.Value, **extra: str) -> ir.Value:
+        return self._declare_as(hint, kind, element_of(value), shape_of(value), **extra)
+
+    def _declare_as(self, hint: str, kind: str, element: str, shape: Sequence[Expression], **extra: str) -> ir.Value:
+        self.counter += kind == "temporary"
+        name, number = hint, 1
+        while name in self.names:
+            name, number = f"{hint}.{number}", number + 1
+        self.names.add(name)
+        attributes = {
+            "name": _text(name),
+            "kind": _text(kind),
+            "element": _text(element),
+            "shape": _texts([str(extent.substitute(self.substitution)) for extent in shape]),
+            **{key: _text(item) for key, item in extra.items()},
+        }
+        previous = self.last_declaration
+        start = ir.InsertionPoint.at_block_begin(self.module.body)
+        point = ir.InsertionPoint.after(previous) if previous is not None else start
+        operation = ir.Operation.create("host.declare", results=[_buffer_type()], attributes=attributes, ip=point)
+        self.last_declaration = operation
+        return operation.result
+
+    # Symbols ---------------------------------------------------------------------------------------------------------
+    def _resolve(self, value: str | Expression) -> Expression:
+        return (parse(value) if isinstance(value, str) else value).substitute(self.substitution)
+
+    def _constraints(self) -> Substitution:
+        if "graph.constraints" not in self.main.attributes:
+            return {}
+        pairs = [
+            (parse(ir.StringAttr(pair[0]).value), parse(ir.StringAttr(pair[1]).value))
+            for pair in (ir.ArrayAttr(item) for item in ir.ArrayAttr(self.main.attributes["graph.constraints"]))
+        ]
+        substitution, unsolved = solve(self.unit.symbols, pairs)
+        if unsolved:
+            raise UnsupportedError(
+                "the model needs relations between dynamic dimensions that cannot be checked at run time:\n  "
+                + "\n  ".join(unsolved)
+                + "\n  fix one of these dimensions with --shape"
+            )
+        return substitution
+
+    def _symbols(self) -> ir.Attribute:
+        kept = {name: source for name, source in self.unit.symbols.items() if name not in self.substitution}
+        return ir.DictAttr.get(
+            {name: ir.ArrayAttr.get([_text(source.input), _integer(source.axis)]) for name, source in kept.items()}
+        )
+
+
+def constant_array(attribute: ir.Attribute) -> np.ndarray[Any, Any]:
+    """The array of a dense attribute; of bfloat16 too, which MLIR's buffer protocol does not know."""
+    shaped = ir.ShapedType(ir.DenseElementsAttr(attribute).type)
+    if str(shaped.element_type) != "bf16":
+        return np.array(attribute)
+    from ml_dtypes import bfloat16
+
+    values = ir.DenseFPElementsAttr(attribute)
+    return np.array([values[index] for index in range(len(values))], dtype=bfloat16).reshape(shaped.shape)
+
+
+def _symbol(operation: Any) -> str:
+    return str(ir.StringAttr(operation.attributes["sym_name"]).value)
+
+
+def _names(attributes: Any, key: str, count: int) -> list[str]:
+    """`graph.name` of every argument or result, or its position where there is none."""
+    letter = "x" if key == "arg_attrs" else "y"
+    names = [f"{letter}{index}" for index in range(count)]
+    if key in attributes:
+        for index, item in enumerate(ir.ArrayAttr(attributes[key])):
+            entry = ir.DictAttr(item)
+            if "graph.name" in entry:
+                names[index] = ir.StringAttr(entry["graph.name"]).value
+    return names
+
+
+def _origin(value: ir.Value) -> ir.Value:
+    """The value itself, or what it is a reshape of."""
+    while isinstance(value.owner, ir.Operation | ir.OpView) and _name(value.owner) == "graph.reshape":
+        value = value.owner.operands[0]
+    return value
+
+
+def _name(operation: Any) -> str:
+    return str(operation.operation.name)
+
+
+def _makes_buffers(operation: Any) -> bool:
+    return _name(operation) in ("func.call", "scf.if")
+
+
+def _terminator(block: ir.Block) -> Any:
+    return list(block.operations)[-1]
+
+
+def _location(value: ir.Value) -> ir.Location:
+    return value.owner.location if isinstance(value.owner, ir.Operation | ir.OpView) else ir.Location.unknown()
+
+
+def _buffer_type() -> ir.Type:
+    return ir.Type.parse("!host.buffer")
+
+
+def _text(value: str) -> ir.Attribute:
+    return ir.StringAttr.get(value)
+
+
+def _texts(values: Sequence[str]) -> ir.Attribute:
+    return ir.ArrayAttr.get([ir.StringAttr.get(value) for value in values])
+
+
+def _integer(value: int) -> ir.Attribute:
+    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
