@@ -1,0 +1,342 @@
+"""Building one tile program: the function, its arguments, and symbolic integers turned into `arith` on `index`.
+
+In: a kernel function of the graph level. Out: a `func.func` whose arguments are flat memrefs (the kernel's inputs, then its outputs) and the
+symbols that its shapes mention. Index functions stay `Expression`s until an operation needs the value, so that algebra, not
+pattern matching, finds out what is contiguous and what needs no division.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mlir import ir
+from mlir.dialects import arith
+
+from ...dialects.tensors import Shape, element_of, scalar_type, shape_of
+from ...runtime.errors import InternalError
+from ...runtime.symbolic import ONE, ZERO, Expression, ExpressionLike, Operation, expression, floor_divide, modulo, product
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A memref argument of the tile program and the tensor it stands for."""
+
+    memory: ir.Value
+    shape: Shape
+    element: str
+
+    @property
+    def bytes(self) -> int:
+        return _bytes_of(self.element)
+
+
+def _bytes_of(element: str) -> int:
+    digits = "".join(c for c in element.removeprefix("f8") if c.isdigit())
+    return 1 if element.startswith("f8") else max(1, int(digits) // 8)
+
+
+def plain_element(name: str) -> str:
+    """The element as `arith` sees it: unsigned types become signless."""
+    return name[1:] if name.startswith("ui") else name
+
+
+@dataclass
+class VectorVariable:
+    """The index variable that runs over the lanes of a vector of `width`, a multiple of it at lane 0."""
+
+    name: str
+    width: int
+
+
+@dataclass
+class TileBuilder:
+    """One tile program under construction. Use inside its context, location and insertion point."""
+
+    function: ir.Operation  # the graph-level kernel function
+    name: str
+    inputs: list[Argument] = field(default_factory=list)
+    outputs: list[Argument] = field(default_factory=list)
+    workspaces: list[Argument] = field(default_factory=list)
+    symbols: list[str] = field(default_factory=list)
+    extents: dict[str, Expression] = field(default_factory=dict)
+    vector: VectorVariable | None = None
+    varying: set[ir.Value] = field(default_factory=set)  # values that differ between the lanes of a vector
+    _variables: dict[str, ir.Value] = field(default_factory=dict)
+    _scopes: list[dict[Expression | Operation, ir.Value]] = field(default_factory=lambda: [{}])
+    _runs: list[tuple[tuple[Expression, ...], tuple[Expression, ...], Expression]] = field(default_factory=list)
+    _counter: int = 0
+    tile_function: ir.Operation | None = None
+
+    # The function --------------------------------------------------------------------------------------------------
+    def declare(self, workspaces: Sequence[tuple[str, Shape]] = ()) -> ir.Module:
+        """Create the module and the empty function; returns the module. Emit at `self.block` afterwards."""
+        body = self.function.regions[0].blocks[0]
+        returned = list(body.operations[len(body.operations) - 1].operation.operands)
+        tensors = [(shape_of(value), element_of(value)) for value in [*body.arguments, *returned]]
+        tensors += [(shape, element) for element, shape in workspaces]
+        self.symbols = sorted(kernel_symbols(self.function))
+        memrefs = [_memref(element) for _, element in tensors]
+        index = ir.IndexType.get()
+        module = ir.Module.create()
+        with ir.InsertionPoint(module.body):
+            types = ir.FunctionType.get([*memrefs, *[index] * len(self.symbols)], [])
+            attributes = {"sym_name": ir.StringAttr.get(self.name), "function_type": ir.TypeAttr.get(types)}
+            function = ir.Operation.create("func.func", attributes=attributes, regions=1)
+        block = function.regions[0].blocks.append(*[*memrefs, *[index] * len(self.symbols)])
+        arguments = [
+            Argument(argument, shape, element)
+            for argument, (shape, element) in zip(list(block.arguments)[: len(tensors)], tensors, strict=True)
+        ]
+        count = len(body.arguments)
+        self.inputs, self.outputs = arguments[:count], arguments[count : count + len(returned)]
+        self.workspaces = arguments[count + len(returned) :]
+        for symbol, argument in zip(self.symbols, list(block.arguments)[len(tensors) :], strict=True):
+            self._variables[symbol] = argument
+        self.tile_function = function
+        return module
+
+    @property
+    def block(self) -> ir.Block:
+        assert self.tile_function is not None
+        return self.tile_function.regions[0].blocks[0]
+
+    def finish(self, threads: int) -> None:
+        """End the function."""
+        assert self.tile_function is not None
+        ir.Operation.create("func.return")
+        self.set_attribute("tile.threads", ir.IntegerAttr.get(ir.IntegerType.get_signless(64), threads))
+
+    def set_attribute(self, name: str, value: ir.Attribute) -> None:
+        assert self.tile_function is not None
+        self.tile_function.attributes[name] = value
+
+    def arguments(self) -> list[tuple[str, int | str]]:
+        """The launch's arguments in the order of the function's (`KernelProgram.arguments`)."""
+        parts: list[tuple[str, int | str]] = [("input", index) for index in range(len(self.inputs))]
+        parts += [("output", index) for index in range(len(self.outputs))]
+        parts += [("workspace", index) for index in range(len(self.workspaces))]
+        return parts + [("symbol", symbol) for symbol in self.symbols]
+
+    # Index variables -----------------------------------------------------------------------------------------------
+    def variable(self, value: ir.Value, hint: str, extent: ExpressionLike | None = None) -> Expression:
+        """A fresh symbol for an SSA index value; 0 <= symbol < extent when an extent is given."""
+        self._counter += 1
+        name = f"%{hint}{self._counter}"
+        self._variables[name] = value
+        if extent is not None:
+            self.extents[name] = expression(extent)
+        return Expression.symbol(name)
+
+    @contextmanager
+    def region(self) -> Iterator[None]:
+        """Values made inside a region are forgotten at its end, because they do not dominate what follows."""
+        self._scopes.append({})
+        try:
+            yield
+        finally:
+            self._scopes.pop()
+
+    @contextmanager
+    def vectorised(self, variable: Expression, width: int) -> Iterator[None]:
+        """Inside, `variable` runs over the lanes of vectors of `width`."""
+        name = variable.as_symbol()
+        assert name is not None
+        previous, self.vector = self.vector, VectorVariable(name, width)
+        try:
+            yield
+        finally:
+            self.vector = previous
+
+    def divide(self, value: Expression, divisor: ExpressionLike) -> Expression:
+        return floor_divide(value, divisor, self.extents)
+
+    def remainder(self, value: Expression, divisor: ExpressionLike) -> Expression:
+        return modulo(value, divisor, self.extents)
+
+    # Multi-dimensional positions -----------------------------------------------------------------------------------
+    def delinearize(self, flat: Expression, shape: Sequence[Expression]) -> tuple[Expression, ...]:
+        """Row-major position of element `flat` (0 <= flat < product(shape)); remembered, so that `linearize` can undo it."""
+        indices: list[Expression] = []
+        stride = ONE
+        for axis in range(len(shape) - 1, -1, -1):
+            size = shape[axis]
+            if size == 1:
+                indices.insert(0, ZERO)
+                continue
+            quotient = self.divide(flat, stride)
+            outermost = all(other == 1 for other in shape[:axis])
+            indices.insert(0, quotient if outermost else self.remainder(quotient, size))
+            stride = stride * size
+        self._remember(flat, tuple(indices), tuple(shape))
+        return tuple(indices)
+
+    def _remember(self, flat: Expression, indices: tuple[Expression, ...], shape: tuple[Expression, ...]) -> None:
+        for first in range(len(shape)):
+            for last in range(first + 2, len(shape) + 1):
+                below, inside = product(list(shape[last:])), product(list(shape[first:last]))
+                above = product(list(shape[:first]))
+                part = self.divide(flat, below)
+                whole = part if above == 1 else self.remainder(part, inside)
+                self._runs.append((indices[first:last], shape[first:last], whole))
+
+    def linearize(self, indices: Sequence[Expression], shape: Sequence[Expression]) -> Expression:
+        """Row-major offset of a position, recognising runs of dimensions that came out of one `delinearize`."""
+        kept = [axis for axis in range(len(shape)) if shape[axis] != 1]
+        positions = [indices[axis] for axis in kept]
+        sizes = [shape[axis] for axis in kept]
+        offset, axis = ZERO, 0
+        while axis < len(sizes):
+            length, value = self._longest_run(positions[axis:], sizes[axis:])
+            offset = offset * product(sizes[axis : axis + length]) + value
+            axis += length
+        return offset
+
+    def _longest_run(self, positions: list[Expression], sizes: list[Expression]) -> tuple[int, Expression]:
+        best, value = 1, positions[0]
+        for run_positions, run_sizes, whole in self._runs:
+            kept = [i for i in range(len(run_sizes)) if run_sizes[i] != 1]
+            length = len(kept)
+            if length <= best or length > len(positions):
+                continue
+            if all(run_positions[i] == p and run_sizes[i] == s for i, p, s in zip(kept, positions, sizes, strict=False)):
+                best, value = length, whole
+        return best, value
+
+    # Values --------------------------------------------------------------------------------------------------------
+    def index(self, value: ExpressionLike) -> ir.Value:
+        """The SSA `index` value of an expression at the current insertion point."""
+        wanted = expression(value)
+        found = self._find(wanted)
+        if found is not None:
+            return found
+        constant = wanted.as_constant()
+        total: ir.Value | None = arith.constant(ir.IndexType.get(), constant) if constant is not None else None
+        for monomial, factor in () if constant is not None else sorted(wanted.terms, key=lambda term: term[1] < 0):
+            part = self._monomial(monomial, abs(factor))
+            if total is None:
+                total = part if factor > 0 else self._binary(arith.subi, self.index(0), part)
+            else:
+                total = self._binary(arith.addi if factor > 0 else arith.subi, total, part)
+        assert total is not None
+        self._scopes[-1][wanted] = total
+        if self._depends_on_lane(wanted):
+            self.varying.add(total)
+        return total
+
+    def _find(self, key: Expression | Operation) -> ir.Value | None:
+        for scope in reversed(self._scopes):
+            if key in scope:
+                return scope[key]
+        return None
+
+    def _monomial(self, monomial: Sequence[str | Operation], factor: int) -> ir.Value:
+        values = [self._variable(atom) if isinstance(atom, str) else self._operation(atom) for atom in monomial]
+        if factor != 1 or not values:
+            values.append(self.index(factor) if values else arith.constant(ir.IndexType.get(), factor))
+        total = values[0]
+        for value in values[1:]:
+            total = self._binary(arith.muli, total, value)
+        return total
+
+    def _variable(self, name: str) -> ir.Value:
+        if name not in self._variables:
+            raise InternalError(f"kernel {self.name}: symbol {name!r} is not an argument of the tile program")
+        return self._variables[name]
+
+    def _binary(self, make: Callable[[ir.Value, ir.Value], ir.Value], left: ir.Value, right: ir.Value) -> ir.Value:
+        result = make(left, right)
+        if left in self.varying or right in self.varying:
+            self.varying.add(result)
+        return result
+
+    def _operation(self, atom: Operation) -> ir.Value:
+        found = self._find(atom)
+        if found is not None:
+            return found
+        left, right = self.index(atom.left), self.index(atom.right)
+        if atom.kind in ("min", "max"):
+            result = self._binary(arith.minsi if atom.kind == "min" else arith.maxsi, left, right)
+        elif atom.left.is_nonnegative(self.extents):
+            result = self._binary(arith.divui if atom.kind == "floordiv" else arith.remui, left, right)
+        else:
+            result = self._floor(atom.kind, left, right)
+        self._scopes[-1][atom] = result
+        return result
+
+    def _floor(self, kind: str, left: ir.Value, right: ir.Value) -> ir.Value:
+        """Floored division of a value that may be negative by a positive one."""
+        zero, one = self.index(0), self.index(1)
+        negative = arith.cmpi(arith.CmpIPredicate.slt, left, zero)
+        lowered = self._binary(arith.subi, left, self._binary(arith.subi, right, one))
+        quotient = arith.divsi(arith.select(negative, lowered, left), right)
+        if lowered in self.varying:
+            self.varying.add(quotient)
+        if kind == "floordiv":
+            return quotient
+        return self._binary(arith.subi, left, self._binary(arith.muli, quotient, right))
+
+    # What a vector sees --------------------------------------------------------------------------------------------
+    def _depends_on_lane(self, value: Expression) -> bool:
+        names = value.symbols
+        if self.vector is not None and self.vector.name in names:
+            return True
+        return any(self._variables[name] in self.varying for name in names if name in self._variables)
+
+    def lanes(self, offset: Expression, element: str) -> str:
+        """How `offset` moves over the lanes of the current vector: contiguous (and aligned), uniform or scattered."""
+        if self.vector is None or self.vector.width == 1:
+            return "uniform"
+        if any(self._variables[n] in self.varying for n in offset.symbols if n in self._variables and n != self.vector.name):
+            return "scattered"
+        if self.vector.name not in offset.symbols:
+            return "uniform"
+        width = self.vector.width
+        lane, block = Expression.symbol("%lane"), Expression.symbol("%block")
+        extents = {**self.extents, "%lane": expression(width)}
+        extents.pop(self.vector.name, None)
+        own = self.extents.get(self.vector.name)
+        if own is not None and own.divisible_by(width):
+            extents["%block"] = Expression({m: f // width for m, f in own.terms})
+        moved = offset.substitute({self.vector.name: block * width + lane}, extents)
+        stride = moved.coefficient("%lane")
+        if stride is None:
+            return "scattered"
+        if stride == 0:
+            return "uniform"
+        aligned = (moved - lane).divisible_by(min(width, max(1, 16 // _bytes_of(element))))
+        return "contiguous" if stride == 1 and aligned else "scattered"
+
+
+def _memref(element: str) -> ir.Type:
+    dynamic = ir.ShapedType.get_dynamic_size()
+    return ir.MemRefType.get([dynamic], scalar_type(element))
+
+
+def kernel_symbols(function: ir.Operation) -> set[str]:
+    """Every symbol that a shape or a symbolic attribute inside a kernel function mentions."""
+    found: set[str] = set()
+
+    def add_type(type_: ir.Type) -> None:
+        if isinstance(type_, ir.RankedTensorType):
+            for size in shape_of(type_):
+                found.update(size.symbols)
+
+    def visit(operation: ir.Operation) -> ir.WalkResult:
+        for value in [*operation.operands, *operation.results]:
+            add_type(value.type)
+        for name in ("starts", "low", "pads"):
+            if name in operation.attributes:
+                for item in ir.ArrayAttr(operation.attributes[name]):
+                    found.update(expression(ir.StringAttr(item).value).symbols)
+        if operation.name == "graph.dimension":
+            found.update(expression(ir.StringAttr(operation.attributes["expression"]).value).symbols)
+        return ir.WalkResult.ADVANCE
+
+    function.walk(visit)
+    for argument in function.regions[0].blocks[0].arguments:
+        add_type(argument.type)
+    return found
+
+

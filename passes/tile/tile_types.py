@@ -1,0 +1,73 @@
+"""Small constructors for the tile dialect.
+
+In: shapes, element types, layout texts. Out: tile types and operations with their attributes in the right form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mlir import ir
+
+from .builder import TileBuilder
+
+
+def tile_of(rows: int, columns: int, element: ir.Type, layout: str) -> ir.Type:
+    """``!tile.tile<[rows, columns], element, "layout">``."""
+    return ir.Type.parse(f'!tile.tile<[{rows}, {columns}], {element}, "{layout}">')
+
+
+def i64(value: int) -> ir.Attribute:
+    return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
+
+
+def program_id(axis: int) -> ir.Value:
+    return ir.Operation.create("tile.program_id", results=[ir.IndexType.get()], attributes={"axis": i64(axis)}).result
+
+
+def full(rows: int, columns: int, layout: str, value: ir.Value) -> ir.Value:
+    return ir.Operation.create("tile.full", results=[tile_of(rows, columns, value.type, layout)], operands=[value]).result
+
+
+def reduce(tile: ir.Value, kind: str, axis: int, result: ir.Type) -> ir.Value:
+    attributes = {"kind": ir.StringAttr.get(kind), "axis": i64(axis)}
+    return ir.Operation.create("tile.reduce", results=[result], operands=[tile], attributes=attributes).result
+
+
+def element(tile: ir.Value, type_: ir.Type) -> ir.Value:
+    return ir.Operation.create("tile.element", results=[type_], operands=[tile]).result
+
+
+def map_(
+    builder: TileBuilder,
+    origin: Sequence[ir.Value],
+    limits: Sequence[ir.Value],
+    shape: tuple[int, int],
+    layout: str,
+    body: Callable[[ir.Value, ir.Value], ir.Value | None],
+    element_type: ir.Type | None = None,
+    fill: ir.Attribute | None = None,
+    full_dimensions: Sequence[str] = (),
+) -> ir.Value | None:
+    """A tile.map at `origin` (row, column) inside `limits`; `body(i, j)` emits and returns the element, or None.
+
+    Returns the tile when `element_type` is given.
+    """
+    attributes: dict[str, ir.Attribute] = {
+        "shape": ir.DenseI64ArrayAttr.get(list(shape)),
+        "layout": ir.StringAttr.get(layout),
+    }
+    if fill is not None:
+        attributes["fill"] = fill
+    if full_dimensions:
+        attributes["full"] = ir.ArrayAttr.get([ir.StringAttr.get(name) for name in full_dimensions])
+    results = [] if element_type is None else [tile_of(*shape, element_type, layout)]
+    operation = ir.Operation.create(
+        "tile.map", results=results, operands=[*origin, *limits], attributes=attributes, regions=1
+    )
+    index = ir.IndexType.get()
+    block = operation.regions[0].blocks.append(index, index)
+    with ir.InsertionPoint(block), builder.region():
+        value = body(*block.arguments)
+        ir.Operation.create("gpu.yield", operands=[] if value is None else [value])
+    return operation.results[0] if results else None
