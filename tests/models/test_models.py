@@ -55,7 +55,7 @@ def test_same_answer_as_onnxruntime(name: str) -> None:
     compare(engine, model.inputs(), model, model.tolerance)
 
 
-# How far a rounding of every multiplication's operands moves the result of these two-layer models: tf32 keeps 10
+# How far rounding the operands of every multiplication moves two-layer models: tf32 keeps 10
 # bits of the mantissa (relative error 5e-4), as f16 does; bf16 keeps 7 (4e-3). A factor of ten for the depth.
 @pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 5e-3), ("f16", 5e-3), ("bf16", 4e-2)])
 @pytest.mark.parametrize("name", ["bert-small-dynamo", "resnet-small-legacy", "unet-small-dynamo"])
@@ -69,7 +69,7 @@ def test_lower_precisions(name: str, precision: str, tolerance: float) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_assembles_without_spills(name: str, target: str) -> None:
     engine = tilewright.compile(MODELS[name].load(), target=target)
-    spilling = [kernel.name for kernel in engine.kernels if kernel.spills]
+    spilling = [kernel.name for kernel in engine.kernels.values() if kernel.spills]
     assert engine.kernels
     assert not spilling
 
