@@ -27,7 +27,7 @@ check: $(READY)
 	@$(BIN)/mypy
 
 benchmark: $(READY)
-	@$(BIN)/python benchmarks/compile_time.py
+	@$(BIN)/python -m benchmarks.compile_time
 
 setup: $(READY)
 

@@ -76,9 +76,10 @@ FILES = {
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: $TILEWRIGHT_CACHE/models, else ~/.cache/tilewright/models."""
-    base = os.environ.get("TILEWRIGHT_CACHE") or "~/.cache/tilewright"
-    return Path(base).expanduser() / "models"
+    """Where fetched files are kept: `models` in $TILEWRIGHT_CACHE, else in the user's cache folder."""
+    user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    chosen = os.environ.get("TILEWRIGHT_CACHE") or f"{user}/tilewright"
+    return Path(chosen).expanduser() / "models"
 
 
 def fetch(name: str) -> Path:
