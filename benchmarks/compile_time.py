@@ -1,11 +1,11 @@
-"""How long compiling takes: cold, warm, kernels, launches, memory, engine size; IREE beside it when installed.
+"""How long compiling takes: cold, warm, kernels, memory, engine size; IREE beside it when installed.
 
 In: the models of tests/support/zoo.py and any ONNX files given. Out: a table, and JSON with --json FILE.
 
     python -m benchmarks.compile_time [--json FILE] [--only NAME] [MODEL.onnx ...]
 
-Each measurement is a process of its own with an empty kernel cache (cold), then the same again (warm). Time is
-that of `tilewright.compile` alone; memory is the peak of that process and of its largest worker.
+Each measurement is a process of its own with an empty kernel cache (cold), then the same again (warm).
+Time is that of `tilewright.compile` alone; memory is the peak of that process and of its largest worker.
 """
 
 from __future__ import annotations
@@ -130,8 +130,9 @@ def measure(name: str, path: Path, target: str) -> Measurement:
 
 def table(rows: list[Measurement]) -> Table:
     """The measurements for people."""
-    shown = Table(title="compile time", caption="seconds and megabytes; peak: the compiler, its largest worker")
-    for heading in ("model", "MB", "cold s", "warm s", "kernels", "launches", "peak MB", "engine MB", "IREE s"):
+    headings = ("model", "MB", "cold s", "warm s", "kernels", "launches", "peak MB", "engine MB", "IREE s")
+    shown = Table(title="compile time", caption="peak: of the compiler, of its largest worker")
+    for heading in headings:
         shown.add_column(heading, justify="left" if heading == "model" else "right")
     for row in rows:
         other = f"{row.iree_import:.1f} + {row.iree_compile:.1f}" if row.iree_import is not None else "-"
