@@ -7,6 +7,7 @@ place, without a copy.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -17,7 +18,7 @@ from .cuda import CudaDevice
 from .device import Device
 from .dlpack import ForeignMemory
 from .dtypes import DType, from_numpy
-from .errors import ModelError
+from .errors import DeviceError, ModelError
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +33,8 @@ class Allocation:
     def __del__(self) -> None:
         address = getattr(self, "address", 0)
         if address:
-            self.device.free(address)
+            with contextlib.suppress(DeviceError):  # nobody is there to be told
+                self.device.free(address)
 
 
 class DeviceArray:

@@ -11,11 +11,12 @@ import contextlib
 import ctypes
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .device import Extents, Kernel, LaunchArgument
+from .device import Extents, Kernel, LaunchArgument, release_all
 from .errors import DeviceError
 
 _STATIC_SHARED_LIMIT = 48 * 1024  # bytes of dynamic shared memory that need no permission
@@ -141,31 +142,30 @@ class CudaDevice:
         """Release resources: every call is made, whatever the others do; the first failure is raised at the
         end.
         """
-        failures: list[DeviceError] = []
-        pushed = self._try("cuCtxPushCurrent", self._context, failures)
-        for name, argument in calls:
-            self._try(name, argument, failures)
-        if pushed:
-            self._try("cuCtxPopCurrent", None, failures)
-        if failures:
-            raise failures[0]
+        pushed = False
 
-    def _try(self, name: str, argument: Any, failures: list[DeviceError]) -> bool:
-        try:
-            self._call(name, *(() if argument is None else (argument,)))
-        except DeviceError as error:
-            failures.append(error)
-            return False
-        return True
+        def push() -> None:
+            nonlocal pushed
+            self._call("cuCtxPushCurrent", self._context)
+            pushed = True
+
+        def pop() -> None:
+            if pushed:
+                self._call("cuCtxPopCurrent")
+
+        release_all([push, *(partial(self._call, *call) for call in calls), pop])
 
     # Memory -----------------------------------------------------------------------------------------------
     def allocate(self, nbytes: int) -> int:
         """Device memory, 256-byte aligned. Raises DeviceError when there is not enough."""
+        address = 0
         try:
             with self._active():
                 address = int(self._call("cuMemAlloc", max(nbytes, 1)))
                 self._allocations.add(address)
         except DeviceError as error:
+            with contextlib.suppress(DeviceError):
+                self.free(address)
             raise DeviceError(f"{error}\n  while allocating {nbytes:,} bytes") from error
         return address
 
@@ -174,11 +174,10 @@ class CudaDevice:
         if address not in self._allocations:
             return
         self._allocations.discard(address)
-        try:
-            self._call_all([("cuMemFree", address)])
-        finally:
-            if self._closed and not self._allocations:
-                self._release()
+        releases: list[Callable[[], None]] = [lambda: self._call_all([("cuMemFree", address)])]
+        if self._closed and not self._allocations:
+            releases.append(self._release)
+        release_all(releases)
 
     def upload(self, address: int, array: np.ndarray[Any, Any]) -> None:
         """Copy a C-contiguous array to the device, behind what is already in the stream."""
@@ -236,7 +235,8 @@ class CudaDevice:
         if {"a": own == number, "f": same_family}.get(suffix, own >= number):
             return
         raise DeviceError(
-            f"kernel {name!r} was compiled for sm_{number}{suffix} and this GPU is sm_{own} ({self.description})\n"
+            f"kernel {name!r} was compiled for sm_{number}{suffix} and this GPU is sm_{own}\n"
+            f"  GPU: {self.description}\n"
             f"  compile the model again with --target sm_{own}"
         )
 
@@ -336,11 +336,11 @@ class CudaDevice:
         if self._stream is not None:
             calls.append(("cuStreamDestroy", self._stream))
         self._graphs, self._modules, self._stream = [], [], None
+        release_context = partial(self._call, "cuDevicePrimaryCtxRelease", self._device)
         try:
-            self._call_all(calls)
+            release_all([partial(self._call_all, calls), release_context])
         finally:
             self._context = None
-            self._call("cuDevicePrimaryCtxRelease", self._device)
 
 
 def _import_driver() -> Any:

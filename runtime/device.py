@@ -7,7 +7,7 @@ and launches really work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -96,6 +96,21 @@ class DeviceChoice:
 
     device: Device
     reason: str
+
+
+def release_all(releases: Iterable[Callable[[], object]]) -> None:
+    """Call every function, whatever the others do, and then raise the first DeviceError there was."""
+    failure: DeviceError | None = None
+    for release in releases:
+        try:
+            release()
+        except DeviceError as error:
+            failure = failure or error
+    try:
+        if failure is not None:
+            raise failure
+    finally:
+        del failure  # else error and frame keep each other alive, and with them what a caller still holds
 
 
 def choose_device(name: str = "auto") -> DeviceChoice:

@@ -144,15 +144,19 @@ ctypes.pythonapi.Py_IncRef(ctypes.py_object(_DESTRUCTOR))
 
 
 def lend(address: int, dtype: DType, shape: tuple[int, ...], place: tuple[int, int], owner: object) -> Any:
-    """A `dltensor` capsule for C-contiguous memory at `address`; `owner` is kept until the consumer is done."""
-    extents = (ctypes.c_int64 * max(len(shape), 1))(*shape)
+    """A `dltensor` capsule for C-contiguous memory at `address`; `owner` is kept until its user is done."""
+    rank = len(shape)
+    strides = (step // dtype.bytes for step in contiguous_strides(shape, dtype.bytes))
+    extents = (ctypes.c_int64 * (2 * rank + 1))(*shape, *strides)  # one array for both; never empty
     managed = _ManagedTensor()
     code, bits = _CODES[dtype.name]
     managed.tensor.data = address
     managed.tensor.device = _Device(*place)
-    managed.tensor.ndim = len(shape)
+    managed.tensor.ndim = rank
     managed.tensor.dtype = _DataType(code, bits, 1)
     managed.tensor.shape = ctypes.cast(extents, ctypes.POINTER(ctypes.c_int64))
+    past_shape = ctypes.byref(extents, rank * ctypes.sizeof(ctypes.c_int64))
+    managed.tensor.strides = ctypes.cast(past_shape, ctypes.POINTER(ctypes.c_int64))
     managed.deleter = ctypes.cast(_DELETER, ctypes.c_void_p).value
     own = ctypes.addressof(managed)
     _lent[own] = _Lent(managed, extents, owner)

@@ -8,13 +8,13 @@ owner frees everything, whatever failed before.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .device import Device
+from .device import Device, release_all
 from .dtypes import raw_bytes
-from .errors import DeviceError
 from .manifest import Buffer, align
 from .memory_plan import ALIGNMENT, ArenaPlan
 
@@ -80,11 +80,4 @@ class SessionMemory:
     def close(self) -> None:
         """Free everything; the first failure is raised after all have been tried."""
         blocks, self._blocks = self._blocks, {}
-        failure: DeviceError | None = None
-        for address, _ in blocks.values():
-            try:
-                self._device.free(address)
-            except DeviceError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        release_all(partial(self._device.free, address) for address, _ in blocks.values())

@@ -19,7 +19,7 @@ import numpy as np
 
 from .arrays import Allocation, Array, DeviceArray, accept, gather, is_contiguous
 from .binding import TensorSpecification, Value, bind, check_names, describe
-from .device import Device, Graph, Kernel
+from .device import Device, Graph, Kernel, release_all
 from .dlpack import ForeignMemory
 from .dtypes import dtype, raw_bytes
 from .engine import Engine
@@ -117,10 +117,12 @@ class Session:
                     binding.name: self._collect(binding, plan, addresses, device_outputs)
                     for binding in self._manifest.outputs
                 }
-            finally:
-                # Arrays lent by the caller may be in use until the device is done, also after a failure.
+            except BaseException:
+                # Arrays lent by the caller may be in use until the device is done.
                 with contextlib.suppress(DeviceError):
                     self.device.synchronize()
+                raise
+            self.device.synchronize()
             return results
 
     def _plan(self, symbols: dict[str, int]) -> ShapePlan:
@@ -235,9 +237,7 @@ class Session:
 
     def _drop_graphs(self) -> None:
         graphs, self._graphs = self._graphs, OrderedDict()
-        for graph in graphs.values():
-            if graph is not None:
-                graph.close()
+        release_all(graph.close for graph in graphs.values() if graph is not None)
 
     def close(self) -> None:
         """Free everything on the device; a second call does nothing. The first failure is raised last."""
@@ -245,15 +245,8 @@ class Session:
             if not self._open:
                 return
             self._open = False
-            failure: DeviceError | None = None
-            for release in (self._drop_graphs, self._memory.close, self.device.close):
-                try:
-                    release()
-                except DeviceError as error:
-                    failure = failure or error
             self._plans.clear()
-            if failure is not None:
-                raise failure
+            release_all((self._drop_graphs, self._memory.close, self.device.close))
 
     def __enter__(self) -> Session:
         return self

@@ -1,0 +1,117 @@
+"""The CUDA device over a driver in which any one call fails."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.runtime.engines import affine, affine_result
+from tests.runtime.fake_driver import FakeDriver
+
+from tilewright.runtime.cuda import CudaDevice
+from tilewright.runtime.errors import DeviceError
+from tilewright.runtime.session import Session
+
+X = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def whole_life(driver: FakeDriver) -> None:
+    """A session from opening to closing: direct run, capture, replay, a larger shape, results left on the
+    device.
+    """
+    with Session(affine(), CudaDevice(driver)) as session:
+        for x in (X, X, X, np.tile(X, (50, 1)), X):
+            result = session.run({"x": x, "y": x})["z"]
+            np.testing.assert_array_equal(result, affine_result(x, x))
+        kept = session.run({"x": X, "y": X}, device_outputs=True)
+    np.testing.assert_array_equal(kept["z"].numpy(), affine_result(X, X))
+    driver.finalising = len(driver.calls)
+
+
+def calls_of_a_life() -> list[str]:
+    driver = FakeDriver()
+    whole_life(driver)
+    return driver.calls
+
+
+CALLS = calls_of_a_life()
+
+
+def test_a_life_without_failures_gives_everything_back() -> None:
+    driver = FakeDriver()
+    whole_life(driver)
+    assert not driver.live and driver.pushed == 0
+    for name in ("cuGraphLaunch", "cuFuncSetAttribute", "cuMemcpyDtoDAsync", "cuMemFree"):
+        assert name in driver.calls
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_every_call_fails_in_turn(raises: bool) -> None:
+    for number, name in enumerate(CALLS):
+        driver = FakeDriver(fail_at=number, raises=raises)
+        message = ""
+        try:
+            whole_life(driver)
+        except DeviceError as error:
+            message = str(error)
+        # A failure in the finaliser of a result that outlives its session has nobody to be told.
+        assert name in message or number >= driver.finalising, f"call {number} ({name}): {message!r}"
+        assert not driver.live, f"call {number} ({name}) leaks {driver.live}"
+        assert driver.pushed == 0, f"call {number} ({name})"
+
+
+def test_the_log_of_the_jit_is_shown() -> None:
+    driver = FakeDriver()
+    device = CudaDevice(driver)
+    with pytest.raises(DeviceError, match=r"(?s)cuModuleLoadDataEx.*kernel 'k'.*ptxas error : line 5 bad"):
+        device.load("k", "bad")
+    device.close()
+    assert not driver.live
+
+
+@pytest.mark.parametrize(
+    ("target", "capability", "runs"),
+    [
+        ("sm_80", (9, 0), True),
+        ("sm_90", (8, 9), False),
+        ("sm_90a", (9, 0), True),
+        ("sm_90a", (10, 0), False),
+        ("sm_100f", (10, 3), True),
+        ("sm_100f", (12, 0), False),
+    ],
+)
+def test_targets(target: str, capability: tuple[int, int], runs: bool) -> None:
+    device = CudaDevice(FakeDriver(capability=capability))
+    ptx = f".version 8.0\n.target {target}\n"
+    if runs:
+        assert device.load("k", ptx).name == "k"
+    else:
+        with pytest.raises(DeviceError, match=f"compiled for {target} and this GPU is sm_"):
+            device.load("k", ptx)
+    device.close()
+
+
+def test_no_such_gpu() -> None:
+    with pytest.raises(DeviceError, match="there is no GPU number 3; 1 found"):
+        CudaDevice(FakeDriver(), ordinal=3)
+
+
+def test_use_after_closing() -> None:
+    device = CudaDevice(FakeDriver())
+    device.close()
+    device.close()
+    with pytest.raises(DeviceError, match="the device is closed"):
+        device.allocate(16)
+
+
+def test_a_failing_body_ends_the_capture() -> None:
+    driver = FakeDriver()
+    device = CudaDevice(driver)
+
+    def body() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        device.capture(body)
+    device.synchronize()
+    device.close()
+    assert not driver.live
