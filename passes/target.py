@@ -1,7 +1,7 @@
 """What the compiler knows about each GPU architecture: the only place that does.
 
-In: a name as CUDA spells it (`sm_90a`). Out: a `Target` of facts that schedules, lowering rules and the back end read.
-It exists so that a new architecture is one new row here and no `if` anywhere else.
+In: a name as CUDA spells it (`sm_90a`). Out: a `Target` of facts that schedules, lowering rules and the back
+end read. It exists so that a new architecture is one new row here and no `if` anywhere else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Target:
-    """One architecture. Sizes in bytes; `multiprocessors` is that of `card`, the reference that cost models assume."""
+    """One architecture. Sizes in bytes; `multiprocessors` is that of `card`, the reference that cost models
+    assume.
+    """
 
     name: str
     capability: tuple[int, int]
@@ -28,7 +30,7 @@ class Target:
     registers_per_thread: int = 255
     threads_per_multiprocessor: int = 2048
     blocks_per_multiprocessor: int = 32
-    # What the instruction set offers -------------------------------------------------------------------------------
+    # What the instruction set offers ------------------------------------------------------------------------
     mma: tuple[str, ...] = ("f16", "bf16", "tf32", "i8")  # operand kinds of mma.sync
     cp_async: bool = True
     ldmatrix: bool = True
@@ -60,7 +62,9 @@ _HOPPER = replace(
     cluster=True,
     dependent_launch=True,
 )
-_BLACKWELL = replace(_HOPPER, name="sm_100", capability=(10, 0), card="B200", multiprocessors=148, ptx="+ptx86")
+_BLACKWELL = replace(
+    _HOPPER, name="sm_100", capability=(10, 0), card="B200", multiprocessors=148, ptx="+ptx86"
+)
 _GEFORCE = replace(  # Ampere for desktops: less shared memory, fewer threads
     _AMPERE,
     name="sm_86",

@@ -1,7 +1,8 @@
 """Assembles PTX with NVIDIA's ptxas: every kernel is checked where it is compiled.
 
-In: PTX text and a target. Out: registers, spills and shared memory as ptxas reports them, its warnings, and the cubin when asked.
-The assembler is the one of the Python package nvidia-cuda-nvcc, whose version the project pins; another one on PATH is never used.
+In: PTX text and a target. Out: registers, spills and shared memory as ptxas reports them, its warnings, and
+the cubin when asked. The assembler is the one of the Python package nvidia-cuda-nvcc, whose version the
+project pins; another one on PATH is never used.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def disassemble(cubin: bytes) -> str:
     """SASS text of a cubin, by nvdisasm. Raises InternalError when it is not installed."""
     tool = find_tools().get("nvdisasm")
     if tool is None:
-        raise InternalError("nvdisasm is not installed\n  install it with: pip install 'tilewright[disassembler]'")
+        raise InternalError(
+            "nvdisasm is not installed\n  install it with: pip install 'tilewright[disassembler]'"
+        )
     with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
         path = Path(folder, "kernel.cubin")
         path.write_bytes(cubin)
@@ -100,7 +103,9 @@ def _run(command: list[str], ptx: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
     except subprocess.TimeoutExpired:
-        raise InternalError(f"{Path(command[0]).name} took longer than {TIME_LIMIT} s ({len(ptx)} characters)") from None
+        raise InternalError(
+            f"{Path(command[0]).name} took longer than {TIME_LIMIT} s ({len(ptx)} characters)"
+        ) from None
     except OSError as error:
         raise InternalError(f"{command[0]} cannot be run: {error}") from None
 

@@ -1,8 +1,9 @@
 """A content-addressed cache on disk, shared by all compilers of a user and safe when several run at once.
 
-In: a key made of everything a result depends on. Out: the bytes kept under it, or None. Entries are written to a temporary file and
-renamed, carry their own checksum, and are evicted oldest-use-first above a size bound. A cache never fails a compilation: a
-damaged entry, a read-only folder or a full disk only means that nothing is found or kept.
+In: a key made of everything a result depends on. Out: the bytes kept under it, or None. Entries are written
+to a temporary file and renamed, carry their own checksum, and are evicted oldest-use-first above a size
+bound. A cache never fails a compilation: a damaged entry, a read-only folder or a full disk only means that
+nothing is found or kept.
 """
 
 from __future__ import annotations
@@ -12,14 +13,11 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 
 DEFAULT_LIMIT = 2 * 1024**3  # bytes
 KEPT_AFTER_EVICTION = 0.8  # of the limit, so that evicting is rare
 _DIGEST_BYTES = 32
-PACKAGE = Path(__file__).resolve().parents[2]
-SOURCE_FOLDERS = ("compiler", "dialects", "passes", "runtime")
 
 
 def default_folder() -> Path:
@@ -29,17 +27,6 @@ def default_folder() -> Path:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "tilewright"
-
-
-@lru_cache(maxsize=4)
-def source_version(folders: tuple[str, ...] = SOURCE_FOLDERS) -> str:
-    """A digest of the compiler's own source text: an edited compiler never finds results of the old one."""
-    digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted((PACKAGE / folder).rglob("*.py")):
-            digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0")
-            digest.update(path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def make_key(*parts: str) -> str:
@@ -61,7 +48,7 @@ class Cache:
         self.misses = 0
         self._written = False
 
-    # Small entries: bytes with a checksum in front -----------------------------------------------------------------
+    # Small entries: bytes with a checksum in front ----------------------------------------------------------
     def get(self, section: str, key: str) -> bytes | None:
         """The bytes kept under `key`, or None when there are none or they are damaged."""
         path = self.path(section, key)
@@ -84,26 +71,19 @@ class Cache:
         """Keep `payload`; silently does nothing where the disk does not allow it."""
         self._write(self.path(section, key), (hashlib.sha256(payload).digest(), payload))
 
-    # Large entries: plain files that readers map or copy --------------------------------------------------------------
+    # Large entries: plain files that readers map, put there by others ---------------------------------------
     def path(self, section: str, key: str, suffix: str = "") -> Path:
         """Where an entry stands, whether or not it exists."""
         return self.folder / section / key[:2] / (key + suffix)
-
-    def adopt(self, temporary: Path, section: str, key: str, suffix: str = "") -> Path | None:
-        """Move a finished file on the same file system into the cache; None (and the file stays) when that fails."""
-        target = self.path(section, key, suffix)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(temporary, target)
-        except OSError:
-            return None
-        self._written = True
-        return target
 
     def touch(self, path: Path) -> None:
         """Mark an entry as used now."""
         with contextlib.suppress(OSError):
             os.utime(path)
+
+    def written(self) -> None:
+        """Somebody put a file at a `path` of this cache; `trim` has to look."""
+        self._written = True
 
     def _write(self, target: Path, pieces: Iterable[bytes]) -> None:
         temporary = ""
@@ -119,9 +99,11 @@ class Cache:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
 
-    # Size bound ------------------------------------------------------------------------------------------------------
+    # Size bound ---------------------------------------------------------------------------------------------
     def trim(self) -> int:
-        """Evict the entries not used for longest until the bound holds; returns how many. Cheap when nothing was written."""
+        """Evict the entries not used for longest until the bound holds; returns how many. Cheap when nothing
+        was written.
+        """
         if not self._written:
             return 0
         self._written = False
@@ -139,9 +121,9 @@ class Cache:
             total -= size
         return evicted
 
-    def _entries(self) -> list[tuple[float, int, str | Path]]:
+    def _entries(self) -> list[tuple[float, int, Path]]:
         """(last use, bytes, path) of everything in our sections; files that vanish meanwhile are left out."""
-        found: list[tuple[float, int, str | Path]] = []
+        found: list[tuple[float, int, Path]] = []
         for section in ("kernels", "engines"):
             for path in (self.folder / section).glob("*/*"):
                 with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
 """From a lowered kernel to PTX text, in this process.
 
-In: a module with one `gpu.module` in LLVM/NVVM dialects, and the target. Out: the PTX that LLVM's NVPTX back end writes.
-It exists to keep the pass pipeline that works (docs/architecture.md) in one place; a mistake in the IR may abort the
-process, which is why compiler/backend/workers.py runs it in another one.
+In: a module with one `gpu.module` in LLVM/NVVM dialects, and the target. Out: the PTX that LLVM's NVPTX back
+end writes. It exists to keep the pass pipeline that works (docs/architecture.md) in one place; a mistake in
+the IR may abort the process, which is why compiler/backend/workers.py runs it in another one.
 """
 
 from __future__ import annotations

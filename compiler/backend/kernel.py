@@ -1,7 +1,7 @@
 """One kernel all the way: tile program -> gpu module -> PTX -> checked by ptxas.
 
-In: a `KernelJob`, plain data that travels to a worker process as JSON. Out: a `CompiledKernel`, plain data too, which is what the
-cache keeps. This function is the whole work of a worker, and of `tilewright replay`.
+In: a `KernelJob`, plain data that travels to a worker process as JSON. Out: a `CompiledKernel`, plain data
+too, which is what the cache keeps. This function is the whole work of a worker, and of `tilewright replay`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ LEVELS = ("tile", "gpu")
 
 _ENTRY = re.compile(r"\.visible \.entry\s+([\w$]+)\(([^)]*)\)", re.DOTALL)
 _PARAMETER = re.compile(r"\.param\s+(?:\.align\s+\d+\s+)?\.(\w+)")
-_PARAMETER_TYPES = {"u64": "pointer", "b64": "pointer", "u32": "i32", "b32": "i32", "s32": "i32", "s64": "i64"}
+_PARAMETER_TYPES = {
+    "u64": "pointer",
+    "b64": "pointer",
+    "u32": "i32",
+    "b32": "i32",
+    "s32": "i32",
+    "s64": "i64",
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,9 @@ class KernelJob:
 
 @dataclass(frozen=True)
 class CompiledKernel:
-    """A kernel that ptxas accepted. `shared_bytes` are dynamic, `parameters` as in the manifest; `lowered` is the gpu module."""
+    """A kernel that ptxas accepted. `shared_bytes` are dynamic, `parameters` as in the manifest; `lowered` is
+    the gpu module.
+    """
 
     name: str
     ptx: str
@@ -67,7 +76,9 @@ class CompiledKernel:
 
 
 def compile_kernel(job: KernelJob) -> CompiledKernel:
-    """Lower, emit and assemble. Raises InternalError or UnsupportedError; may abort the process (see workers.py)."""
+    """Lower, emit and assemble. Raises InternalError or UnsupportedError; may abort the process (see
+    workers.py).
+    """
     from .assemble import assemble
     from .emit import emit_ptx
 
@@ -97,7 +108,9 @@ def compile_kernel(job: KernelJob) -> CompiledKernel:
 
 
 def read_signature(ptx: str) -> tuple[str, tuple[str, ...]]:
-    """The entry's name and the manifest's type of each parameter. Raises InternalError when there is not one entry."""
+    """The entry's name and the manifest's type of each parameter. Raises InternalError when there is not one
+    entry.
+    """
     entries = _ENTRY.findall(ptx)
     if len(entries) != 1:
         raise InternalError(f"the PTX has {len(entries)} entries, not one")

@@ -1,7 +1,8 @@
 """A folder that reproduces the failure of one kernel with one command.
 
-In: the kernel job that failed and its message. Out: a folder with the job, its IR as a file of its own, and the message; and the
-way back, for `tilewright replay`. It exists because a crash in LLVM leaves nothing else behind.
+In: the kernel job that failed and its message. Out: a folder with the job, its IR as a file of its own, and
+the message; and the way back, for `tilewright replay`. It exists because a crash in LLVM leaves nothing else
+behind.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from .kernel import KernelJob
 
 
 def write_repro(job: KernelJob, message: str, trace: str, folder: Path | None = None) -> Path | None:
-    """Write the folder (under `folder`, else under the cache's `failures`); None when the disk does not allow it."""
+    """Write the folder (under `folder`, else under the cache's `failures`); None when the disk does not allow
+    it.
+    """
     digest = hashlib.sha256(f"{job.text}\0{job.target}".encode()).hexdigest()[:12]
     target = (folder or default_folder() / "failures") / f"{job.name}-{digest}"
     description = asdict(job) | {"python": sys.version.split()[0], "text": f"kernel.{job.level}.mlir"}

@@ -1,7 +1,8 @@
 """The worker process: compiles kernels sent to it, one line of JSON each way.
 
-In: jobs on standard input, one `KernelJob` a line. Out: one line a job on standard output: the `CompiledKernel`, or what went
-wrong. It runs in a process of its own because a mistake in the IR aborts LLVM, and because the pipeline holds Python's lock.
+In: jobs on standard input, one `KernelJob` a line. Out: one line a job on standard output: the
+`CompiledKernel`, or what went wrong. It runs in a process of its own because a mistake in the IR aborts LLVM,
+and because the pipeline holds Python's lock.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from ...runtime.errors import Error
 
 
 def main() -> None:
-    """Serve jobs until standard input ends. What libraries print goes to standard error, never into the replies."""
+    """Serve jobs until standard input ends. What libraries print goes to standard error, never into the
+    replies.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes our input
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -45,7 +48,9 @@ def _warm_up() -> None:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The reply to one job: ``{"kernel": ...}`` or ``{"error": class name, "message": ..., "trace": ...}``."""
+    """The reply to one job: ``{"kernel": ...}`` or ``{"error": class name, "message": ..., "trace":
+    ...}``.
+    """
     from .kernel import KernelJob, compile_kernel
 
     try:

@@ -1,8 +1,9 @@
 """A pool of worker processes that compile kernels, and what happens when one of them dies.
 
-In: kernel jobs. Out: futures of compiled kernels. A worker that aborts takes down one kernel only: its job fails with an error that
-names the ONNX nodes and a folder that reproduces it, and a fresh worker takes its place. Plain pipes to
-`python -c` are used instead of `multiprocessing`, so that scripts without a main guard work under every start method.
+In: kernel jobs. Out: futures of compiled kernels. A worker that aborts takes down one kernel only: its job
+fails with an error that names the ONNX nodes and a folder that reproduces it, and a fresh worker takes its
+place. Plain pipes to `python -c` are used instead of `multiprocessing`, so that scripts without a main guard
+work under every start method.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Worker:
         self._log: IO[bytes] = tempfile.TemporaryFile(prefix="tilewright-worker-")  # noqa: SIM115 closed in close()
         package = __name__.split(".", 1)[0]
         root = str(Path(sys.modules[package].__file__ or "").parent.parent)
-        code = f"import sys; sys.path.insert(0, {root!r}); from {package}.compiler.backend.worker import main; main()"
+        entry = f"from {package}.compiler.backend.worker import main; main()"
+        code = f"import sys; sys.path.insert(0, {root!r}); {entry}"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
@@ -98,7 +100,9 @@ class WorkerPool:
         self._idle: list[Worker] = [Worker() for _ in range(self.jobs)]
 
     def submit(self, job: KernelJob, repro_folder: Path | None = None) -> Future[CompiledKernel]:
-        """Compile `job` in a worker. The future raises UnsupportedError, or InternalError naming nodes and a repro folder."""
+        """Compile `job` in a worker. The future raises UnsupportedError, or InternalError naming nodes and a
+        repro folder.
+        """
         return self._executor.submit(self._compile, job, repro_folder)
 
     def _compile(self, job: KernelJob, repro_folder: Path | None) -> CompiledKernel:
@@ -152,7 +156,9 @@ def available_cores() -> int:
 
 
 def shared_pool(jobs: int | None = None) -> WorkerPool:
-    """The pool of this process, kept for the next compilation; made anew when another number of jobs is asked for."""
+    """The pool of this process, kept for the next compilation; made anew when another number of jobs is asked
+    for.
+    """
     global _shared
     wanted = jobs or available_cores()
     with _shared_lock:

@@ -1,8 +1,8 @@
 """Equalities between dimensions that only a run can check, turned into shared symbols.
 
-In: the model's symbols and the pairs of expressions that the importer had to assume equal. Out: for every symbol that a pair determines, the
-expression that stands for it everywhere. The runtime then checks the equality by itself, as it checks every dimension of an
-input against its expression.
+In: the model's symbols and the pairs of expressions that the importer had to assume equal. Out: for every
+symbol that a pair determines, the expression that stands for it everywhere. The runtime then checks the
+equality by itself, as it checks every dimension of an input against its expression.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from ...runtime.symbolic import Expression
 Substitution = dict[str, Expression]
 
 
-def solve(symbols: Iterable[str], pairs: Iterable[tuple[Expression, Expression]]) -> tuple[Substitution, list[str]]:
+def solve(
+    symbols: Iterable[str], pairs: Iterable[tuple[Expression, Expression]]
+) -> tuple[Substitution, list[str]]:
     """(substitution, what could not be expressed) for equalities ``left == right``.
 
-    A symbol is replaced only when the pair is linear in it with factor 1 or -1, so the result stays an integer polynomial.
+    A symbol is replaced only when the pair is linear in it with factor 1 or -1, so the result stays an
+    integer polynomial.
     """
     order = list(symbols)
     substitution: Substitution = {}
@@ -40,7 +43,9 @@ def solve(symbols: Iterable[str], pairs: Iterable[tuple[Expression, Expression]]
 
 
 def _solvable(difference: Expression, order: list[str]) -> str | None:
-    """The symbol to replace: the last one declared that has factor 1 or -1, so that earlier inputs name the dimension."""
+    """The symbol to replace: the last one declared that has factor 1 or -1, so that earlier inputs name the
+    dimension.
+    """
     for name in reversed(order):
         factor = difference.coefficient(name) if name in difference.symbols else None
         if factor is not None and factor.as_constant() in (1, -1):

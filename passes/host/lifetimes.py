@@ -1,7 +1,8 @@
 """How long every temporary of a host program lives.
 
-In: a module of the `host` dialect. Out: `first` and `last` on each temporary's declaration, counted over the flattened program, where an
-if takes one index and its two branches follow. The runtime places buffers by these spans.
+In: a module of the `host` dialect. Out: `first` and `last` on each temporary's declaration, counted over the
+flattened program, where an if takes one index and its two branches follow. The runtime places buffers by
+these spans.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """From the graph of kernel calls to the host program.
 
-In: `@main` holding only calls of kernels, weights, reshapes and ifs, and a tile program for every kernel. Out: `unit.host`, a module of
-the `host` dialect: buffers with their lifetimes, and launches. Memory is not placed here: sizes are symbolic until a run.
+In: `@main` holding only calls of kernels, weights, reshapes and ifs, and a tile program for every kernel.
+Out: `unit.host`, a module of the `host` dialect: buffers with their lifetimes, and launches. Memory is not
+placed here: sizes are symbolic until a run.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from .lifetimes import annotate_lifetimes
 
 @register_pass("plan-host", requires="tile", ensures="host")
 def plan_host(unit: Unit) -> None:
-    """Turn kernel calls into launches over buffers; a reshape is an alias, an output is written in place where it can be.
+    """Turn kernel calls into launches over buffers; a reshape is an alias, an output is written in place
+    where it can be.
 
     before:
         %1 = func.call @softmax_0(%x) : (tensor<?x10xf32, ["n", "10"]>) -> tensor<?x10xf32, ["n", "10"]>
         return %1
     after:
-        %x = "host.declare"() {name = "x", kind = "input", element = "f32", shape = ["n", "10"], binding = "x"}
-        %y = "host.declare"() {name = "y", kind = "output", element = "f32", shape = ["n", "10"], binding = "y"}
-        "host.launch"(%x, %y) {kernel = "softmax_0", grid = ["n", "1", "1"], arguments = [0, 1, "n"], nodes = ["Softmax_3"]}
+        %x = host.declare {name = "x", kind = "input", element = "f32", shape = ["n", "10"], binding = "x"}
+        %y = host.declare {name = "y", kind = "output", element = "f32", shape = ["n", "10"], binding = "y"}
+        host.launch(%x, %y) {kernel = "softmax_0", grid = ["n", "1", "1"], arguments = [0, 1, "n"]}
     """
     with unit.module.context, ir.Location.unknown():
         unit.host = _Planner(unit).plan()
@@ -64,18 +66,23 @@ class _Planner:
             self.buffers[argument] = self._declare(name, "input", argument, binding=name)
         returned = list(_terminator(block).operands)
         names = _names(attributes, "res_attrs", len(returned))
-        targets = [self._declare(name, "output", value, binding=name) for value, name in zip(returned, names, strict=True)]
+        targets = [
+            self._declare(name, "output", value, binding=name)
+            for value, name in zip(returned, names, strict=True)
+        ]
         self._plan_block(block, targets, ir.InsertionPoint(self.module.body))
         return self.module
 
-    # Blocks ----------------------------------------------------------------------------------------------------------
+    # Blocks -------------------------------------------------------------------------------------------------
     def _plan_block(self, block: ir.Block, targets: Sequence[ir.Value], point: ir.InsertionPoint) -> None:
         """Plan a block whose terminator's operands must end up in `targets`."""
         operations = list(block.operations)
         returned = [_origin(value) for value in operations[-1].operands]
         written: dict[ir.Value, ir.Value] = {}
         copies: list[tuple[ir.Value, ir.Value]] = []
-        produced = {value for operation in operations if _makes_buffers(operation) for value in operation.results}
+        produced = {
+            value for operation in operations if _makes_buffers(operation) for value in operation.results
+        }
         for value, target in zip(returned, targets, strict=True):
             if value in produced and value not in written:
                 written[value] = target
@@ -84,9 +91,13 @@ class _Planner:
         for operation in operations[:-1]:
             self._plan_operation(operation, written, point)
         for value, target in copies:
-            ir.Operation.create("host.copy", operands=[self._buffer(value), target], ip=point, loc=_location(value))
+            ir.Operation.create(
+                "host.copy", operands=[self._buffer(value), target], ip=point, loc=_location(value)
+            )
 
-    def _plan_operation(self, operation: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint) -> None:
+    def _plan_operation(
+        self, operation: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint
+    ) -> None:
         name = operation.operation.name
         if name == "graph.reshape":
             self.buffers[operation.results[0]] = self._buffer(operation.operands[0])
@@ -129,16 +140,24 @@ class _Planner:
             "arguments": ir.ArrayAttr.get(arguments),
             "nodes": _texts(self._nodes(call, function) or program.nodes),
         }
-        ir.Operation.create("host.launch", operands=operands, attributes=attributes, ip=point, loc=call.location)
+        ir.Operation.create(
+            "host.launch", operands=operands, attributes=attributes, ip=point, loc=call.location
+        )
 
     def _plan_if(self, operation: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint) -> None:
         extract = operation.operands[0].owner
         if extract.name != "tensor.extract":
-            raise InternalError(f"the condition of an if is not a tensor's element\n  at {operation.location}")
+            raise InternalError(
+                f"the condition of an if is not a tensor's element\n  at {operation.location}"
+            )
         targets = [written.get(result) or self._temporary(result) for result in operation.results]
         self.buffers.update(zip(operation.results, targets, strict=True))
         branch = ir.Operation.create(
-            "host.if", operands=[self._buffer(extract.operands[0])], regions=2, ip=point, loc=operation.location
+            "host.if",
+            operands=[self._buffer(extract.operands[0])],
+            regions=2,
+            ip=point,
+            loc=operation.location,
         )
         for source, region in zip(operation.regions, branch.regions, strict=True):
             block = ir.Block.create_at_start(region, [])
@@ -147,13 +166,17 @@ class _Planner:
             ir.Operation.create("gpu.yield", ip=ir.InsertionPoint(block))  # ours cannot be terminators
 
     def _nodes(self, call: Any, function: str) -> list[str]:
-        """The ONNX nodes of a call: functions that deduplication made share a kernel keep their own in the call."""
+        """The ONNX nodes of a call: functions that deduplication made share a kernel keep their own in the
+        call.
+        """
         for operation in (call, self.functions.get(function)):
             if operation is not None and "graph.nodes" in operation.attributes:
-                return [ir.StringAttr(node).value for node in ir.ArrayAttr(operation.attributes["graph.nodes"])]
+                return [
+                    ir.StringAttr(node).value for node in ir.ArrayAttr(operation.attributes["graph.nodes"])
+                ]
         return []
 
-    # Buffers ---------------------------------------------------------------------------------------------------------
+    # Buffers ------------------------------------------------------------------------------------------------
     def _buffer(self, value: ir.Value) -> ir.Value:
         found = self.buffers.get(_origin(value))
         if found is None:
@@ -171,7 +194,9 @@ class _Planner:
     def _declare(self, hint: str, kind: str, value: ir.Value, **extra: str) -> ir.Value:
         return self._declare_as(hint, kind, element_of(value), shape_of(value), **extra)
 
-    def _declare_as(self, hint: str, kind: str, element: str, shape: Sequence[Expression], **extra: str) -> ir.Value:
+    def _declare_as(
+        self, hint: str, kind: str, element: str, shape: Sequence[Expression], **extra: str
+    ) -> ir.Value:
         self.counter += kind == "temporary"
         name, number = hint, 1
         while name in self.names:
@@ -187,11 +212,13 @@ class _Planner:
         previous = self.last_declaration
         start = ir.InsertionPoint.at_block_begin(self.module.body)
         point = ir.InsertionPoint.after(previous) if previous is not None else start
-        operation = ir.Operation.create("host.declare", results=[_buffer_type()], attributes=attributes, ip=point)
+        operation = ir.Operation.create(
+            "host.declare", results=[_buffer_type()], attributes=attributes, ip=point
+        )
         self.last_declaration = operation
         return operation.result
 
-    # Symbols ---------------------------------------------------------------------------------------------------------
+    # Symbols ------------------------------------------------------------------------------------------------
     def _resolve(self, value: str | Expression) -> Expression:
         return (parse(value) if isinstance(value, str) else value).substitute(self.substitution)
 
@@ -200,7 +227,9 @@ class _Planner:
             return {}
         pairs = [
             (parse(ir.StringAttr(pair[0]).value), parse(ir.StringAttr(pair[1]).value))
-            for pair in (ir.ArrayAttr(item) for item in ir.ArrayAttr(self.main.attributes["graph.constraints"]))
+            for pair in (
+                ir.ArrayAttr(item) for item in ir.ArrayAttr(self.main.attributes["graph.constraints"])
+            )
         ]
         substitution, unsolved = solve(self.unit.symbols, pairs)
         if unsolved:
@@ -214,7 +243,10 @@ class _Planner:
     def _symbols(self) -> ir.Attribute:
         kept = {name: source for name, source in self.unit.symbols.items() if name not in self.substitution}
         return ir.DictAttr.get(
-            {name: ir.ArrayAttr.get([_text(source.input), _integer(source.axis)]) for name, source in kept.items()}
+            {
+                name: ir.ArrayAttr.get([_text(source.input), _integer(source.axis)])
+                for name, source in kept.items()
+            }
         )
 
 
@@ -222,11 +254,13 @@ def constant_array(attribute: ir.Attribute) -> np.ndarray[Any, Any]:
     """The array of a dense attribute; of bfloat16 too, which MLIR's buffer protocol does not know."""
     shaped = ir.ShapedType(ir.DenseElementsAttr(attribute).type)
     if str(shaped.element_type) != "bf16":
-        return np.array(attribute)
+        array: np.ndarray[Any, Any] = np.array(attribute)
+        return array
     from ml_dtypes import bfloat16
 
     values = ir.DenseFPElementsAttr(attribute)
-    return np.array([values[index] for index in range(len(values))], dtype=bfloat16).reshape(shaped.shape)
+    flat: np.ndarray[Any, Any] = np.array([values[index] for index in range(len(values))], dtype=bfloat16)
+    return flat.reshape(shaped.shape)
 
 
 def _symbol(operation: Any) -> str:
@@ -265,7 +299,9 @@ def _terminator(block: ir.Block) -> Any:
 
 
 def _location(value: ir.Value) -> ir.Location:
-    return value.owner.location if isinstance(value.owner, ir.Operation | ir.OpView) else ir.Location.unknown()
+    return (
+        value.owner.location if isinstance(value.owner, ir.Operation | ir.OpView) else ir.Location.unknown()
+    )
 
 
 def _buffer_type() -> ir.Type:

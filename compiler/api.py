@@ -1,0 +1,86 @@
+"""The Python API: a model in, an engine out.
+
+In: a path, bytes or `onnx.ModelProto`, and options. Out: an `Engine`. Everything heavy is imported when a
+model is really compiled, so that `import tilewright` and engines out of the cache need neither MLIR nor onnx.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..passes.target import DEFAULT_TARGET
+from ..runtime.engine import Engine
+from ..runtime.errors import InternalError
+from .backend.cache import Cache
+from .compilation import Compilation, Listener, Options, Shapes
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def compile(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    target: str = DEFAULT_TARGET,
+    precision: str = "strict",
+    shapes: Shapes | None = None,
+    dump: str | os.PathLike[str] | None = None,
+    *,
+    override: str | os.PathLike[str] | None = None,
+    jobs: int | None = None,
+    cache: bool = True,
+    progress: Listener | None = None,
+) -> Engine:
+    """Compile an ONNX model to an engine of PTX kernels. No GPU is needed.
+
+    `target` is a CUDA architecture (`sm_80`, `sm_90a`, ...). `precision` says how matmul and convolution
+    compute: `strict` float32, `tf32`, `f16` or `bf16` on tensor cores. `shapes` fixes input dimensions,
+    ``{"x": (8, 3, 224, 224)}``; a string instead of a number names a dimension that stays dynamic. `dump` is
+    a folder for the IR of every stage, `override` one with edited dumps that replace it. `jobs` is the number
+    of worker processes, by default one a core. `cache=False` compiles everything anew.
+
+    Raises ModelError for a bad model or option, UnsupportedError naming every node that cannot be compiled,
+    InternalError for a bug of ours with a way to reproduce it.
+    """
+    options = Options(
+        target=target,
+        precision=precision,
+        shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+        dump=Path(dump) if dump is not None else None,
+        override=Path(override) if override is not None else None,
+        jobs=jobs,
+        cached=cache,
+    )
+    return compile_with(source, options, progress)[0]
+
+
+def compile_with(
+    source: Any, options: Options, progress: Listener | None = None
+) -> tuple[Engine, Compilation | None]:
+    """The engine, and the compilation that made it; None instead when the engine was in the cache."""
+    slot = None
+    cache = Cache() if options.cached else None
+    if cache is not None and options.dump is None and options.override is None:
+        from .engine_cache import find_slot
+
+        slot = find_slot(source, options, cache)
+        engine = slot.load() if slot else None
+        if engine is not None:
+            return engine, None
+    compilation = _compile(source, options, cache, progress)
+    engine = compilation.engine
+    if engine is None:
+        raise InternalError("the pipeline ended without an engine")
+    return slot.store(engine) if slot else engine, compilation
+
+
+def _compile(source: Any, options: Options, cache: Cache | None, progress: Listener | None) -> Compilation:
+    from .backend.workers import shared_pool
+
+    shared_pool(options.jobs)  # the workers load MLIR while this process reads the model
+    from .pipeline import run_pipeline
+
+    compilation = Compilation(options, source, progress, cache=cache)
+    run_pipeline(compilation)
+    return compilation

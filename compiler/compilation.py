@@ -1,0 +1,114 @@
+"""One compilation on its way through the stage table: options, state, and what is told about it.
+
+In: the options a user gave. Out: the typed state that stages share. It exists so that a stage is a function
+of one argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..passes.target import DEFAULT_TARGET, Target, find_target
+from ..runtime.errors import InternalError, ModelError
+from .backend.cache import Cache
+from .backend.kernel import CompiledKernel
+
+if TYPE_CHECKING:
+    from ..passes.unit import Unit
+    from ..runtime.engine import Engine
+
+PRECISIONS = ("strict", "tf32", "f16", "bf16")
+Shapes: TypeAlias = Mapping[str, Sequence[int | str]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compilation is asked for. `shapes` fixes or names input dimensions; `jobs` is a number of worker
+    processes.
+
+    `dump` is a folder for the IR of every stage, `override` one whose files replace what a stage made.
+    """
+
+    target: str = DEFAULT_TARGET
+    precision: str = "strict"
+    shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+    dump: Path | None = None
+    override: Path | None = None
+    jobs: int | None = None
+    cached: bool = True
+
+    def __post_init__(self) -> None:
+        find_target(self.target)
+        if self.precision not in PRECISIONS:
+            raise ModelError(f"unknown precision {self.precision!r}\n  known: {', '.join(PRECISIONS)}")
+        for name, shape in self.shapes.items():
+            for extent in shape:
+                if isinstance(extent, int) and extent < 0:
+                    raise ModelError(f"shape of {name!r}: {extent} is no size")
+
+    @property
+    def facts(self) -> Target:
+        """What is known about the target."""
+        return find_target(self.target)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something happened: `stage` number `number` of `total` is running, with `done` of `kernels` kernels
+    compiled.
+    """
+
+    stage: str
+    number: int
+    total: int
+    done: int = 0
+    kernels: int = 0
+
+
+Listener: TypeAlias = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What a stage took. `operations` and `changed` are known only when the IR is dumped."""
+
+    stage: str
+    seconds: float
+    operations: int = 0
+    changed: bool = True
+
+
+@dataclass
+class Compilation:
+    """The state of one compilation. `source` is the path, bytes or ModelProto; `unit` is there after
+    import.
+    """
+
+    options: Options
+    source: Any = None
+    listener: Listener | None = None
+    unit_or_none: Unit | None = None
+    cache: Cache | None = None
+    pending: dict[str, Future[CompiledKernel] | CompiledKernel] = field(default_factory=dict)
+    kernels: dict[str, CompiledKernel] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)  # IR that goes into the engine, by member name
+    reports: list[StageReport] = field(default_factory=list)
+    engine: Engine | None = None
+    progress: Progress = field(default_factory=lambda: Progress("", 0, 0))
+
+    @property
+    def unit(self) -> Unit:
+        """The unit. Raises InternalError before import."""
+        if self.unit_or_none is None:
+            raise InternalError(f"stage {self.progress.stage!r} needs a model, and none was imported")
+        return self.unit_or_none
+
+    def tell(self, progress: Progress) -> None:
+        """Remember where we are and let the listener know."""
+        self.progress = progress
+        if self.listener:
+            self.listener(progress)

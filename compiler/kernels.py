@@ -1,0 +1,127 @@
+"""The stages between tile programs and PTX: kernels are handed to the workers, and collected.
+
+In: a unit with its tile programs. Out: a `CompiledKernel` for each, from the cache or from a worker. Between
+the two stages this process plans the host program while the workers are busy.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future, as_completed
+from dataclasses import asdict, replace
+
+from ..passes.unit import KernelProgram
+from ..runtime.errors import Error, InternalError, UnsupportedError
+from .backend.cache import Cache, make_key
+from .backend.kernel import CompiledKernel, KernelJob
+from .backend.versions import KERNEL_SOURCES, source_digest, tool_versions
+from .backend.workers import shared_pool
+from .compilation import Compilation
+from .dumps import without_locations
+
+SECTION = "kernels"
+
+
+def start_kernels(compilation: Compilation) -> None:
+    """Take every kernel from the cache or start it in a worker. Kernels with the same text are compiled
+    once.
+    """
+    unit, options = compilation.unit, compilation.options
+    folder = options.dump / "failures" if options.dump else None
+    pool = None
+    for program in _programs(compilation):
+        kernel = _lookup(compilation.cache, program, unit.target)
+        if kernel is None:
+            pool = pool or shared_pool(options.jobs)
+            compilation.pending[program.name] = pool.submit(_job(program, unit.target), folder)
+        else:
+            compilation.pending[program.name] = kernel
+
+
+def finish_kernels(compilation: Compilation) -> None:
+    """Wait for all kernels. Raises InternalError or UnsupportedError with every kernel that failed, the
+    unsupported first.
+    """
+    done, failures = 0, []
+    names: dict[Future[CompiledKernel], str] = {}
+    for name, item in compilation.pending.items():
+        if isinstance(item, Future):
+            names[item] = name
+        else:
+            compilation.kernels[name] = item
+            done += 1
+    _tell(compilation, done)
+    programs = {program.name: program for program in _programs(compilation)}
+    for future in as_completed(names):
+        name = names[future]
+        try:
+            kernel = future.result()
+        except Error as error:
+            failures.append((name, error))
+            continue
+        compilation.kernels[name] = kernel
+        _keep(compilation.cache, programs[name], compilation.unit.target, kernel)
+        done += 1
+        _tell(compilation, done)
+    compilation.pending.clear()
+    if compilation.cache:
+        compilation.cache.trim()
+    if failures:
+        _raise(failures)
+    _check_workmanship(compilation)
+
+
+def _programs(compilation: Compilation) -> list[KernelProgram]:
+    """Every tile program once, by name."""
+    return list({program.name: program for program in compilation.unit.kernels.values()}.values())
+
+
+def _job(program: KernelProgram, target: str) -> KernelJob:
+    return KernelJob(program.name, program.text, target, tuple(program.nodes))
+
+
+def _key(program: KernelProgram, target: str) -> str:
+    text = without_locations(program.text)
+    return make_key("kernel", text, target, source_digest(KERNEL_SOURCES), tool_versions())
+
+
+def _lookup(cache: Cache | None, program: KernelProgram, target: str) -> CompiledKernel | None:
+    content = cache.get(SECTION, _key(program, target)) if cache else None
+    if content is None:
+        return None
+    try:
+        return CompiledKernel.from_json(json.loads(content))
+    except (ValueError, KeyError, TypeError):
+        return None  # written by another version under the same key: compile again
+
+
+def _keep(cache: Cache | None, program: KernelProgram, target: str, kernel: CompiledKernel) -> None:
+    if cache:
+        cache.put(SECTION, _key(program, target), json.dumps(asdict(kernel)).encode())
+
+
+def _tell(compilation: Compilation, done: int) -> None:
+    compilation.tell(replace(compilation.progress, done=done, kernels=len(compilation.pending)))
+
+
+def _raise(failures: list[tuple[str, Error]]) -> None:
+    """One error for all failed kernels."""
+    failures.sort(key=lambda failure: (not isinstance(failure[1], UnsupportedError), failure[0]))
+    first = failures[0][1]
+    if len(failures) == 1:
+        raise first
+    text = "\n".join(str(error) for _, error in failures[:5])
+    if len(failures) > 5:
+        text += f"\nand {len(failures) - 5} more kernels: {', '.join(name for name, _ in failures[5:15])}"
+    raise type(first)(text)
+
+
+def _check_workmanship(compilation: Compilation) -> None:
+    """Serialised wgmma makes a kernel many times slower than it was meant to be: our bug."""
+    for name, kernel in sorted(compilation.kernels.items()):
+        if any("C75" in warning or "serializ" in warning for warning in kernel.warnings):
+            nodes = next(program.nodes for program in _programs(compilation) if program.name == name)
+            raise InternalError(
+                f"ptxas serialises the matrix multiplications of kernel '{name}'\n  ONNX nodes: {', '.join(nodes)}\n  "
+                + "\n  ".join(kernel.warnings)
+            )
