@@ -29,10 +29,11 @@ class Argument:
 
     @property
     def bytes(self) -> int:
-        return _bytes_of(self.element)
+        return bytes_of(self.element)
 
 
-def _bytes_of(element: str) -> int:
+def bytes_of(element: str) -> int:
+    """Bytes of one element in memory, by dtype name."""
     digits = "".join(c for c in element.removeprefix("f8") if c.isdigit())
     return 1 if element.startswith("f8") else max(1, int(digits) // 8)
 
@@ -305,7 +306,7 @@ class TileBuilder:
             return "scattered"
         if stride == 0:
             return "uniform"
-        aligned = (moved - lane).divisible_by(min(width, max(1, 16 // _bytes_of(element))))
+        aligned = (moved - lane).divisible_by(min(width, max(1, 16 // bytes_of(element))))
         return "contiguous" if stride == 1 and aligned else "scattered"
 
 

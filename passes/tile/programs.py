@@ -1,0 +1,78 @@
+"""The registry of tile programs: one per kind of kernel.
+
+In: a kernel function of the graph level with its kind. Out: a `KernelProgram`. A program is a function registered under the kind's name in a
+module of this folder; the `tile` pass finds it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from mlir import ir
+
+from ...runtime.symbolic import Expression
+from ..target import Target
+from ..unit import KernelProgram
+from .builder import TileBuilder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a program gets: the kernel function, the name to give, the target, and the precision of the compilation."""
+
+    function: ir.Operation
+    name: str
+    target: Target
+    precision: str = "strict"
+
+    @property
+    def returned(self) -> list[ir.Value]:
+        """The values that the kernel returns."""
+        block = self.function.regions[0].blocks[0]
+        return list(block.operations[len(block.operations) - 1].operation.operands)
+
+    @property
+    def operations(self) -> list[ir.Operation]:
+        """The operations of the kernel's body without its return."""
+        return [view.operation for view in self.function.regions[0].blocks[0].operations][:-1]
+
+
+Program: TypeAlias = Callable[[Request], KernelProgram]
+PROGRAMS: dict[str, Program] = {}
+
+
+def tile_program(kind: str) -> Callable[[Program], Program]:
+    """Decorator: the program that serves kernels of `kind`."""
+
+    def register(program: Program) -> Program:
+        PROGRAMS[kind] = program
+        return program
+
+    return register
+
+
+def finished(
+    request: Request,
+    builder: TileBuilder,
+    module: ir.Module,
+    kind: str,
+    grid: tuple[Expression, Expression, Expression],
+    threads: int,
+) -> KernelProgram:
+    """The record of a built program; verifies the module."""
+    module.operation.verify()
+    nodes = []
+    if "graph.nodes" in request.function.attributes:
+        nodes = [ir.StringAttr(item).value for item in ir.ArrayAttr(request.function.attributes["graph.nodes"])]
+    return KernelProgram(
+        name=request.name,
+        text=module.operation.get_asm(enable_debug_info=False),
+        kind=kind,
+        grid=grid,
+        block=threads,
+        arguments=builder.arguments(),
+        workspaces=[(workspace.element, workspace.shape) for workspace in builder.workspaces],
+        nodes=nodes,
+    )
