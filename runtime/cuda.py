@@ -345,7 +345,7 @@ class CudaDevice:
 
 def _import_driver() -> Any:
     try:
-        from cuda.bindings import driver  # type: ignore[import-untyped]
+        from cuda.bindings import driver
     except ImportError as error:
         raise DeviceError(f"CUDA: cuda-bindings cannot be imported: {error}") from error
     return driver
