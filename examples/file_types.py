@@ -17,10 +17,11 @@ import numpy as np
 from models import fetch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 from rich.table import Table
 
 import tilewright
+from tilewright.compiler.compilation import Progress as StageProgress
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = ["README.md", "Makefile", "pyproject.toml", ".ci/run", "examples/file_types.py", "docs/interfaces.md"]
@@ -68,7 +69,14 @@ def main() -> None:
     chosen.output.mkdir(parents=True, exist_ok=True)
     dumps, engine_file = chosen.output / "ir", chosen.output / "magika.tw"
     started = time.perf_counter()
-    engine = tilewright.compile(model, dump=dumps)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("compiling")
+
+        def show(at: StageProgress) -> None:
+            kernels = f", kernel {at.done} of {at.kernels}" if at.kernels else ""
+            bar.update(task, description=at.stage + kernels, completed=at.number, total=at.total)
+
+        engine = tilewright.compile(model, dump=dumps, progress=show)
     compiled = time.perf_counter() - started
     engine.save(engine_file)
     console.print(stage_table(dumps / "index.tsv"))
