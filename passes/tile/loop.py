@@ -22,6 +22,8 @@ WIDE = 16  # bytes of one access
 _HEAVY = ("graph.pool", "graph.convolution", "graph.convolution_transpose", "graph.reduce", "graph.scan", "graph.arg_reduce")
 
 
+@tile_program("scan")
+@tile_program("arg_reduce")
 @tile_program("loop")
 def loop_program(request: Request) -> KernelProgram:
     """

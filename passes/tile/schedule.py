@@ -1,0 +1,155 @@
+"""Schedules of contractions: which block tile, how many warps, which instruction, how many stages.
+
+In: the sizes of a problem (symbolic ones guessed), its dtypes and the target. Out: a `Schedule`, the candidate of one table for which a small
+cost model predicts the least time. The model knows how full the last wave is and how busy a block keeps its multiprocessor; nothing
+here was measured on a GPU yet, the `efficiency` column is an estimate from the ratio of loads to multiply-adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mlir import ir
+
+from ...runtime.symbolic import Expression
+from ..target import Target
+
+GUESS = 64  # what a symbolic size is taken to be
+WARPS_TO_FILL = 8  # warps that hide the latency of a multiprocessor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one contraction is cut up. `block` is (rows, columns, k) of the tile of one block."""
+
+    block: tuple[int, int, int]
+    warps: tuple[int, int]
+    instruction: str  # "fma" or a name of passes/lower/dot_mma.py
+    lanes: tuple[int, int] = (4, 8)  # of a warp, for fma
+    stages: int = 1
+    efficiency: float = 1.0
+
+    @property
+    def threads(self) -> int:
+        return self.warps[0] * self.warps[1] * 32
+
+    @property
+    def each(self) -> tuple[int, int]:
+        """Rows and columns of one thread, for fma."""
+        return (
+            self.block[0] // (self.warps[0] * self.lanes[0]),
+            self.block[1] // (self.warps[1] * self.lanes[1]),
+        )
+
+    def attribute(self) -> ir.Attribute:
+        """As it stands in the tile program: ``{block = [64, 64, 16], instruction = "fma", stages = 3, warps = [2, 1]}``."""
+        i64 = ir.IntegerType.get_signless(64)
+        return ir.DictAttr.get(
+            {
+                "block": ir.DenseI64ArrayAttr.get(list(self.block)),
+                "warps": ir.DenseI64ArrayAttr.get(list(self.warps)),
+                "instruction": ir.StringAttr.get(self.instruction),
+                "stages": ir.IntegerAttr.get(i64, self.stages),
+            }
+        )
+
+
+# (rows, columns), warps, lanes, efficiency relative to the largest tile
+_FMA = (
+    ((128, 128), (4, 2), (4, 8), 1.0),
+    ((128, 64), (4, 1), (4, 8), 0.95),
+    ((64, 128), (2, 2), (4, 8), 0.95),
+    ((64, 64), (2, 1), (4, 8), 0.88),
+    ((64, 64), (2, 2), (4, 8), 0.8),
+    ((32, 128), (1, 2), (4, 8), 0.85),
+    ((32, 64), (1, 1), (4, 8), 0.8),
+    ((64, 32), (2, 1), (4, 8), 0.7),
+    ((32, 32), (1, 1), (4, 8), 0.6),
+    ((16, 64), (1, 1), (4, 8), 0.6),
+    ((16, 32), (1, 1), (4, 8), 0.45),
+    ((8, 128), (1, 1), (1, 32), 0.5),
+    ((4, 128), (1, 1), (1, 32), 0.35),
+    ((128, 16), (4, 1), (8, 4), 0.5),
+    ((128, 8), (2, 1), (16, 2), 0.4),
+)
+_MMA = (
+    ((128, 128), (2, 2), 1.0),
+    ((128, 64), (2, 2), 0.85),
+    ((64, 128), (2, 2), 0.85),
+    ((64, 64), (2, 2), 0.65),
+    ((32, 128), (1, 4), 0.6),
+    ((64, 32), (2, 1), 0.5),
+    ((32, 64), (1, 2), 0.5),
+    ((32, 32), (1, 1), 0.4),
+    ((16, 64), (1, 2), 0.3),
+    ((16, 32), (1, 1), 0.25),
+    ((64, 16), (2, 1), 0.3),
+)
+_DEPTH = {"fma": 16, "m16n8k16.f16": 32, "m16n8k16.bf16": 32, "m16n8k8.tf32": 16}
+_STAGES = {"fma": 3, "m16n8k16.f16": 4, "m16n8k16.bf16": 4, "m16n8k8.tf32": 4}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Sizes of a contraction and the bytes of its operands' elements in shared memory."""
+
+    batch: Expression
+    rows: Expression
+    columns: Expression
+    depth: Expression
+    element_bytes: int
+
+
+def size_guess(size: Expression) -> int:
+    """The size, symbols taken as `GUESS`; at least 1."""
+    return max(1, size.evaluate(dict.fromkeys(size.symbols, GUESS)))
+
+
+def choose_schedule(problem: Problem, instruction: str, target: Target) -> Schedule:
+    """The candidate with the least predicted time; ties go to the earlier, larger one."""
+    candidates = _candidates(problem, instruction)
+    best = min(candidates, key=lambda candidate: _time(problem, candidate, target))
+    return _with_stages(best, problem, target)
+
+
+def _candidates(problem: Problem, instruction: str) -> list[Schedule]:
+    depth = _block_depth(problem, instruction)
+    if instruction == "fma":
+        table = [row for row in _FMA if problem.element_bytes == 4 or row[0][0] * row[0][1] <= 64 * 64]
+        return [
+            Schedule((*block, depth), warps, instruction, lanes, efficiency=efficiency)
+            for block, warps, lanes, efficiency in table
+        ]
+    return [Schedule((*block, depth), warps, instruction, efficiency=rate) for block, warps, rate in _MMA]
+
+
+def _block_depth(problem: Problem, instruction: str) -> int:
+    """k of a block tile: a 16-byte access at least, no longer than a short problem needs."""
+    depth = _DEPTH[instruction] if problem.element_bytes <= 4 else 8
+    least = {"m16n8k8.tf32": 8}.get(instruction, 16 if instruction != "fma" else 4)
+    known = problem.depth.as_constant()
+    while known is not None and depth > least and depth // 2 >= known:
+        depth //= 2
+    return depth
+
+
+def _time(problem: Problem, schedule: Schedule, target: Target) -> float:
+    """Predicted time of the whole launch, in multiply-adds of a full multiprocessor at the best tile's rate."""
+    rows, columns, _ = schedule.block
+    blocks = size_guess(problem.batch) * -(-size_guess(problem.rows) // rows) * -(-size_guess(problem.columns) // columns)
+    at_once = -(-blocks // target.multiprocessors)  # blocks that the busiest multiprocessor gets
+    resident = min(at_once, max(1, target.threads_per_multiprocessor // (2 * schedule.threads)))
+    busy = min(1.0, resident * schedule.warps[0] * schedule.warps[1] / WARPS_TO_FILL)
+    return at_once * rows * columns / (schedule.efficiency * busy)
+
+
+def _with_stages(schedule: Schedule, problem: Problem, target: Target) -> Schedule:
+    """As many stages as the loop has use for and shared memory allows, two blocks on a multiprocessor."""
+    rows, columns, depth = schedule.block
+    stage_bytes = (rows + columns) * (depth + 8) * problem.element_bytes
+    fitting = min(target.shared_per_block, target.shared_per_multiprocessor // 2) // stage_bytes
+    steps = -(-size_guess(problem.depth) // depth)
+    if problem.depth.as_constant() is None:
+        steps = _STAGES[schedule.instruction]
+    stages = max(1, min(_STAGES[schedule.instruction], fitting, steps))
+    return replace(schedule, stages=stages)

@@ -1,0 +1,252 @@
+"""How an operand of a contraction reaches shared memory: along which dimension, how wide, asynchronously or computed.
+
+In: an operand's index function from the contraction view. Out: the layout of its shared tile and the tile.copy or tile.fill that fills it.
+An operand that is in memory as it is, maybe moved, is copied asynchronously; one with a fused prologue is computed on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mlir import ir
+from mlir.dialects import arith
+
+from ...dialects.tensors import element_of, scalar_type, shape_of
+from ...runtime.symbolic import ZERO, Expression
+from ..lower.dot_layouts import SharedLayout
+from .builder import TileBuilder
+from .contraction import Condition, Place
+from .elements import Address, ElementEmitter, zero
+from .scalars import convert
+from .schedule import size_guess
+from .tile_types import i64, tile_of
+
+ACCESS_BYTES = 16
+
+PlaceAt = Callable[[Expression, Expression], Place]  # (row, column) of the operand's tile -> place
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One operand of a contraction and how it is staged. `dimension` is the one that is not k: 0 of the left, 1 of the right."""
+
+    place: PlaceAt
+    extents: tuple[Expression, Expression]  # of the whole operand as a matrix
+    block: tuple[int, int]  # rows and columns of the shared tile
+    dimension: int
+    element: str  # dtype in shared memory
+    copied: bool  # tile.copy, else tile.fill
+    fast: int  # dimension along which threads and vectors run
+    vector: int
+
+    def with_block(self, block: tuple[int, int]) -> Operand:
+        return Operand(self.place, self.extents, block, self.dimension, self.element, self.copied, self.fast, self.vector)
+
+
+def plan_operand(
+    builder: TileBuilder,
+    emitter: ElementEmitter,
+    place: PlaceAt,
+    extents: tuple[Expression, Expression],
+    dimension: int,
+    element: str,
+) -> Operand:
+    """Choose the fast dimension and the vector width of an operand, by algebra on its address."""
+    probe = _Probe(builder, emitter, place, extents)
+    source = element_of(place(ZERO, ZERO).tensor)
+    address, copied = probe.address()
+    copied = copied and source == element
+    widths = [0, 0]
+    if copied and address is not None:
+        widths = [probe.width(axis, address) for axis in (0, 1)]
+    if widths[0] == widths[1]:
+        steps = [probe.neighbours(axis, address) for axis in (0, 1)]
+        # Neither vectorises better: run along what is contiguous more often; else along k, which suits the main loop.
+        fast = 1 - dimension if steps[0] == steps[1] else int(steps[1] > steps[0])
+    else:
+        fast = int(widths[1] > widths[0])
+    return Operand(place, extents, (0, 0), dimension, element, copied, fast, max(1, widths[fast]))
+
+
+class _Probe:
+    """Stand-ins for the row and the column of an operand, on which its address is studied."""
+
+    def __init__(
+        self, builder: TileBuilder, emitter: ElementEmitter, place: PlaceAt, extents: tuple[Expression, Expression]
+    ) -> None:
+        self.builder, self.emitter, self.extents = builder, emitter, extents
+        self.names = []
+        for axis in (0, 1):
+            name = f"%probe{axis}"
+            builder.extents[name] = extents[axis]
+            self.names.append(name)
+        row, column = map(Expression.symbol, self.names)
+        self.place = place(row, column)
+
+    def address(self) -> tuple[Address | None, bool]:
+        """The operand's address, and whether it is exactly that; of a computed operand, that of what it mainly reads."""
+        value, indices, exact = self.place.tensor, self.place.indices, True
+        while True:
+            found = self.emitter.address(value, indices)
+            if found is not None:
+                return found, exact
+            exact = False
+            inner = _main_source(value)
+            if inner is None:
+                return None, False
+            value = inner
+
+    def width(self, axis: int, address: Address) -> int:
+        """Elements that one aligned access along `axis` may bring."""
+        width = ACCESS_BYTES // address.argument.bytes
+        while width > 1 and not self._accessible(axis, address, width):
+            width //= 2
+        return width
+
+    def _accessible(self, axis: int, address: Address, width: int) -> bool:
+        if not self.extents[axis].divisible_by(width):
+            return False
+        name = self.names[axis]
+        lane, block = Expression.symbol("%lane"), Expression.symbol("%block")
+        quotient = Expression({monomial: factor // width for monomial, factor in self.extents[axis].terms})
+        extents = {**self.builder.extents, "%lane": Expression.constant(width), "%block": quotient}
+        extents.pop(name, None)
+
+        def moved(value: Expression) -> Expression:
+            return value.substitute({name: block * width + lane}, extents)
+
+        offset = moved(address.offset)
+        if offset.coefficient("%lane") != 1 or not (offset - lane).divisible_by(width):
+            return False
+        tests = [part for c in self.place.conditions for part in (c.value, c.limit, c.numerator)]
+        tests += list(address.inside)
+        return all("%lane" not in moved(test).symbols for test in tests)
+
+    def neighbours(self, axis: int, address: Address | None) -> int:
+        """How often the next position along `axis` is the next element in memory, of eight tries with sizes guessed."""
+        if address is None:
+            return 0
+        values = {name: 1 if name.startswith("%") else size_guess(Expression.symbol(name)) for name in address.offset.symbols}
+        offsets = []
+        for step in range(9):
+            offsets.append(address.offset.evaluate({**values, self.names[axis]: step}))
+        return sum(after - before == 1 for before, after in zip(offsets, offsets[1:], strict=False))
+
+
+def _main_source(value: ir.Value) -> ir.Value | None:
+    """The tensor that a map reads at its own shape, if any."""
+    if isinstance(value.owner, ir.Block) or value.owner.name != "graph.map":
+        return None
+    found: list[ir.Value] = []
+
+    def visit(operation: ir.Operation) -> ir.WalkResult:
+        if operation.name == "graph.element" and shape_of(operation.operands[0]) == shape_of(value):
+            found.append(operation.operands[0])
+        return ir.WalkResult.ADVANCE
+
+    value.owner.walk(visit)
+    return found[0] if found else None
+
+
+def shared_layout(operand: Operand, instruction: str, element_bytes: int) -> SharedLayout:
+    """The layout of the operand's shared tile, padded so that the main loop reads it without bank conflicts."""
+    length = operand.block[operand.fast]
+    depth_contiguous = operand.fast != operand.dimension
+    lines = "rows" if operand.fast == 1 else "columns"
+    access = ACCESS_BYTES // element_bytes
+    length = -(-length // access) * access
+    if not depth_contiguous and instruction == "m16n8k8.tf32":
+        # Scalar reads at (4 lines along k) x (8 neighbours): lines 8 banks apart touch 32 different ones.
+        return SharedLayout(lines, length + (8 - length) % 32)
+    if depth_contiguous or instruction != "fma":
+        # Reads of 16 bytes from consecutive lines: an odd number of 16-byte pieces a line spreads them over all banks.
+        pieces = length // access
+        return SharedLayout(lines, (pieces + (pieces + 1) % 2) * access)
+    return SharedLayout(lines, length)
+
+
+def emit_transfer(
+    builder: TileBuilder,
+    emitter: ElementEmitter,
+    operand: Operand,
+    tile: ir.Value,
+    stage: ir.Value,
+    origin: Sequence[ir.Value],
+) -> None:
+    """The tile.copy or tile.fill that brings the operand's tile at `origin` (row, column) into a stage."""
+    index = ir.IndexType.get()
+    if operand.copied:
+        memory = _argument(builder, emitter, operand)
+        operation = ir.Operation.create(
+            "tile.copy", operands=[tile, stage, memory, *origin], attributes={"vector": i64(operand.vector)}, regions=1
+        )
+    else:
+        operation = ir.Operation.create("tile.fill", operands=[tile, stage, *origin], regions=1)
+    block = operation.regions[0].blocks.append(index, index)
+    with ir.InsertionPoint(block), builder.region():
+        yielded = _body(builder, emitter.fresh(), operand, *block.arguments)
+        ir.Operation.create("gpu.yield", operands=yielded)
+
+
+def _argument(builder: TileBuilder, emitter: ElementEmitter, operand: Operand) -> ir.Value:
+    place = operand.place(ZERO, ZERO)
+    address = emitter.address(place.tensor, place.indices)
+    assert address is not None
+    return address.argument.memory
+
+
+def _body(
+    builder: TileBuilder, emitter: ElementEmitter, operand: Operand, row: ir.Value, column: ir.Value
+) -> list[ir.Value]:
+    """(offset, predicate) for a copy, (value) for a fill."""
+    position = [
+        builder.variable(value, hint, extent)
+        for value, hint, extent in zip((row, column), ("row", "column"), operand.extents, strict=True)
+    ]
+    place = operand.place(position[0], position[1])
+    checks = [
+        _below(builder, own, extent)
+        for own, extent, block in zip(position, operand.extents, operand.block, strict=True)
+        if not extent.divisible_by(block)
+    ]
+    for condition in place.conditions:
+        checks += _condition(builder, condition)
+    if operand.copied:
+        address = emitter.address(place.tensor, place.indices)
+        assert address is not None
+        checks += [check for check in map(emitter.nonnegative, address.inside) if check is not None]
+        offset = builder.index(address.offset)
+        return [offset, *([_all(checks)] if checks else [])]
+    inside = emitter.guarded([_all(checks)]) if checks else emitter
+    source = element_of(place.tensor)
+    value = convert(inside.element(place.tensor, place.indices), source, operand.element)
+    if checks:
+        value = arith.select(_all(checks), value, zero(scalar_type(operand.element)))
+    return [value]
+
+
+def _below(builder: TileBuilder, value: Expression, limit: Expression) -> ir.Value:
+    """0 <= value < limit in one unsigned comparison."""
+    return arith.cmpi(arith.CmpIPredicate.ult, builder.index(value), builder.index(limit))
+
+
+def _condition(builder: TileBuilder, condition: Condition) -> list[ir.Value]:
+    checks = [_below(builder, condition.value, condition.limit)]
+    if condition.multiple > 1:
+        rest = builder.index(builder.remainder(condition.numerator, condition.multiple))
+        checks.append(arith.cmpi(arith.CmpIPredicate.eq, rest, builder.index(0)))
+    return checks
+
+
+def _all(checks: Sequence[ir.Value]) -> ir.Value:
+    total = checks[0]
+    for check in checks[1:]:
+        total = arith.andi(total, check)
+    return total
+
+
+def allocate(operand: Operand, layout: SharedLayout, stages: int) -> ir.Value:
+    """The operand's shared tile."""
+    type_ = tile_of(*operand.block, scalar_type(operand.element), str(layout))
+    return ir.Operation.create("tile.allocate", results=[type_], attributes={"stages": i64(stages)}).result
