@@ -1,7 +1,7 @@
 """Layouts of contractions: the accumulators of the two kinds of main loop, and the shared tiles that feed them.
 
-In: layout texts such as ``fma<2x2 warps, 4x8 lanes, vector=1x4>``, ``mma<2x2 warps>`` and ``shared<rows, line=20>``. Out: who holds which
-element. Text and meaning stand together here, so that the scheduler writes what the lowering reads.
+In: layout texts such as ``fma<2x2 warps, 4x8 lanes, vector=1x4, width=4>``, ``mma<2x2 warps, width=2>`` and ``shared<rows, line=20>``. Out: who
+holds which element. Text and meaning stand together here, so that the scheduler writes what the lowering reads.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class FmaLayout(WarpGrid):
     warp_columns: int
     lanes: tuple[int, int]
     vector: tuple[int, int]
+    width: int  # columns of a group in maps; at most the vector's
     word: ClassVar[str] = "fma"
 
     @property
@@ -103,8 +104,7 @@ class FmaLayout(WarpGrid):
 
     def groups(self) -> list[Group]:
         rows, columns = self.each
-        width = self.vector[1]
-        return [Group(row, column, width) for row in range(rows) for column in range(columns // width)]
+        return [Group(row, column, self.width) for row in range(rows) for column in range(columns // self.width)]
 
     def row_offset(self, index: int) -> int:
         """Rows from the thread's first row to the row of its `index`."""
@@ -128,23 +128,24 @@ class FmaLayout(WarpGrid):
         return context.add(self.origin(context)[0], self.row_offset(row_slot))
 
     def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
-        return context.add(self.origin(context)[1], self.column_offset(column_slot * self.vector[1]))
+        return context.add(self.origin(context)[1], self.column_offset(column_slot * self.width))
 
     def __str__(self) -> str:
         grid = f"{self.warp_rows}x{self.warp_columns} warps, {self.lanes[0]}x{self.lanes[1]} lanes"
-        return f"fma<{grid}, vector={self.vector[0]}x{self.vector[1]}>"
+        return f"fma<{grid}, vector={self.vector[0]}x{self.vector[1]}, width={self.width}>"
 
 
 @register_layout("fma")
 def _parse_fma(parameters: str, rows: int, columns: int) -> Layout:
-    match = re.fullmatch(r"(\d+)x(\d+) warps, (\d+)x(\d+) lanes, vector=(\d+)x(\d+)", parameters)
+    match = re.fullmatch(r"(\d+)x(\d+) warps, (\d+)x(\d+) lanes, vector=(\d+)x(\d+), width=(\d+)", parameters)
     if not match:
-        raise ValueError(f"fma<{parameters}>: expected fma<RxC warps, RxC lanes, vector=RxC>")
+        raise ValueError(f"fma<{parameters}>: expected fma<RxC warps, RxC lanes, vector=RxC, width=N>")
     warp_rows, warp_columns, *rest = map(int, match.groups())
-    lanes, vector = (rest[0], rest[1]), (rest[2], rest[3])
-    if lanes[0] * lanes[1] != WARP or rows % (warp_rows * lanes[0] * vector[0]) or columns % (warp_columns * lanes[1] * vector[1]):
+    lanes, vector, width = (rest[0], rest[1]), (rest[2], rest[3]), rest[4]
+    divides = rows % (warp_rows * lanes[0] * vector[0]) == 0 and columns % (warp_columns * lanes[1] * vector[1]) == 0
+    if lanes[0] * lanes[1] != WARP or not divides or vector[1] % width:
         raise ValueError(f"fma<{parameters}> does not divide a tile of {rows}x{columns}")
-    return FmaLayout(rows, columns, warp_rows, warp_columns, lanes, vector)
+    return FmaLayout(rows, columns, warp_rows, warp_columns, lanes, vector, width)
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class MmaLayout(WarpGrid):
     columns: int
     warp_rows: int
     warp_columns: int
+    width: int  # columns of a group in maps: 2, or 1 where the number of columns is odd
     word: ClassVar[str] = "mma"
 
     @property
@@ -165,7 +167,7 @@ class MmaLayout(WarpGrid):
 
     def groups(self) -> list[Group]:
         down, across = self.pieces
-        return [Group(row, column, 2) for row in range(2 * down) for column in range(across)]
+        return [Group(row, column, self.width) for row in range(2 * down) for column in range(across * 2 // self.width)]
 
     def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
         group = context.divide(context.remainder(context.thread, WARP), 4)
@@ -174,18 +176,19 @@ class MmaLayout(WarpGrid):
 
     def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
         pair = context.multiply(context.remainder(context.thread, 4), 2)
-        return context.add(context.add(self.warp_origin(context)[1], pair), column_slot * 8)
+        piece, inside = divmod(column_slot * self.width, 2)
+        return context.add(context.add(self.warp_origin(context)[1], pair), piece * 8 + inside)
 
     def __str__(self) -> str:
-        return f"mma<{self.warp_rows}x{self.warp_columns} warps>"
+        return f"mma<{self.warp_rows}x{self.warp_columns} warps, width={self.width}>"
 
 
 @register_layout("mma")
 def _parse_mma(parameters: str, rows: int, columns: int) -> Layout:
-    match = re.fullmatch(r"(\d+)x(\d+) warps", parameters)
+    match = re.fullmatch(r"(\d+)x(\d+) warps, width=([12])", parameters)
     if not match:
-        raise ValueError(f"mma<{parameters}>: expected mma<RxC warps>")
-    warp_rows, warp_columns = map(int, match.groups())
+        raise ValueError(f"mma<{parameters}>: expected mma<RxC warps, width=1|2>")
+    warp_rows, warp_columns, width = map(int, match.groups())
     if rows % (warp_rows * 16) or columns % (warp_columns * 8):
         raise ValueError(f"mma<{parameters}> does not divide a tile of {rows}x{columns}")
-    return MmaLayout(rows, columns, warp_rows, warp_columns)
+    return MmaLayout(rows, columns, warp_rows, warp_columns, width)

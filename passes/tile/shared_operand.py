@@ -7,7 +7,7 @@ An operand that is in memory as it is, maybe moved, is copied asynchronously; on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlir import ir
 from mlir.dialects import arith
@@ -41,7 +41,12 @@ class Operand:
     vector: int
 
     def with_block(self, block: tuple[int, int]) -> Operand:
-        return Operand(self.place, self.extents, block, self.dimension, self.element, self.copied, self.fast, self.vector)
+        """The same operand with the shape of its shared tile."""
+        return replace(self, block=block)
+
+    def at(self, place: PlaceAt) -> Operand:
+        """The same plan over the index function of a particular batch."""
+        return replace(self, place=place)
 
 
 def plan_operand(

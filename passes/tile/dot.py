@@ -1,0 +1,279 @@
+"""The program of kernels around one contraction: matmul, convolution, transposed convolution, with prologue and epilogue.
+
+In: a kernel function of kind ``dot``. Out: a tile program: a block per tile of the result, a loop over k that brings tiles of both operands to
+shared memory and multiplies them into an accumulator, and one map that runs the epilogue and stores. pipeline.py overlaps it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlir import ir
+from mlir.dialects import arith, scf
+
+from ...dialects.tensors import element_of, scalar_type, shape_of
+from ...runtime.errors import UnsupportedError
+from ...runtime.symbolic import ONE, Expression
+from ..lower.context import byte_width
+from ..lower.dot_layouts import FmaLayout, MmaLayout
+from ..unit import KernelProgram
+from .builder import TileBuilder
+from .contraction import Contraction, Place, contraction_of, find_contraction
+from .elements import ElementEmitter
+from .forward import forward_position
+from .loop import store
+from .programs import Request, finished, tile_program
+from .scalars import convert
+from .schedule import Problem, Schedule, choose_schedule, size_guess
+from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
+from .tile_types import element, full, i64, map_, program_id, tile_of
+
+_INSTRUCTIONS = {"f16": "m16n8k16.f16", "bf16": "m16n8k16.bf16"}
+_INTEGERS = ("i8", "ui8", "i16", "ui16", "i32", "ui32")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What a contraction computes in: dtype of the operands in shared memory, of the accumulator, and the instruction."""
+
+    operand: str
+    accumulator: str
+    instruction: str
+
+
+def arithmetic_of(operation: ir.Operation) -> Arithmetic:
+    """The arithmetic that the operand types and the `precision` attribute ask for. Raises UnsupportedError."""
+    left, right = (element_of(operand) for operand in operation.operands)
+    if left == right and left in _INSTRUCTIONS:
+        return Arithmetic(left, "f32", _INSTRUCTIONS[left])
+    kinds = {left, right}
+    if kinds <= {*_INTEGERS}:
+        return Arithmetic("i32", "i32", "fma")
+    if kinds <= {*_INTEGERS, "i64", "ui64"}:
+        return Arithmetic("i64", "i64", "fma")
+    if "f64" in kinds and kinds <= {"f16", "bf16", "f32", "f64"}:
+        return Arithmetic("f64", "f64", "fma")
+    if kinds <= {"f16", "bf16", "f32"}:
+        tf32 = "precision" in operation.attributes and ir.StringAttr(operation.attributes["precision"]).value == "tf32"
+        return Arithmetic("f32", "f32", "m16n8k8.tf32" if tf32 else "fma")
+    raise UnsupportedError(f"a contraction of {left} with {right}\n  supported: floats with floats, integers with integers")
+
+
+@dataclass
+class _Plan:
+    """Everything decided before the first operation is emitted."""
+
+    view: Contraction
+    arithmetic: Arithmetic
+    schedule: Schedule
+    left: Operand
+    right: Operand
+    returned: list[ir.Value]
+
+    @property
+    def result_value(self) -> ir.Value:
+        return self.view.operation.results[0]
+
+    @property
+    def tile_shape(self) -> tuple[int, int]:
+        return self.schedule.block[0], self.schedule.block[1]
+
+    @property
+    def blocks(self) -> tuple[Expression, Expression]:
+        """Blocks along rows and along columns."""
+        return self.view.rows.ceil_divide(self.schedule.block[0]), self.view.columns.ceil_divide(self.schedule.block[1])
+
+    @property
+    def width(self) -> int:
+        """Neighbouring columns that one thread stores together; a vector must not straddle the end."""
+        width = 2
+        if self.arithmetic.instruction == "fma":
+            width = self.vector[1]
+        while not self.view.columns.divisible_by(width):
+            width //= 2
+        return width
+
+    @property
+    def vector(self) -> tuple[int, int]:
+        """Neighbours in a thread's part of an fma tile: what one access reads where an operand is not contiguous along k."""
+        access = 16 // byte_width(scalar_type(self.arithmetic.operand))
+        rows, columns = self.schedule.each
+        down = access if self.left.fast == 0 and rows % access == 0 else 1
+        across = access if self.right.fast == 1 and columns % access == 0 else 1
+        return down, across
+
+    @property
+    def layout(self) -> str:
+        """Layout text of the accumulator."""
+        rows, columns = self.tile_shape
+        if self.arithmetic.instruction == "fma":
+            lanes = self.schedule.lanes
+            return str(FmaLayout(rows, columns, *self.schedule.warps, lanes, self.vector, self.width))
+        return str(MmaLayout(rows, columns, *self.schedule.warps, self.width))
+
+
+@tile_program("dot")
+def dot_program(request: Request) -> KernelProgram:
+    """
+    before: a function around one contraction: C = epilogue(A x B)
+    after:  accumulator = scf.for k { tile.copy A; tile.copy B; tile.barrier; tile.dot; tile.barrier }; tile.map { epilogue; tile.store }
+    """
+    builder = TileBuilder(request.function, request.name)
+    module = builder.declare()
+    with ir.InsertionPoint(builder.block):
+        plan = _make_plan(builder, request)
+        builder.set_attribute("tile.schedule", plan.schedule.attribute())
+        batch, row, column = _block_position(builder, plan)
+        accumulator = _main_loop(builder, plan, batch, row, column)
+        _epilogue(builder, plan, batch, (builder.index(row), builder.index(column)), accumulator)
+        builder.finish(plan.schedule.threads)
+    grid = plan.view.batch * plan.blocks[0] * plan.blocks[1]
+    return finished(request, builder, module, "dot", (grid, ONE, ONE), plan.schedule.threads)
+
+
+# Decisions ---------------------------------------------------------------------------------------------------------
+def _make_plan(builder: TileBuilder, request: Request) -> _Plan:
+    operation = find_contraction(request.function)
+    arithmetic = arithmetic_of(operation)
+    returned = request.returned
+    view = contraction_of(builder, operation)
+    if _prefers_swapped(builder, view, returned[0]):
+        view = view.swapped()
+    batch = _stand_in(builder, "%probe_batch", view.batch)
+    emitter = ElementEmitter(builder)
+
+    def left_place(row: Expression, depth: Expression) -> Place:
+        return view.left(batch, row, depth)
+
+    def right_place(depth: Expression, column: Expression) -> Place:
+        return view.right(batch, depth, column)
+
+    left = plan_operand(builder, emitter, left_place, (view.rows, view.depth), 0, arithmetic.operand)
+    right = plan_operand(builder, emitter, right_place, (view.depth, view.columns), 1, arithmetic.operand)
+    size = byte_width(scalar_type(arithmetic.operand))
+    problem = Problem(view.batch, view.rows, view.columns, view.depth, size)
+    schedule = choose_schedule(problem, arithmetic.instruction, request.target)
+    rows, columns, depth = schedule.block
+    return _Plan(
+        view, arithmetic, schedule, left.with_block((rows, depth)), right.with_block((depth, columns)), returned
+    )
+
+
+def _stand_in(builder: TileBuilder, name: str, extent: Expression) -> Expression:
+    """A symbol without a value, to study index functions before anything is emitted."""
+    if extent == 1:
+        return Expression.constant(0)
+    builder.extents[name] = extent
+    return Expression.symbol(name)
+
+
+def _prefers_swapped(builder: TileBuilder, view: Contraction, returned: ir.Value) -> bool:
+    """True when neighbouring rows, not columns, of the view are neighbours in the result's memory."""
+    names = ["%probe_batch", "%probe_row", "%probe_column"]
+    position = [
+        _stand_in(builder, name, extent)
+        for name, extent in zip(names, (view.batch, view.rows, view.columns), strict=True)
+    ]
+    indices = forward_position(builder, view.operation.results[0], view.result(*position), returned)
+    offset = builder.linearize(indices, shape_of(returned))
+    values = {name: 1 if name.startswith("%") else size_guess(Expression.symbol(name)) for name in offset.symbols}
+
+    def neighbours(name: str, extent: Expression) -> int:
+        steps = min(8, size_guess(extent))
+        if name not in offset.symbols:
+            return 0
+        offsets = [offset.evaluate({**values, name: step}) for step in range(steps)]
+        return sum(after - before == 1 for before, after in zip(offsets, offsets[1:], strict=False))
+
+    return neighbours("%probe_row", view.rows) > neighbours("%probe_column", view.columns)
+
+
+# Emission ----------------------------------------------------------------------------------------------------------
+def _block_position(builder: TileBuilder, plan: _Plan) -> tuple[Expression, Expression, Expression]:
+    """(batch, first row, first column) of this block. Of rows and columns the one with fewer blocks runs fastest, so that the blocks
+    which run at the same time share what they read."""
+    down, across = plan.blocks
+    block = builder.variable(program_id(0), "block", plan.view.batch * down * across)
+    if size_guess(down) <= size_guess(across):
+        batch, column, row = builder.delinearize(block, (plan.view.batch, across, down))
+    else:
+        batch, row, column = builder.delinearize(block, (plan.view.batch, down, across))
+    rows, columns = plan.tile_shape
+    if plan.view.batch != 1:
+        batch = builder.variable(builder.index(batch), "batch", plan.view.batch)
+    return batch, row * rows, column * columns
+
+
+def _main_loop(
+    builder: TileBuilder, plan: _Plan, batch: Expression, row: Expression, column: Expression
+) -> ir.Value:
+    """The loop over k; returns the accumulator."""
+    rows, columns = plan.tile_shape
+    accumulator_type = scalar_type(plan.arithmetic.accumulator)
+    zero = arith.constant(accumulator_type, 0.0 if isinstance(accumulator_type, ir.FloatType) else 0)
+    start = full(rows, columns, plan.layout, zero)
+    size = byte_width(scalar_type(plan.arithmetic.operand))
+    view, instruction = plan.view, plan.arithmetic.instruction
+    left = plan.left.at(lambda own, depth: view.left(batch, own, depth))
+    right = plan.right.at(lambda depth, own: view.right(batch, depth, own))
+    left_tile = allocate(left, shared_layout(left, instruction, size), 1)
+    right_tile = allocate(right, shared_layout(right, instruction, size), 1)
+    stage, first_row, first_column = builder.index(0), builder.index(row), builder.index(column)
+    emitter = ElementEmitter(builder)
+    loop = scf.ForOp(stage, builder.index(view.depth), builder.index(plan.schedule.block[2]), [start])
+    with ir.InsertionPoint(loop.body), builder.region():
+        depth = loop.induction_variable
+        emit_transfer(builder, emitter, left, left_tile, stage, (first_row, depth))
+        emit_transfer(builder, emitter, right, right_tile, stage, (depth, first_column))
+        ir.Operation.create("tile.commit")
+        ir.Operation.create("tile.wait", attributes={"pending": i64(0)})
+        ir.Operation.create("tile.barrier")
+        product = ir.Operation.create(
+            "tile.dot",
+            results=[tile_of(rows, columns, accumulator_type, plan.layout)],
+            operands=[left_tile, right_tile, loop.inner_iter_args[0], stage],
+            attributes={"instruction": ir.StringAttr.get(instruction)},
+        ).result
+        ir.Operation.create("tile.barrier")
+        scf.yield_([product])
+    return loop.results[0]
+
+
+def _epilogue(
+    builder: TileBuilder,
+    plan: _Plan,
+    batch: Expression,
+    origin: tuple[ir.Value, ir.Value],
+    accumulator: ir.Value,
+) -> None:
+    """One map over the accumulator: convert, run the rest of the kernel, store."""
+    view, arithmetic = plan.view, plan.arithmetic
+    result = plan.result_value
+    width = plan.width
+
+    def body(i: ir.Value, j: ir.Value) -> None:
+        row = builder.variable(i, "row", view.rows)
+        column = builder.variable(j, "column", view.columns)
+        with builder.vectorised(column, width):
+            if width > 1:
+                builder.varying.add(j)
+            own = element(accumulator, scalar_type(arithmetic.accumulator))
+            value = convert(own, arithmetic.accumulator, element_of(result))
+            if width > 1:
+                builder.varying.update((own, value))
+            emitter = ElementEmitter(builder)
+            emitter.bind(result, lambda _: value)
+            position = view.result(batch, row, column)
+            for argument, returned in zip(builder.outputs, plan.returned, strict=True):
+                indices = forward_position(builder, result, position, returned)
+                offset = builder.linearize(indices, argument.shape)
+                store(builder, emitter.element(returned, indices), argument.memory, offset, argument.element)
+
+    rows, columns = plan.tile_shape
+    complete = [
+        name
+        for name, extent, block in (("rows", view.rows, rows), ("columns", view.columns, columns))
+        if extent.divisible_by(block)
+    ]
+    limits = (builder.index(view.rows), builder.index(view.columns))
+    map_(builder, origin, limits, plan.tile_shape, plan.layout, body, full_dimensions=complete)
