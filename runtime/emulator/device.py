@@ -1,0 +1,176 @@
+"""The emulator as a device: memory, kernels and launches with the interface of the CUDA device.
+
+In: PTX text, launches, host arrays. Out: the same answers a GPU would give, or a DeviceError that names the PTX line.
+Why: one engine file runs, is tested and is checked for memory errors where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DeviceError
+from .control_flow import build
+from .memory import GlobalMemory
+from .numpy_engine import Compiled, Launch, NumpyEngine
+from .parser import parse
+from .ptx import Module
+
+_LIMITS = ((1 << 31) - 1, 65535, 65535)
+_BLOCK_LIMITS = (1024, 1024, 64)
+_THREADS = 1024
+_SHARED_BYTES = 232448
+"""Dynamic plus static shared memory that the largest target grants a block."""
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatedKernel:
+    """A kernel that `EmulatorDevice.load` made; opaque to callers."""
+
+    name: str
+    compiled: Compiled
+
+
+class EmulatorDevice:
+    """A device that executes PTX on the CPU with all checks on. Implements runtime.device.Device."""
+
+    name = "emulator"
+    description = "PTX emulator (NumPy engine, bounds and alignment checked)"
+
+    def __init__(self, capacity: int = 1 << 36) -> None:
+        self._memory = GlobalMemory(capacity)
+        self._engine = NumpyEngine()
+        self._kernels: dict[tuple[str, bytes], EmulatedKernel] = {}
+
+    # Memory.
+    def allocate(self, nbytes: int) -> int:
+        """Address of new memory, 256-byte aligned. Raises DeviceError when out of memory."""
+        return self._memory.allocate(nbytes)
+
+    def free(self, address: int) -> None:
+        """Release what `allocate` returned."""
+        self._memory.free(address)
+
+    def upload(self, address: int, array: Array) -> None:
+        """Copy the bytes of a C-contiguous array to the device."""
+        source = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self._memory.range(address, source.nbytes)[:] = source
+
+    def download(self, address: int, array: Array) -> None:
+        """Fill a C-contiguous array from the device."""
+        if not array.flags.c_contiguous:
+            raise DeviceError("emulator: download needs a C-contiguous array")
+        target = array.reshape(-1).view(np.uint8)
+        target[:] = self._memory.range(address, target.nbytes)
+
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        """Copy device memory."""
+        self._memory.range(target, nbytes)[:] = self._memory.range(source, nbytes)
+
+    def fill(self, address: int, byte: int, nbytes: int) -> None:
+        """Set device memory to one byte value."""
+        self._memory.range(address, nbytes)[:] = byte & 0xFF
+
+    # Kernels.
+    def load(self, name: str, ptx: str) -> EmulatedKernel:
+        """Parse and translate the entry `name` of a PTX module. The same text is translated once."""
+        key = (name, hashlib.sha256(ptx.encode()).digest())
+        kernel = self._kernels.get(key)
+        if kernel is None:
+            module = parse(ptx)
+            program = build(module, name)
+            compiled = self._engine.compile(program, self._place_variables(module))
+            kernel = self._kernels[key] = EmulatedKernel(name, compiled)
+        return kernel
+
+    def _place_variables(self, module: Module) -> dict[str, int]:
+        """Allocate and initialise the module's global and const variables."""
+        placed = {
+            name: self._memory.allocate(variable.nbytes, f"variable {name!r}")
+            for name, variable in module.variables.items()
+            if variable.space in ("global", "const")
+        }
+        for name, address in placed.items():
+            variable = module.variables[name]
+            data = bytearray(variable.nbytes)
+            for offset, width, value in variable.initial:
+                if isinstance(value, str):
+                    symbol, _, plus = value.partition("+")
+                    if symbol not in placed:
+                        raise DeviceError(f"emulator: variable {name!r} is initialised with unknown {symbol!r}")
+                    value = placed[symbol] + int(plus or 0)
+                data[offset : offset + width] = (value & ((1 << 8 * width) - 1)).to_bytes(width, "little")
+            self.upload(address, np.frombuffer(bytes(data), np.uint8))
+        return placed
+
+    def launch(
+        self, kernel: EmulatedKernel, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int,
+        arguments: Sequence[tuple[str, int]],
+    ) -> None:  # fmt: skip
+        """Run a kernel to its end. `shared_bytes` is the dynamic part; arguments are ("pointer" | "i32" | "i64", value)."""
+        compiled = kernel.compiled
+        program = compiled.program
+        self._check_shape(kernel, grid, block, shared_bytes)
+        launch = Launch(
+            program.name, program.module, (grid[0], grid[1], grid[2]), (block[0], block[1], block[2]),
+            compiled.static_shared + shared_bytes, shared_bytes, compiled.local_bytes,
+            self._pack(compiled, arguments), self._memory,
+        )  # fmt: skip
+        self._engine.run(compiled, launch)
+
+    def _check_shape(
+        self, kernel: EmulatedKernel, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int
+    ) -> None:
+        program = kernel.compiled.program
+        threads = block[0] * block[1] * block[2]
+        wrong = ""
+        if any(not 1 <= extent <= limit for extent, limit in zip(grid, _LIMITS, strict=True)):
+            wrong = f"grid {grid} is outside 1..{_LIMITS}"
+        elif any(not 1 <= extent <= limit for extent, limit in zip(block, _BLOCK_LIMITS, strict=True)) or threads > _THREADS:
+            wrong = f"block {block} exceeds {_BLOCK_LIMITS} or {_THREADS} threads"
+        elif kernel.compiled.static_shared + shared_bytes > _SHARED_BYTES:
+            wrong = f"{kernel.compiled.static_shared} + {shared_bytes} bytes of shared memory exceed {_SHARED_BYTES}"
+        elif program.block_shape is not None:
+            x, y, z = program.block_shape
+            if program.block_required and tuple(block) != program.block_shape:
+                wrong = f"block {block} differs from .reqntid {program.block_shape}"
+            elif threads > x * y * z:
+                wrong = f"block {block} has more threads than .maxntid {program.block_shape}"
+        if wrong:
+            raise DeviceError(f"emulator: cannot launch {program.name}: {wrong}")
+
+    def _pack(self, compiled: Compiled, arguments: Sequence[tuple[str, int]]) -> bytes:
+        """Lay arguments out as the parameter space of the entry."""
+        parameters = compiled.program.parameters
+        if len(arguments) != len(parameters):
+            raise DeviceError(
+                f"emulator: {compiled.program.name} takes {len(parameters)} arguments, {len(arguments)} were given"
+            )
+        data = bytearray(compiled.parameter_bytes)
+        for (kind, value), parameter in zip(arguments, parameters, strict=True):
+            width = {"pointer": 8, "i64": 8, "i32": 4}.get(kind)
+            if width != parameter.nbytes:
+                raise DeviceError(
+                    f"emulator: {compiled.program.name}: parameter {parameter.name} has {parameter.nbytes} bytes, "
+                    f"the argument is a {kind}"
+                )
+            offset = compiled.parameter_offsets[parameter.name]
+            data[offset : offset + width] = (int(value) & ((1 << 8 * width) - 1)).to_bytes(width, "little")
+        return bytes(data)
+
+    def synchronize(self) -> None:
+        """Launches have already ended when `launch` returns."""
+
+    def capture(self, body: Callable[[], None]) -> None:
+        """There are no graphs here; returns None without running `body`."""
+
+    def close(self) -> None:
+        """Release everything; the device must not be used afterwards."""
+        self._kernels.clear()
+        self._memory.close()

@@ -1,0 +1,64 @@
+"""The instruction table: what every PTX opcode means, over a small vector-operation API.
+
+In: a parsed instruction and an engine's `Emitter`. Out: calls of that emitter. Why: one description of the semantics serves
+every engine. An opcode is added by decorating a function with `@operation` in a module of this folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..ptx import Instruction
+from .emitter import Emitter
+
+CONTROL = frozenset({"bra", "brx", "ret", "exit", "trap"})
+"""Opcodes that end a block; the control-flow graph, not this table, gives them meaning (with `bar` and `barrier`)."""
+
+Semantics = Callable[[Instruction, Emitter], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Semantics of an opcode and how many leading operands it writes."""
+
+    semantics: Semantics
+    destinations: int
+
+
+_TABLE: dict[str, Operation] = {}
+_loaded: list[str] = []
+
+
+def operation(*opcodes: str, destinations: int = 1) -> Callable[[Semantics], Semantics]:
+    """Register the decorated function as the semantics of `opcodes`."""
+
+    def register(semantics: Semantics) -> Semantics:
+        for opcode in opcodes:
+            _TABLE[opcode] = Operation(semantics, destinations)
+        return semantics
+
+    return register
+
+
+def table() -> dict[str, Operation]:
+    """The whole table; the modules of this folder are found and imported on first use."""
+    if not _loaded:
+        for module in pkgutil.iter_modules(__path__):
+            importlib.import_module(f"{__name__}.{module.name}")
+            _loaded.append(module.name)
+    return _TABLE
+
+
+def destination_count(instruction: Instruction) -> int:
+    """How many leading operands `instruction` writes."""
+    if instruction.opcode in CONTROL:
+        return 0
+    if instruction.opcode in ("bar", "barrier"):
+        return 1 if instruction.has("red") else 0
+    if instruction.opcode == "cp" or instruction.opcode == "call":
+        return 0
+    found = table().get(instruction.opcode)
+    return found.destinations if found else 1

@@ -1,0 +1,158 @@
+"""Loads, stores, atomics, asynchronous copies and fences.
+
+In: instructions of those opcodes. Out: calls of the engine's `load`, `store`, `atomic`, `copy_async`, `load_parameter` routines.
+Why: state spaces, vector forms and sub-word registers are taken apart here; the engine sees addresses and byte widths only.
+"""
+
+from __future__ import annotations
+
+from ..ptx import TYPE_BITS, Address, Discard, Immediate, Instruction, Operand, Register, Symbol, Vector
+from . import operation
+from .emitter import Emitter
+
+_SPACES = {"global": "global", "const": "global", "shared": "shared", "shared::cta": "shared", "local": "local"}
+
+
+def _address_operand(emit: Emitter, operand: Operand) -> Address:
+    if not isinstance(operand, Address):
+        emit.unsupported("a memory operand that is not an address")
+        raise AssertionError
+    return operand
+
+
+def space_of(instruction: Instruction, emit: Emitter, operand: Operand) -> str:
+    """`global`, `shared`, `local`, `parameter` (of the kernel) or `generic`."""
+    address = _address_operand(emit, operand)
+    if instruction.has("param", "param::entry", "param::func"):
+        variable = emit.variable(address.base)
+        if variable is not None and emit.parameter_offset(variable.name) is None:
+            return "local"
+        return "parameter"
+    named = instruction.first_of(*_SPACES)
+    if named:
+        return _SPACES[named]
+    if instruction.has("shared::cluster"):
+        emit.unsupported("shared memory of another block of a cluster")
+    variable = emit.variable(address.base)
+    if variable is not None and variable.space in ("shared", "local"):
+        return variable.space
+    return "generic"
+
+
+def _elements(operand: Operand) -> tuple[Operand, ...]:
+    return operand.elements if isinstance(operand, Vector) else (operand,)
+
+
+@operation("ld", "ldu")
+def load(instruction: Instruction, emit: Emitter) -> None:
+    target, source = instruction.operands[:2]
+    address = _address_operand(emit, source)
+    space = space_of(instruction, emit, source)
+    elements = _elements(target)
+    type = instruction.type
+    width = TYPE_BITS[type] // 8
+    if space == "parameter" and isinstance(address.base, Symbol):
+        start = emit.parameter_offset(address.base.name)
+        assert start is not None
+        for index, element in enumerate(elements):
+            offset = start + address.offset + index * width
+            (value,) = emit.call("load_parameter", [type], [], offset=offset, type=type)
+            emit.write(element, type, value)
+        return
+    if type == "b128":
+        emit.unsupported("128-bit registers")
+    values = emit.call("load", [type] * len(elements), [emit.address(address)], space=space, type=type)
+    for element, value in zip(elements, values, strict=True):
+        if not isinstance(element, Discard):
+            emit.write(element, type, value)
+
+
+@operation("st", destinations=0)
+def store(instruction: Instruction, emit: Emitter) -> None:
+    target, source = instruction.operands[:2]
+    address = _address_operand(emit, target)
+    if instruction.has("async"):
+        emit.unsupported("st.async")
+    type = instruction.type
+    if type == "b128":
+        emit.unsupported("128-bit registers")
+    space = space_of(instruction, emit, target)
+    # Only the bit pattern matters: a store never converts.
+    bits = f"b{TYPE_BITS[type]}"
+    values = [emit.read(element, bits) for element in _elements(source)]
+    emit.call("store", [], [emit.address(address), *values], space=space, type=bits)
+
+
+_ATOMICS = ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec")
+
+
+@operation("atom")
+def atomic(instruction: Instruction, emit: Emitter) -> None:
+    _atomic(instruction, emit, instruction.operands[0], instruction.operands[1:])
+
+
+@operation("red", destinations=0)
+def reduction(instruction: Instruction, emit: Emitter) -> None:
+    _atomic(instruction, emit, None, instruction.operands)
+
+
+def _atomic(
+    instruction: Instruction, emit: Emitter, target: Operand | None, operands: tuple[Operand, ...]
+) -> None:
+    name = instruction.first_of(*_ATOMICS)
+    if not name or instruction.has("async") or instruction.type == "b128":
+        emit.unsupported("this atomic operation")
+    type = instruction.type
+    if isinstance(operands[1], Vector):
+        emit.unsupported("vector atomics")
+    address = _address_operand(emit, operands[0])
+    values = [emit.read(operand, type if type not in ("f16", "bf16", "f16x2", "bf16x2") else f"b{TYPE_BITS[type]}")
+              for operand in operands[1:]]  # fmt: skip
+    wanted = target is not None and not isinstance(target, Discard)
+    space = space_of(instruction, emit, operands[0])
+    results = emit.call(
+        "atomic", [type] if wanted else [], [emit.address(address), *values],
+        space=space, type=type, operation=name, wanted=wanted,
+    )  # fmt: skip
+    if wanted and target is not None:
+        storage = f"b{TYPE_BITS[type]}" if type in ("f16", "bf16", "f16x2", "bf16x2") else type
+        emit.write(target, storage, results[0])
+
+
+@operation("cp", destinations=0)
+def asynchronous_copy(instruction: Instruction, emit: Emitter) -> None:
+    """cp.async copies at once, which is a legal time; commit_group and wait_group then have nothing to do."""
+    if "async" not in instruction.modifiers or instruction.has("bulk", "mbarrier", "reduce"):
+        emit.unsupported("bulk copies, tensor maps and mbarriers")
+    if instruction.has("commit_group", "wait_group", "wait_all"):
+        return
+    target, source, size, *rest = instruction.operands
+    assert isinstance(size, Immediate)
+    values = [emit.address(_address_operand(emit, operand)) for operand in (target, source)]
+    if rest and isinstance(rest[0], (Register, Immediate)):
+        if isinstance(rest[0], Register) and emit.is_predicate(rest[0]):
+            emit.unsupported("the ignore-src predicate")
+        values.append(emit.read(rest[0], "u32"))
+    emit.call("copy_async", [], values, nbytes=size.bits)
+
+
+@operation(
+    "membar", "fence", "prefetch", "prefetchu", "discard", "applypriority", "nanosleep", "pmevent", "brkpt",
+    "griddepcontrol", "setmaxnreg", destinations=0,
+)  # fmt: skip
+def no_effect(instruction: Instruction, emit: Emitter) -> None:
+    """Ordering, cache and power hints: lock-step execution is already stronger."""
+
+
+@operation("createpolicy")
+def cache_policy(instruction: Instruction, emit: Emitter) -> None:
+    """A cache policy is an opaque number that nothing here reads."""
+    emit.write(instruction.operands[0], "b64", emit.constant("b64", 0))
+
+
+@operation("call", destinations=0)
+def call_undefined(instruction: Instruction, emit: Emitter) -> None:
+    """Calls of functions with bodies were inlined; what is left has none."""
+    names = [operand.name for operand in instruction.operands if isinstance(operand, Symbol)]
+    name = names[0] if names else "a function pointer"
+    emit.call("call_undefined", [], [], name=name)

@@ -1,0 +1,203 @@
+"""State of the threads that the NumPy engine runs in lock-step, and how a fault of one of them is told.
+
+In: a loaded kernel, a launch and the numbers of some blocks. Out: a `Chunk`: registers, shared and local memory, special
+registers, masks. Why: routines and generated code share this one object; whole warps only, padding lanes are masked out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..errors import DeviceError
+from .memory import GlobalMemory
+from .ptx import Module
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Values = Any
+Mask = Any
+"""None when every thread takes part, else a bool array over threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One launch as every chunk of it sees it. `shared_bytes` is the total a block has; `parameters` the packed bytes."""
+
+    kernel: str
+    module: Module
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared_bytes: int
+    dynamic_bytes: int
+    local_bytes: int
+    parameters: bytes
+    memory: GlobalMemory
+
+
+@dataclass(slots=True)
+class Geometry:
+    """What depends on the block shape and the number of blocks in a chunk only, and is kept between launches."""
+
+    block: tuple[int, int, int]
+    blocks: int
+    block_threads: int = 0
+    padded: int = 0
+    threads: int = 0
+    alive: Mask = None
+    identity: dict[str, Values] = field(default_factory=dict)
+    ramps: dict[int, Array] = field(default_factory=dict)
+    tables: dict[Any, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        x, y, z = self.block
+        self.block_threads = x * y * z
+        self.padded = -(-self.block_threads // 32) * 32
+        self.threads = self.padded * self.blocks
+        linear = np.tile(np.arange(self.padded, dtype=np.uint32), self.blocks)
+        if self.padded != self.block_threads:
+            self.alive = linear < self.block_threads
+            linear = np.minimum(linear, np.uint32(self.block_threads - 1))
+        zero = np.uint32(0)
+        self.identity["%tid.x"] = linear % np.uint32(x) if x > 1 else zero
+        self.identity["%tid.y"] = linear // np.uint32(x) % np.uint32(y) if y > 1 else zero
+        self.identity["%tid.z"] = linear // np.uint32(x * y) if z > 1 else zero
+        lane = self.identity["%laneid"] = np.tile(np.arange(32, dtype=np.uint32), self.threads // 32)
+        self.identity["%warpid"] = linear // np.uint32(32) if self.padded > 32 else zero
+        one = np.uint32(1)
+        self.identity["%lanemask_eq"] = one << lane
+        self.identity["%lanemask_lt"] = (one << lane) - one
+        self.identity["%lanemask_le"] = ((one << lane) - one) | (one << lane)
+        self.identity["%lanemask_ge"] = ~((one << lane) - one)
+        self.identity["%lanemask_gt"] = ~(((one << lane) - one) | (one << lane))
+
+    def ramp(self, step: int) -> Array:
+        """`step` times the thread number, as u64."""
+        found = self.ramps.get(step)
+        if found is None:
+            found = self.ramps[step] = np.arange(self.threads, dtype=np.uint64) * np.uint64(step)
+        return found
+
+    def table(self, key: Any, make: Callable[[], Any]) -> Any:
+        """A value computed once for this geometry."""
+        found = self.tables.get(key)
+        if found is None:
+            found = self.tables[key] = make()
+        return found
+
+
+class Chunk:
+    """Consecutive blocks of one launch, all threads of which advance together.
+
+    `registers` holds a NumPy scalar (a value all threads share) or an array over `threads`. `alive` is the mask of
+    threads that have not ended.
+    """
+
+    def __init__(self, launch: Launch, geometry: Geometry, first_block: int) -> None:
+        self.launch = launch
+        self.geometry = geometry
+        self.memory = launch.memory
+        self.first_block = first_block
+        self.threads = geometry.threads
+        self.alive: Mask = geometry.alive
+        self.registers: list[Values] = []
+        self.special = _SpecialRegisters(self)
+        self._shared: dict[str, Array] = {}
+        self._local: dict[str, Array] = {}
+        self.shared_stride = -(-launch.shared_bytes // 128) * 128
+        self.local_stride = -(-launch.local_bytes // 16) * 16
+
+    def view(self, space: str, dtype: str) -> Array:
+        """The memory of `space` (global, shared, local) as elements of `dtype`."""
+        if space == "global":
+            return self.memory.view(dtype)
+        views = self._shared if space == "shared" else self._local
+        found = views.get(dtype)
+        if found is None:
+            raw = views.get("u1")
+            if raw is None:
+                count = self.geometry.blocks if space == "shared" else self.threads
+                stride = self.shared_stride if space == "shared" else self.local_stride
+                # Wide elements first, so that any view of the memory is aligned.
+                raw = views["u1"] = np.zeros(max(16, count * stride) // 16, dtype=np.complex128).view("u1")
+            found = views[dtype] = raw.view(dtype)
+        return found
+
+    def bases(self, space: str, nbytes: int) -> Array:
+        """For each thread the element index at which its block's shared, or its own local, memory begins."""
+        stride = self.shared_stride if space == "shared" else self.local_stride
+
+        def make() -> Array:
+            count = self.geometry.blocks if space == "shared" else self.threads
+            starts = np.arange(count, dtype=np.int64) * (stride // nbytes)
+            return np.repeat(starts, self.threads // count)
+
+        found: Array = self.geometry.table((space, nbytes, stride), make)
+        return found
+
+    def parameter(self, offset: int, dtype: str) -> Values:
+        """The kernel parameter at byte `offset`."""
+        return np.frombuffer(self.launch.parameters, dtype, 1, offset)[0]
+
+    def position(self, thread: int) -> str:
+        """Block and thread of a lane, for messages."""
+        grid, (x, y, _) = self.launch.grid, self.launch.block
+        linear_block = self.first_block + thread // self.geometry.padded
+        linear = min(thread % self.geometry.padded, self.geometry.block_threads - 1)
+        block = (linear_block % grid[0], linear_block // grid[0] % grid[1], linear_block // (grid[0] * grid[1]))
+        return f"block {block}, thread {(linear % x, linear // x % y, linear // (x * y))}"
+
+    def fault(self, line: int, what: str, thread: int | None = None) -> NoReturn:
+        """Raise the DeviceError of a finding at PTX `line`."""
+        where = f"\n  {self.position(thread)}" if thread is not None else ""
+        raise DeviceError(
+            f"emulator: {what}\n  kernel {self.launch.kernel}, grid {self.launch.grid}, block {self.launch.block}"
+            f"{where}\n  PTX line {line}: {self.launch.module.text(line)}"
+        )
+
+
+class _SpecialRegisters(dict[str, Values]):
+    """Special registers, computed when first read."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        super().__init__()
+        self._chunk = chunk
+
+    def __missing__(self, name: str) -> Values:
+        value = self._compute(name)
+        if not name.startswith(("%clock", "%globaltimer")):
+            self[name] = value
+        return value
+
+    def _compute(self, name: str) -> Values:
+        chunk, launch = self._chunk, self._chunk.launch
+        identity = chunk.geometry.identity.get(name)
+        if identity is not None:
+            return identity
+        head, _, axis_name = name.partition(".")
+        axis = "xyz".find(axis_name) if axis_name else -1
+        if head in ("%ntid", "%nctaid", "%ctaid") and axis >= 0:
+            if head == "%ctaid":
+                return self._block_number(axis)
+            return np.uint32((launch.block if head == "%ntid" else launch.grid)[axis])
+        if head in ("%clock64", "%globaltimer"):
+            return np.uint64(time.perf_counter_ns())
+        if head.startswith(("%clock", "%globaltimer")):
+            return np.uint32(time.perf_counter_ns() & 0xFFFFFFFF)
+        fixed = {
+            "%nwarpid": 64, "%gridid": 0, "%smid": 0, "%nsmid": 1, "%total_smem_size": launch.shared_bytes,
+            "%aggr_smem_size": launch.shared_bytes, "%dynamic_smem_size": launch.dynamic_bytes,
+        }  # fmt: skip
+        return np.uint64(0) if head == "%gridid" else np.uint32(fixed.get(head, 0))
+
+    def _block_number(self, axis: int) -> Values:
+        chunk = self._chunk
+        x, y, _ = chunk.launch.grid
+        linear = np.arange(chunk.first_block, chunk.first_block + chunk.geometry.blocks, dtype=np.uint32)
+        numbers = (linear % np.uint32(x), linear // np.uint32(x) % np.uint32(y), linear // np.uint32(x * y))[axis]
+        if (numbers == numbers[0]).all():
+            return numbers[0]
+        return np.repeat(numbers, chunk.geometry.padded)
