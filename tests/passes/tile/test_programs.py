@@ -1,0 +1,234 @@
+"""Loop, row and recurrent programs: graph IR in, the emulator's numbers out, against the graph interpreter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.support.kernels import build, emulate, reference, tensor
+
+RNG = np.random.default_rng(0)
+# libdevice's exp, tanh and erf are within 2 ulp; a sum of a few thousand f32 terms loses a few ulp more.
+RELATIVE = 2e-6
+
+
+def check(text: str, kind: str, *arrays: np.ndarray, relative: float = RELATIVE) -> str:
+    built = build(text, kind)
+    for own, wanted in zip(emulate(built, list(arrays)), reference(built, list(arrays)), strict=True):
+        assert own.dtype == wanted.dtype and own.shape == wanted.shape
+        if own.dtype.kind in "fV":
+            scale = np.abs(wanted.astype(np.float64)).max(initial=1e-30)
+            np.testing.assert_allclose(own.astype(np.float64), wanted.astype(np.float64), rtol=0, atol=relative * scale)
+        else:
+            np.testing.assert_array_equal(own, wanted)
+    return built.program.text
+
+
+def randn(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def softmax(shape: str, axis: int) -> str:
+    full = tensor(shape)
+    sizes = shape.split(",")
+    line = tensor(",".join("1" if number == axis else size for number, size in enumerate(sizes)))
+    return f"""
+func.func private @k(%x: {full}) -> {full} {{
+  %m = "graph.reduce"(%x) {{axes = array<i64: {axis}>, kind = "max"}} : ({full}) -> {line}
+  %e = "graph.map"() ({{
+    %a = "graph.element"(%x) : ({full}) -> f32
+    %b = "graph.element"(%m) : ({line}) -> f32
+    %s = arith.subf %a, %b : f32
+    %q = math.exp %s : f32
+    gpu.yield %q : f32
+  }}) : () -> {full}
+  %z = "graph.reduce"(%e) {{axes = array<i64: {axis}>, kind = "sum"}} : ({full}) -> {line}
+  %o = "graph.map"() ({{
+    %a = "graph.element"(%e) : ({full}) -> f32
+    %b = "graph.element"(%z) : ({line}) -> f32
+    %s = arith.divf %a, %b : f32
+    gpu.yield %s : f32
+  }}) : () -> {full}
+  return %o : {full}
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "sizes"),
+    [
+        ("n,8,33", 2, (3, 8, 33)),
+        ("4,64", 1, (4, 64)),
+        ("5,1000", 1, (5, 1000)),
+        ("2,20000", 1, (2, 20000)),
+        ("n,s", 1, (3, 77)),
+        ("n,s", 1, (2, 3000)),
+        ("n,5,12", 1, (3, 5, 12)),
+        ("2,s,40", 1, (2, 300, 40)),
+        ("2,7,s", 1, (2, 7, 9)),
+        ("1,1", 1, (1, 1)),
+    ],
+)
+def test_softmax(shape: str, axis: int, sizes: tuple[int, ...]) -> None:
+    check(softmax(shape, axis), "row", randn(*sizes) * 3)
+
+
+def test_movement_chain() -> None:
+    text = """
+func.func private @k(%x: tensor<2x8x12x16xf32>, %b: tensor<64xf32>) -> tensor<2x16x12x8xf32> {
+  %t = "graph.transpose"(%x) {permutation = array<i64: 0, 3, 2, 1>} : (tensor<2x8x12x16xf32>) -> tensor<2x16x12x8xf32>
+  %r = "graph.reshape"(%t) : (tensor<2x16x12x8xf32>) -> tensor<2x24x64xf32>
+  %e = "graph.map"() ({
+    %a = "graph.element"(%r) : (tensor<2x24x64xf32>) -> f32
+    %c = "graph.element"(%b) : (tensor<64xf32>) -> f32
+    %s = arith.addf %a, %c : f32
+    gpu.yield %s : f32
+  }) : () -> tensor<2x24x64xf32>
+  %o = "graph.reshape"(%e) : (tensor<2x24x64xf32>) -> tensor<2x16x12x8xf32>
+  return %o : tensor<2x16x12x8xf32>
+}"""
+    tile = check(text, "loop", randn(2, 8, 12, 16), randn(64))
+    assert 'lanes = "contiguous"' in tile and 'lanes = "scattered"' in tile
+
+
+@pytest.mark.parametrize("width", [3, 8])
+def test_concatenate_pad_slice(width: int) -> None:
+    a, b = tensor(f"n,{width}"), tensor(f"n,{2 * width}")
+    joined, padded, cut = tensor(f"n,{3 * width}"), tensor(f"n + 2,{3 * width + 1}"), tensor(f"n + 2,{width}")
+    text = f"""
+func.func private @k(%a: {a}, %b: {b}) -> {cut} {{
+  %v = "graph.constant"() {{value = dense<7.0> : tensor<f32>}} : () -> tensor<f32>
+  %c = "graph.concatenate"() ({{
+    gpu.yield %a, %b : {a}, {b}
+  }}) {{axis = 1 : i64}} : () -> {joined}
+  %p = "graph.pad"(%c, %v) {{low = ["1", "1"]}} : ({joined}, tensor<f32>) -> {padded}
+  %s = "graph.slice"(%p) {{starts = ["n + 1", "{3 * width}"], steps = array<i64: -1, -2>}} : ({padded}) -> {cut}
+  return %s : {cut}
+}}"""
+    check(text, "loop", randn(3, width), randn(3, 2 * width))
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize(("kind", "include"), [("max", 0), ("average", 0), ("average", 1)])
+def test_pool(layout: str, kind: str, include: int) -> None:
+    sizes = (2, 6, 9, 11) if layout == "channels_first" else (2, 9, 11, 8)
+    out = (2, 6, 5, 6) if layout == "channels_first" else (2, 5, 6, 8)
+    source, target = tensor(",".join(map(str, sizes))), tensor(",".join(map(str, out)))
+    text = f"""
+func.func private @k(%x: {source}) -> {target} {{
+  %p = "graph.pool"(%x) {{kind = "{kind}", kernel = array<i64: 3, 3>, strides = array<i64: 2, 2>, dilations = array<i64: 1, 1>,
+     pads = ["1", "1", "1", "1"], layout = "{layout}", include_padding = {include} : i64}} : ({source}) -> {target}
+  return %p : {target}
+}}"""
+    check(text, "loop", randn(*sizes))
+
+
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_depthwise_convolution(kernel: int) -> None:
+    pad = kernel // 2
+    source, weight = tensor("n,h,10,8"), tensor(f"{kernel},{kernel},1,8")
+    text = f"""
+func.func private @k(%x: {source}, %w: {weight}) -> {source} {{
+  %p = "graph.convolution"(%x, %w) {{groups = 8 : i64, strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>,
+     pads = ["{pad}", "{pad}", "{pad}", "{pad}"], layout = "channels_last"}} : ({source}, {weight}) -> {source}
+  return %p : {source}
+}}"""
+    check(text, "loop", randn(2, 9, 10, 8), randn(kernel, kernel, 1, 8))
+
+
+def test_gather_by_data() -> None:
+    text = """
+func.func private @k(%x: tensor<50x16xf32>, %i: tensor<?x3xi64, ["n", "3"]>) -> tensor<?x3x16xf32, ["n", "3", "16"]> {
+  %o = "graph.map"() ({
+    %r = "graph.index"() {axis = 0 : i64} : () -> i64
+    %c = "graph.index"() {axis = 1 : i64} : () -> i64
+    %d = "graph.index"() {axis = 2 : i64} : () -> i64
+    %p = "graph.element_at"(%i, %r, %c) : (tensor<?x3xi64, ["n", "3"]>, i64, i64) -> i64
+    %v = "graph.element_at"(%x, %p, %d) : (tensor<50x16xf32>, i64, i64) -> f32
+    gpu.yield %v : f32
+  }) : () -> tensor<?x3x16xf32, ["n", "3", "16"]>
+  return %o : tensor<?x3x16xf32, ["n", "3", "16"]>
+}"""
+    tile = check(text, "loop", randn(50, 16), RNG.integers(0, 50, (4, 3)))
+    assert 'lanes = "contiguous"' in tile
+
+
+@pytest.mark.parametrize(("kind", "last"), [("max", 0), ("max", 1), ("min", 0)])
+def test_arg_reduce(kind: str, last: int) -> None:
+    text = f"""
+func.func private @k(%x: tensor<4x9x5xf32>) -> tensor<4x1x5xi64> {{
+  %p = "graph.arg_reduce"(%x) {{kind = "{kind}", axis = 1 : i64, last = {last} : i64}} : (tensor<4x9x5xf32>) -> tensor<4x1x5xi64>
+  return %p : tensor<4x1x5xi64>
+}}"""
+    check(text, "arg_reduce", RNG.integers(0, 4, (4, 9, 5)).astype(np.float32))
+
+
+@pytest.mark.parametrize(("exclusive", "reverse"), [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_scan(exclusive: int, reverse: int) -> None:
+    text = f"""
+func.func private @k(%x: tensor<4x9x5xf32>) -> tensor<4x9x5xf32> {{
+  %p = "graph.scan"(%x) {{kind = "sum", axis = 1 : i64, exclusive = {exclusive} : i64, reverse = {reverse} : i64}} : (tensor<4x9x5xf32>) -> tensor<4x9x5xf32>
+  return %p : tensor<4x9x5xf32>
+}}"""
+    check(text, "scan", randn(4, 9, 5))
+
+
+@pytest.mark.parametrize("reverse", [0, 1])
+def test_lstm(reverse: int) -> None:
+    text = f"""
+func.func private @k(%g: {tensor("t,n,160")}, %r: tensor<160x40xf32>, %h: {tensor("n,40")}, %c: {tensor("n,40")}, %p: tensor<120xf32>) -> ({tensor("t,n,40")}, {tensor("n,40")}) {{
+  %y:3 = "graph.lstm"(%g, %r, %h, %c, %p) {{reverse = {reverse} : i64}} : ({tensor("t,n,160")}, tensor<160x40xf32>, {tensor("n,40")}, {tensor("n,40")}, tensor<120xf32>) -> ({tensor("t,n,40")}, {tensor("n,40")}, {tensor("n,40")})
+  return %y#0, %y#2 : {tensor("t,n,40")}, {tensor("n,40")}
+}}"""
+    check(text, "recurrent", randn(3, 2, 160), randn(160, 40) / 6, randn(2, 40), randn(2, 40), randn(120))
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_gru(before: int) -> None:
+    text = f"""
+func.func private @k(%g: {tensor("t,n,120")}, %r: tensor<120x40xf32>, %b: tensor<120xf32>, %h: {tensor("n,40")}) -> ({tensor("t,n,40")}, {tensor("n,40")}) {{
+  %y:2 = "graph.gru"(%g, %r, %b, %h) {{reverse = 0 : i64, linear_before_reset = {before} : i64}} : ({tensor("t,n,120")}, tensor<120x40xf32>, tensor<120xf32>, {tensor("n,40")}) -> ({tensor("t,n,40")}, {tensor("n,40")})
+  return %y#0, %y#1 : {tensor("t,n,40")}, {tensor("n,40")}
+}}"""
+    check(text, "recurrent", randn(3, 2, 120), randn(120, 40) / 6, randn(120), randn(2, 40))
+
+
+def test_layer_norm_keeps_the_line_in_registers() -> None:
+    full, line = tensor("n,384"), tensor("n,1")
+    text = f"""
+func.func private @k(%x: {full}, %y: {full}, %w: tensor<384xf32>) -> ({full}, {full}) {{
+  %n = arith.constant 0.00260416674 : f32
+  %x2 = "graph.map"() ({{
+    %a = "graph.element"(%x) : ({full}) -> f32
+    %b = "graph.element"(%y) : ({full}) -> f32
+    %s = arith.addf %a, %b : f32
+    gpu.yield %s : f32
+  }}) : () -> {full}
+  %m = "graph.reduce"(%x2) {{axes = array<i64: 1>, kind = "sum"}} : ({full}) -> {line}
+  %d = "graph.map"() ({{
+    %c = arith.constant 0.00260416674 : f32
+    %a = "graph.element"(%x2) : ({full}) -> f32
+    %b = "graph.element"(%m) : ({line}) -> f32
+    %u = arith.mulf %b, %c : f32
+    %s = arith.subf %a, %u : f32
+    gpu.yield %s : f32
+  }}) : () -> {full}
+  %q = "graph.map"() ({{
+    %a = "graph.element"(%d) : ({full}) -> f32
+    %s = arith.mulf %a, %a : f32
+    gpu.yield %s : f32
+  }}) : () -> {full}
+  %v = "graph.reduce"(%q) {{axes = array<i64: 1>, kind = "sum"}} : ({full}) -> {line}
+  %o = "graph.map"() ({{
+    %c = arith.constant 0.00260416674 : f32
+    %a = "graph.element"(%d) : ({full}) -> f32
+    %b = "graph.element"(%v) : ({line}) -> f32
+    %w0 = "graph.element"(%w) : (tensor<384xf32>) -> f32
+    %u = arith.mulf %b, %c : f32
+    %r = math.rsqrt %u : f32
+    %s = arith.mulf %a, %r : f32
+    %t = arith.mulf %s, %w0 : f32
+    gpu.yield %t : f32
+  }}) : () -> {full}
+  return %o, %x2 : {full}, {full}
+}}"""
+    tile = check(text, "row", randn(5, 384), randn(5, 384), randn(384))
+    assert tile.count("(%arg0, ") == 1, "the input is read once"
