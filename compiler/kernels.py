@@ -121,7 +121,6 @@ def _check_workmanship(compilation: Compilation) -> None:
     for name, kernel in sorted(compilation.kernels.items()):
         if any("C75" in warning or "serializ" in warning for warning in kernel.warnings):
             nodes = next(program.nodes for program in _programs(compilation) if program.name == name)
-            raise InternalError(
-                f"ptxas serialises the matrix multiplications of kernel '{name}'\n  ONNX nodes: {', '.join(nodes)}\n  "
-                + "\n  ".join(kernel.warnings)
-            )
+            lines = [f"ptxas serialises the matrix multiplications of kernel '{name}'"]
+            lines += [f"ONNX nodes: {', '.join(nodes)}", *kernel.warnings]
+            raise InternalError("\n  ".join(lines))

@@ -260,7 +260,8 @@ def constant_array(attribute: ir.Attribute) -> np.ndarray[Any, Any]:
 
     values = ir.DenseFPElementsAttr(attribute)
     flat: np.ndarray[Any, Any] = np.array([values[index] for index in range(len(values))], dtype=bfloat16)
-    return flat.reshape(shaped.shape)
+    reshaped: np.ndarray[Any, Any] = flat.reshape(shaped.shape)
+    return reshaped
 
 
 def _symbol(operation: Any) -> str:

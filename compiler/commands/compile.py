@@ -1,0 +1,67 @@
+"""`tilewright compile`: an ONNX model to an engine file.
+
+In: a model file and options. Out: the engine file, and one line about it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from ..api import compile_with
+from ..command_options import compile_options, console, make_options, progress_bar, size_text, target_option
+
+
+@click.command(name="compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Engine file [default: MODEL.tw].")
+@target_option()
+@compile_options
+@click.option(
+    "--dump", type=click.Path(path_type=Path, file_okay=False), help="Folder for the IR of every stage."
+)
+@click.option(
+    "--override",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder with edited dumps that replace what a stage makes.",
+)
+@click.option("--timings", is_flag=True, help="Print how long each stage took.")
+def command(
+    model: Path,
+    output: Path | None,
+    target: str,
+    precision: str,
+    shapes: tuple[str, ...],
+    jobs: int | None,
+    no_cache: bool,
+    dump: Path | None,
+    override: Path | None,
+    timings: bool,
+) -> None:
+    """Compile MODEL.onnx to an engine of PTX kernels. No GPU is needed."""
+    started = time.perf_counter()
+    options = make_options(target, precision, shapes, jobs, no_cache, dump, override)
+    with progress_bar() as progress:
+        engine, compilation = compile_with(model, options, progress)
+    path = output or model.with_suffix(".tw")
+    engine.save(path)
+    seconds = time.perf_counter() - started
+    out = console()
+    if timings and compilation:
+        for report in compilation.reports:
+            out.print(f"{report.seconds * 1000:9.1f} ms  {report.stage}", markup=False)
+    spills = sum(kernel.spills > 0 for kernel in engine.kernels.values())
+    parts = [
+        f"{len(engine.kernels)} kernels",
+        f"{len(engine.program.launches)} launches",
+        f"{engine.target} {engine.precision}",
+        size_text(path.stat().st_size),
+        f"{seconds:.2f} s" + ("" if compilation else " (cached)"),
+    ]
+    if spills:
+        parts.append(f"{spills} kernels spill registers")
+    out.print(f"{path}: {', '.join(parts)}", markup=False, soft_wrap=True)
+    if dump:
+        out.print(f"IR of every stage: {dump}", markup=False, soft_wrap=True)

@@ -1,0 +1,64 @@
+"""`tilewright opt`: run part of the pipeline on IR from a file.
+
+In: a module, usually a dump. Out: what the last stage leaves, on standard output. For trying a pass, and for
+tests of passes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ...runtime.errors import ModelError
+from ..command_options import target_option
+
+
+@click.command(name="opt")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--from", "first", required=True, metavar="STAGE", help="First stage to run, by name or number."
+)
+@click.option("--to", "last", metavar="STAGE", help="Last stage to run [default: the stage of --from].")
+@target_option(default=None)
+@click.option("--precision", help="Instead of the one in the dump.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File instead of standard output.")
+@click.option(
+    "--dump", type=click.Path(path_type=Path, file_okay=False), help="Folder for the IR of every stage."
+)
+def command(
+    file: Path,
+    first: str,
+    last: str | None,
+    target: str | None,
+    precision: str | None,
+    output: Path | None,
+    dump: Path | None,
+) -> None:
+    """Run stages on FILE.mlir: the dump of the stage before --from, or any module of that level.
+
+    Weights are read from the folder `weights` beside the file. The stages are those of `tilewright opt
+    --help`'s pipeline table: see docs/architecture.md, or give a wrong name to have them listed.
+    """
+    text = run(file, first, last or first, target, precision, dump)
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        output.write_text(text)
+    except OSError as error:
+        raise ModelError(f"cannot write {output}: {error.strerror or error}") from None
+
+
+def run(
+    file: Path,
+    first: str,
+    last: str,
+    target: str | None = None,
+    precision: str | None = None,
+    dump: Path | None = None,
+) -> str:
+    """The text that `--to` leaves. Kernels of a tile-level file are taken as they are."""
+    from ..reentry import reenter
+
+    return reenter(file, first, last, target, precision, dump)

@@ -1,0 +1,145 @@
+"""`tilewright run`: an engine, or a model that is compiled first, on a device.
+
+In: an engine or ONNX file, arrays or a seed. Out: what each output is, the time it took, and the arrays in a
+file when asked.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from ...passes.target import DEFAULT_TARGET, TARGETS
+from ...runtime.device import DeviceChoice, choose_device
+from ...runtime.engine import Engine
+from ...runtime.errors import ModelError
+from ..command_options import (
+    compile_options,
+    console,
+    make_options,
+    parse_shapes,
+    progress_bar,
+    read_arrays,
+    table,
+    target_option,
+)
+from ..random_inputs import fill_inputs
+
+Array = np.ndarray[Any, Any]
+
+
+@click.command(name="run")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input array.")
+@click.option(
+    "--random", "seed", type=int, metavar="SEED", help="Random arrays for inputs that are not given."
+)
+@click.option(
+    "--save", type=click.Path(path_type=Path, dir_okay=False), help="Write the outputs to an .npz file."
+)
+@click.option("--device", type=click.Choice(["auto", "cuda", "emulator"]), default="auto", show_default=True)
+@click.option(
+    "--repeat", type=click.IntRange(1), default=1, metavar="N", help="Run N times and give the best time."
+)
+@click.option("--profile", is_flag=True, help="Print the time of every launch.")
+@target_option(default=None)
+@compile_options
+def command(
+    file: Path,
+    inputs: tuple[str, ...],
+    seed: int | None,
+    save: Path | None,
+    device: str,
+    repeat: int,
+    profile: bool,
+    target: str | None,
+    precision: str,
+    shapes: tuple[str, ...],
+    jobs: int | None,
+    no_cache: bool,
+) -> None:
+    """Run FILE, an engine (.tw) or an ONNX model, which is compiled first.
+
+    --shape NAME=... also gives the sizes of random inputs. Without --target a model is compiled for the GPU
+    at hand.
+    """
+    given, sizes = read_arrays(inputs), parse_shapes(shapes)
+    choice = choose_device(device)
+    if is_engine(file):
+        engine = Engine.load(file)
+    else:
+        from ..api import compile_with
+
+        options = make_options(target or target_of(choice), precision, shapes, jobs, no_cache)
+        with progress_bar() as progress:
+            engine, _ = compile_with(file, options, progress)
+    arrays = fill_inputs(engine, given, sizes, seed)
+    with engine.session(choice.device) as session:
+        seconds = []
+        for _ in range(repeat):
+            started = time.perf_counter()
+            results = session.run(arrays)
+            seconds.append(time.perf_counter() - started)
+        _report(results)
+        console(stderr=True).print(
+            f"{min(seconds) * 1000:.1f} ms on {choice.device.description} ({choice.reason})", markup=False
+        )
+        if profile:
+            _profile(session.profile(arrays)[1])
+    if save is not None:
+        _save(save, results)
+
+
+def is_engine(file: Path) -> bool:
+    """True for a zip, which is what engines are. Raises ModelError when the file cannot be read."""
+    try:
+        with open(file, "rb"):
+            return zipfile.is_zipfile(file) or file.suffix == ".tw"
+    except OSError as error:
+        raise ModelError(f"cannot read {file}: {error.strerror or error}") from None
+
+
+def target_of(choice: DeviceChoice) -> str:
+    """The target for an open device: that of the GPU, with its own instructions where we know it."""
+    capability = getattr(choice.device, "capability", None)
+    if capability is None:
+        return DEFAULT_TARGET
+    fitting = [target for target in TARGETS.values() if target.capability <= tuple(capability)]
+    exact = [target for target in fitting if target.capability == tuple(capability)]
+    portable = [target for target in fitting if not target.name.endswith("a")]
+    return (exact or portable)[-1].name
+
+
+def _report(results: dict[str, Array]) -> None:
+    out = console()
+    for name, array in results.items():
+        shape = ", ".join(map(str, array.shape))
+        summary = f"{name}: {array.dtype}[{shape}]"
+        if array.size and array.dtype.kind in "fiub":
+            low, high, mean = array.min(), array.max(), array.mean(dtype=np.float64)
+            summary += f" min {low:.6g} max {high:.6g} mean {mean:.6g}"
+        if 0 < array.size <= 16:
+            summary += f" = {np.array2string(array, precision=6, separator=', ', max_line_width=10**6)}"
+        out.print(summary, markup=False, soft_wrap=True)
+
+
+def _profile(timings: list[Any]) -> None:
+    made = table("launches", "ms", "kernel", "ONNX nodes", numbers=("ms",))
+    for timing in timings:
+        made.add_row(f"{timing.seconds * 1000:.3f}", timing.kernel, ", ".join(timing.nodes))
+    console().print(made)
+
+
+def _save(path: Path, results: dict[str, Array]) -> None:
+    try:
+        with open(path, "wb") as stream:
+            arrays: Any = results  # numpy's type of savez takes its own options for array names
+            np.savez(stream, **arrays)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise ModelError(f"cannot write {path}: {error.strerror or error}") from None

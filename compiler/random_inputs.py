@@ -1,0 +1,65 @@
+"""Inputs for models nobody has data for: seeded random arrays of the right shapes and dtypes.
+
+In: the inputs of a session, arrays already given, shapes asked for and a seed. Out: an array for every input.
+Symbols take their value from given arrays and shapes first; a batch dimension is 1 and any other 32 where
+nothing says more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..runtime.dtypes import dtype
+from ..runtime.engine import Engine
+from ..runtime.errors import ModelError
+from ..runtime.manifest import evaluate_shape
+
+Array = np.ndarray[Any, Any]
+BATCH, OTHER = 1, 32  # sizes of dimensions that nothing determines
+
+
+def fill_inputs(
+    engine: Engine, given: Mapping[str, Array], shapes: Mapping[str, Sequence[int | str]], seed: int | None
+) -> dict[str, Array]:
+    """`given` and a random array for every other input. Without a seed, raises ModelError when one is
+    missing.
+    """
+    missing = [binding for binding in engine.inputs if binding.name not in given]
+    if missing and seed is None:
+        wanted = "; ".join(
+            f"{item.name}: {item.dtype}[{', '.join(map(str, item.shape))}]" for item in missing
+        )
+        raise ModelError(f"no array for input {wanted}\n  give --input NAME=FILE.npy, or --random SEED")
+    generator = np.random.default_rng(seed)
+    symbols = _symbols(engine, given, shapes)
+    arrays = dict(given)
+    for binding in missing:
+        shape = evaluate_shape(binding.shape, symbols, f"input {binding.name!r}")
+        arrays[binding.name] = random_array(generator, shape, binding.dtype)
+    return arrays
+
+
+def _symbols(
+    engine: Engine, given: Mapping[str, Array], shapes: Mapping[str, Sequence[int | str]]
+) -> dict[str, int]:
+    values = {}
+    for name, source in engine.symbols.items():
+        array, shape = given.get(source.input), shapes.get(source.input)
+        if array is not None and source.axis < array.ndim:
+            values[name] = int(array.shape[source.axis])
+        elif shape is not None and source.axis < len(shape) and isinstance(shape[source.axis], int):
+            values[name] = int(shape[source.axis])
+        else:
+            values[name] = BATCH if source.axis == 0 else OTHER
+    return values
+
+
+def random_array(generator: np.random.Generator, shape: Sequence[int], element: str) -> Array:
+    """Normal floats; integers and booleans are 0 or 1, which every table of embeddings and every mask has."""
+    kind = dtype(element)
+    if kind.name.startswith(("f", "bf")):
+        return generator.standard_normal(shape).astype(kind.numpy)
+    return generator.integers(0, 2, shape).astype(kind.numpy)
