@@ -77,13 +77,25 @@ class DeviceArray:
             return (dlpack.CUDA, self._storage.device.ordinal)
         return (dlpack.CPU, 0)
 
-    def __dlpack__(self, *, stream: Any = None, **options: Any) -> Any:
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: Any = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
         # Results are complete before `run` returns, so no stream has to wait for another.
-        if isinstance(self._storage, Allocation):
-            address = self._storage.address
-        else:
-            address = self._storage.ctypes.data
-        return dlpack.lend(address, self._element, self.shape, self.__dlpack_device__(), self._storage)
+        place = self.__dlpack_device__()
+        if dl_device is not None and tuple(dl_device) != place:
+            raise BufferError(f"the array is on DLPack device {place}; use numpy() for a copy on the host")
+        storage = self._storage
+        if isinstance(storage, Allocation):
+            if copy:
+                raise BufferError("the array is lent without a copy only")
+            return dlpack.lend(storage.address, self._element, self.shape, place, storage)
+        storage = storage.copy() if copy else storage
+        return dlpack.lend(storage.ctypes.data, self._element, self.shape, place, storage)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

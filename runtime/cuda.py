@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import Extents, Kernel, LaunchArgument, release_all
+from .device import Extents, LaunchArgument, release_all
 from .errors import DeviceError
 
 _STATIC_SHARED_LIMIT = 48 * 1024  # bytes of dynamic shared memory that need no permission
@@ -237,20 +237,18 @@ class CudaDevice:
         raise DeviceError(
             f"kernel {name!r} was compiled for sm_{number}{suffix} and this GPU is sm_{own}\n"
             f"  GPU: {self.description}\n"
-            f"  compile the model again with --target sm_{own}"
+            f"  compile the model again with --target sm_{own}, or run it on the emulator"
         )
 
     def launch(
         self,
-        kernel: Kernel,
+        kernel: CudaKernel,
         grid: Extents,
         block: Extents,
         shared_bytes: int,
         arguments: Sequence[LaunchArgument],
     ) -> None:
         """Put a launch into the stream."""
-        if not isinstance(kernel, CudaKernel):
-            raise DeviceError(f"CUDA: kernel {kernel.name!r} was loaded by another device")
         values = tuple(value for _, value in arguments)
         types = tuple(_ARGUMENT_TYPES[kind] for kind, _ in arguments)
         with self._active():

@@ -70,13 +70,13 @@ class Device(Protocol):
 
     def launch(
         self,
-        kernel: Kernel,
+        kernel: Any,
         grid: Extents,
         block: Extents,
         shared_bytes: int,
         arguments: Sequence[LaunchArgument],
     ) -> None:
-        """Run a kernel; `shared_bytes` of dynamic shared memory a block."""
+        """Run a kernel that `load` gave, with `shared_bytes` of dynamic shared memory a block."""
 
     def synchronize(self) -> None:
         """Wait until everything launched has finished."""

@@ -37,10 +37,8 @@ class SessionMemory:
         base = 0 if self._separate or not nbytes else self._allocate("weights", nbytes)
         for buffer, array in weights:
             size = buffer.nbytes or 0
-            if self._separate:
-                address = self._allocate(f"weight {buffer.name}", size)
-            else:
-                address = base + (buffer.offset or 0)
+            own = self._allocate(f"weight {buffer.name}", size) if self._separate else 0
+            address = own or base + (buffer.offset or 0)
             self._weights[buffer.name] = address
             if size:
                 self._device.upload(address, raw_bytes(array))

@@ -251,7 +251,7 @@ def test_wrong_hash(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
-    with pytest.raises(ModelError, match="member 'kernels/add.ptx' is not what was written"):
+    with pytest.raises(ModelError, match=r"member 'kernels/add\.ptx' is not what was written"):
         load(path)
 
 
@@ -264,7 +264,7 @@ def test_compressed_and_doubled_members(path: Path, recwarn: Any) -> None:
     path.write_bytes(data)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("weights.bin", b"")
-    with pytest.raises(ModelError, match="two members are called 'weights.bin'"):
+    with pytest.raises(ModelError, match=r"two members are called 'weights\.bin'"):
         load(path)
 
 

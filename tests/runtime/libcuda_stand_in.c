@@ -1,0 +1,144 @@
+/* A stand-in for libcuda.so.1 over host memory: what cuda.bindings passes to C is checked where there is no GPU.
+   It has the driver functions the runtime calls, runs kernels called "add" and "scale", and records captures. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct { char kind; char name[16]; uint64_t values[4]; size_t bytes; } Step;
+typedef struct { int count; Step steps[64]; } Graph;
+
+static int live, pushed, capturing, stream_storage, context_storage, largest_shared = 49152;
+static Graph recorded;
+
+static void run(const Step *step) {
+    const uint64_t *v = step->values;
+    if (step->kind == 'c') { memcpy((void *)v[0], (void *)v[1], step->bytes); return; }
+    const float *x = (float *)v[0], *y = (float *)v[1];
+    float *z = (float *)v[2];
+    int count = (int)v[3];
+    if (!strcmp(step->name, "add"))
+        for (int i = 0; i < count; i++) z[i] = x[i] + y[i];
+    else
+        for (int i = 0; i < 4 * count; i++) z[i] = x[i] * y[i % 4];
+}
+
+static int take(Step step) {
+    if (capturing) recorded.steps[recorded.count++] = step; else run(&step);
+    return 0;
+}
+
+static int cuInit_(unsigned flags) { return flags; }
+static int cuDriverGetVersion_(int *version) { *version = 13000; return 0; }
+static int cuDeviceGetCount_(int *count) { *count = 1; return 0; }
+static int cuDeviceGet_(int *device, int ordinal) { *device = ordinal; return 0; }
+static int cuDeviceGetAttribute_(int *value, int attribute, int device) {
+    *value = attribute == 75 ? 9 : attribute == 76 ? 0 : -1;
+    return device;
+}
+static int cuDeviceGetName_(char *name, int length, int device) { snprintf(name, length, "Stand-in"); return device; }
+static int cuDeviceTotalMem_(size_t *bytes, int device) { *bytes = 1ull << 33; return device; }
+static int cuDevicePrimaryCtxRetain_(void **context, int device) { *context = &context_storage; live++; return device; }
+static int cuDevicePrimaryCtxRelease_(int device) { live--; return device; }
+static int cuCtxPushCurrent_(void *context) { pushed++; return context == &context_storage ? 0 : 201; }
+static int cuCtxPopCurrent_(void **context) { pushed--; *context = &context_storage; return 0; }
+static int cuCtxSynchronize_(void) { return 0; }
+static int cuStreamCreate_(void **stream, unsigned flags) { *stream = &stream_storage; live++; return flags == 1 ? 0 : 1; }
+static int cuStreamSynchronize_(void *stream) { return stream == &stream_storage && !capturing ? 0 : 400; }
+static int cuStreamDestroy_(void *stream) { live--; return cuStreamSynchronize_(stream); }
+static int cuMemAlloc_(uint64_t *address, size_t bytes) {
+    if (bytes > 1u << 30) return 2;
+    *address = (uint64_t)aligned_alloc(256, (bytes + 255) / 256 * 256);
+    live++;
+    return 0;
+}
+static int cuMemFree_(uint64_t address) { free((void *)address); live--; return 0; }
+static int cuMemcpyHtoDAsync_(uint64_t target, const void *source, size_t bytes, void *stream) {
+    memcpy((void *)target, source, bytes);
+    return cuStreamSynchronize_(stream);
+}
+static int cuMemcpyDtoHAsync_(void *target, uint64_t source, size_t bytes, void *stream) {
+    memcpy(target, (void *)source, bytes);
+    return cuStreamSynchronize_(stream);
+}
+static int cuMemcpyDtoDAsync_(uint64_t target, uint64_t source, size_t bytes, void *stream) {
+    Step step = {'c', "", {target, source}, bytes};
+    return stream == &stream_storage ? take(step) : 400;
+}
+static int cuModuleLoadDataEx_(void **module, const char *image, unsigned count, int *options, void **values) {
+    if (count != 2 || options[0] != 5 || options[1] != 6 || (uintptr_t)values[1] != 8192) return 1;
+    if (strstr(image, "bad")) { strcpy(values[0], "ptxas error : this PTX is bad"); return 218; }
+    *module = strdup(image);
+    live++;
+    return 0;
+}
+static int cuModuleGetFunction_(void **function, void *module, const char *name) {
+    if (!strstr(module, name)) return 500;
+    *function = strcmp(name, "add") ? "scale" : "add";
+    return 0;
+}
+static int cuModuleUnload_(void *module) { free(module); live--; return 0; }
+static int cuFuncSetAttribute_(void *function, int attribute, int value) {
+    largest_shared = value;
+    return function && attribute == 8 ? 0 : 1;
+}
+static int cuLaunchKernel_(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                           unsigned shared, void *stream, void **parameters, void **extra) {
+    if (!gx || gy != 1 || gz != 1 || bx != 128 || by != 1 || bz != 1 || extra || (int)shared > largest_shared) return 1;
+    Step step = {'k', "", {0}, 0};
+    strcpy(step.name, function);
+    for (int i = 0; i < 3; i++) step.values[i] = *(uint64_t *)parameters[i];
+    step.values[3] = *(int32_t *)parameters[3];
+    return stream == &stream_storage ? take(step) : 400;
+}
+static int cuStreamBeginCapture_(void *stream, int mode) {
+    int status = cuStreamSynchronize_(stream);
+    capturing = 1;
+    recorded.count = 0;
+    return mode == 2 ? status : 1;
+}
+static int cuStreamEndCapture_(void *stream, void **graph) {
+    capturing = 0;
+    *graph = malloc(sizeof recorded);
+    memcpy(*graph, &recorded, sizeof recorded);
+    live++;
+    return cuStreamSynchronize_(stream);
+}
+static int cuGraphInstantiateWithFlags_(void **executable, void *graph, unsigned long long flags) {
+    *executable = malloc(sizeof recorded);
+    memcpy(*executable, graph, sizeof recorded);
+    live++;
+    return (int)flags;
+}
+static int cuGraphLaunch_(Graph *executable, void *stream) {
+    for (int i = 0; i < executable->count; i++) run(&executable->steps[i]);
+    return cuStreamSynchronize_(stream);
+}
+static int cuGraphDestroy_(void *graph) { free(graph); live--; return 0; }
+static int cuGetErrorString_(int status, const char **text) { *text = status == 2 ? "out of memory" : "some error"; return 0; }
+
+/* What is still alive, for the test. */
+int stand_in_live(void) { return live * 1000 + pushed; }
+
+#define ENTRY(name) {#name, (void *)name##_}
+static const struct { const char *name; void *function; } table[] = {
+    ENTRY(cuInit), ENTRY(cuDriverGetVersion), ENTRY(cuDeviceGetCount), ENTRY(cuDeviceGet), ENTRY(cuDeviceGetAttribute),
+    ENTRY(cuDeviceGetName), ENTRY(cuDeviceTotalMem), ENTRY(cuDevicePrimaryCtxRetain), ENTRY(cuDevicePrimaryCtxRelease),
+    ENTRY(cuCtxPushCurrent), ENTRY(cuCtxPopCurrent), ENTRY(cuCtxSynchronize), ENTRY(cuStreamCreate),
+    ENTRY(cuStreamSynchronize), ENTRY(cuStreamDestroy), ENTRY(cuMemAlloc), ENTRY(cuMemFree), ENTRY(cuMemcpyHtoDAsync),
+    ENTRY(cuMemcpyDtoHAsync), ENTRY(cuMemcpyDtoDAsync), ENTRY(cuModuleLoadDataEx), ENTRY(cuModuleGetFunction),
+    ENTRY(cuModuleUnload), ENTRY(cuFuncSetAttribute), ENTRY(cuLaunchKernel), ENTRY(cuStreamBeginCapture),
+    ENTRY(cuStreamEndCapture), ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphLaunch), ENTRY(cuGraphDestroy),
+    {"cuGraphExecDestroy", (void *)cuGraphDestroy_}, ENTRY(cuGetErrorString),
+};
+
+int cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status) {
+    *function = NULL;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (!strcmp(table[i].name, name)) *function = table[i].function;
+    if (status) *status = *function ? 0 : 1;
+    return *function ? 0 : 500;
+}
+int cuGetProcAddress(const char *name, void **function, int version, uint64_t flags) {
+    return cuGetProcAddress_v2(name, function, version, flags, NULL);
+}
