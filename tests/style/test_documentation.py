@@ -1,0 +1,57 @@
+"""The documentation says what is there: links lead somewhere, and docs/operators.md lists what can be imported.
+
+`TILEWRIGHT_UPDATE=1 make test TESTS=tests/style/test_documentation.py` writes the list again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import onnx.defs
+import pytest
+from tests.style.sources import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")  # relative links; those with a scheme have a colon
+OPERATORS = ROOT / "docs" / "operators.md"
+OPERATORS_HEAD = """\
+# Operators
+
+Every ONNX operator that tilewright imports, written by tests/style/test_documentation.py from the registered
+importers. An operator that is not here but that ONNX defines by a function body is inlined from it. What an operator
+supports of its modes and types is said by the error when something is not.
+
+"""
+
+
+def operators_page() -> str:
+    """The list of operators, by domain."""
+    from tilewright.compiler.frontend.registry import registered_operators
+
+    domains: dict[str, list[str]] = {}
+    for domain, name in registered_operators():
+        domains.setdefault(domain or "ai.onnx", []).append(name)
+    sections = [f"## {domain}\n\n{', '.join(names)}\n" for domain, names in sorted(domains.items())]
+    return OPERATORS_HEAD + "\n".join(sections)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = LINK.findall(page.read_text())
+    assert not [target for target in targets if not (page.parent / target.strip()).exists()]
+
+
+def test_operators_page_is_up_to_date() -> None:
+    page = operators_page()
+    if os.environ.get("TILEWRIGHT_UPDATE"):
+        OPERATORS.write_text(page)
+    assert OPERATORS.read_text() == page, "run with TILEWRIGHT_UPDATE=1"
+
+
+def test_registered_operators_exist_in_onnx() -> None:
+    from tilewright.compiler.frontend.registry import registered_operators
+
+    known = {schema.name for schema in onnx.defs.get_all_schemas()}
+    assert not [name for domain, name in registered_operators() if not domain and name not in known]
