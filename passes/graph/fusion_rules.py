@@ -23,10 +23,10 @@ def plan(grouping: Grouping) -> None:
     dots = [grouping.start("dot", node.index) for node in grouping.nodes if node.is_dot]
     for group in dots:
         extend_with_readers(grouping, group)
-    rows = form_rows(grouping)
     windows = [grouping.start("loop", node.index) for node in grouping.nodes if node.is_window]
     for group in windows:
         extend_with_readers(grouping, group)
+    rows = form_rows(grouping)
     singles = [grouping.start(SINGLE[node.name], node.index) for node in grouping.nodes if node.name in SINGLE]
     for group in dots:
         extend_with_operands(grouping, group)
