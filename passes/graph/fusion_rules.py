@@ -53,7 +53,7 @@ def extend_with_readers(grouping: Grouping, group: Group) -> None:
         taken = None
         for index in candidates:
             node = grouping.nodes[index]
-            if not grouping.is_free(index) or index in group.members:
+            if not grouping.is_free(index) or index in group.members or _is_for_readers(grouping, node):
                 continue
             if node.is_map and _reads_in_place(grouping, group, node, shape):
                 taken = node
@@ -69,6 +69,13 @@ def extend_with_readers(grouping: Grouping, group: Group) -> None:
         if taken is None:
             return
         grouping.add(group, taken.index)
+
+
+def _is_for_readers(grouping: Grouping, node: Node) -> bool:
+    """Rounding of operands belongs to the products that ask for it: the wide value is then stored once, narrow."""
+    return node.is_narrowing and all(
+        grouping.nodes[user].is_dot or grouping.nodes[user].is_window for user in node.users
+    )
 
 
 def _reads_in_place(grouping: Grouping, group: Group, node: Node, shape: Shape) -> bool:
@@ -137,7 +144,7 @@ def _weight_side(grouping: Grouping, anchor: Node) -> Iterable[int]:
 
 
 def _may_precede(anchor: Node, node: Node, is_weight: bool, only_here: bool) -> bool:
-    if node.name in PROLOGUE_MOVEMENTS:
+    if node.name in PROLOGUE_MOVEMENTS or node.is_narrowing:
         return True
     if node.name == "pad" and anchor.name == "pool":
         return only_here
@@ -181,7 +188,9 @@ def _grow_row(grouping: Grouping, group: Group) -> None:
         near |= {source for index in group.members for source in grouping.nodes[index].producers}
         for index in sorted(near - group.members):
             node = grouping.nodes[index]
-            if not grouping.is_free(index) or not _belongs_to_row(node, anchor, full, reduced):
+            if not grouping.is_free(index) or _is_for_readers(grouping, node):
+                continue
+            if not _belongs_to_row(node, anchor, full, reduced):
                 continue
             if _may_join_row(grouping, group, node, full) and _input_count(grouping, group, node) <= MAXIMUM_INPUTS:
                 grouping.add(group, index)

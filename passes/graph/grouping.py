@@ -13,7 +13,7 @@ from mlir import ir
 
 from ...dialects.tensors import Shape, shape_of
 from ...runtime.symbolic import Expression, product
-from .rewriting import captures, inputs_of, integer, integers, map_cost, operations_of, producer
+from .rewriting import body_of, captures, inputs_of, integer, integers, map_cost, operations_of, producer
 
 MOVEMENTS = frozenset({"transpose", "reshape", "slice", "broadcast", "pad", "concatenate"})
 LEAVES = frozenset({"graph.weight", "graph.constant"})
@@ -107,6 +107,14 @@ class Node:
         """The axes of a reduction that are longer than one."""
         sizes = self.shape_of(self.operation.operands[0])
         return tuple(axis for axis in integers(self.operation, "axes") if sizes[axis] != 1)
+
+    @cached_property
+    def is_narrowing(self) -> bool:
+        """A map that only rounds a tensor to a narrower float: its readers do that better than its producer."""
+        if not self.is_map or self.shape_of(self.inputs[0] if self.inputs else self.operation.results[0]) != self.shape:
+            return False
+        names = [inner.name for inner in operations_of(body_of(self.operation))]
+        return names == ["graph.element", "arith.truncf", "gpu.yield"]
 
     @property
     def is_cheap(self) -> bool:

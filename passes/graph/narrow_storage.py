@@ -1,0 +1,139 @@
+"""Pass `narrow-storage`: what one kernel hands to another is stored in f16 or bf16 when that is the precision.
+
+In: a fused module and the unit's precision. Out: f32 results of kernels that only kernels read have the narrow type; kernels convert at their
+edges and compute in f32 between them. Model inputs and outputs, recurrences and branches keep their types.
+"""
+
+from __future__ import annotations
+
+from mlir import ir
+
+from ...dialects import graph_builder
+from ...dialects.tensors import element_of, shape_of, tensor_type
+from ..unit import Unit, register_pass
+from .plan_precision import NARROW
+from .rewriting import (
+    body_of,
+    erase_dead,
+    functions,
+    has_uses,
+    inner_operations,
+    operations_of,
+    producer,
+    replace,
+    string,
+)
+
+
+@register_pass("narrow-storage", requires="kernels", ensures="kernels")
+def narrow_storage(unit: Unit) -> None:
+    """Store what kernels exchange in the unit's narrow float type.
+
+    before::
+
+        %0 = call @dot_0(%x, %w) : ... -> tensor<4x8xf32>
+        %1 = call @row_0(%0) : (tensor<4x8xf32>) -> tensor<4x8xf32>
+
+    after, with precision f16::
+
+        %0 = call @dot_0(%x, %w) : ... -> tensor<4x8xf16>         // ends in a map with truncf
+        %1 = call @row_0(%0) : (tensor<4x8xf16>) -> tensor<4x8xf32>   // begins with a map with extf
+    """
+    if unit.precision not in NARROW:
+        return
+    with unit.module.context, ir.Location.unknown():
+        everything = functions(unit.module)
+        main = everything["main"]
+        calls = [operation for operation in inner_operations(main) if operation.name == "func.call"]
+        narrow = {
+            result
+            for call in calls
+            if _kind(everything, call) != "recurrent"
+            for result in call.results
+            if element_of(result) == "f32" and _only_kernels_read(everything, result)
+        }
+        for value in narrow:
+            _retype(value, unit.precision)
+        for call in calls:
+            _adapt(everything[_callee(call)], call, unit.precision)
+
+
+def _callee(call: ir.Operation) -> str:
+    return str(ir.FlatSymbolRefAttr(call.attributes["callee"]).value)
+
+
+def _kind(everything: dict[str, ir.Operation], call: ir.Operation) -> str:
+    return string(everything[_callee(call)], "graph.kernel")
+
+
+def _only_kernels_read(everything: dict[str, ir.Operation], value: ir.Value) -> bool:
+    """True when every reader is a kernel that can take the narrow type, directly or through reshapes."""
+    for use in value.uses:
+        reader = use.owner.operation
+        if reader.name == "graph.reshape":
+            if not _only_kernels_read(everything, reader.results[0]):
+                return False
+        elif reader.name != "func.call" or _kind(everything, reader) == "recurrent":
+            return False
+    return has_uses(value)
+
+
+def _retype(value: ir.Value, element: str) -> None:
+    """Give the value and the reshapes of it the narrow type."""
+    value.set_type(tensor_type(shape_of(value), element))
+    for use in list(value.uses):
+        reader = use.owner.operation
+        if reader.name == "graph.reshape":
+            _retype(reader.results[0], element)
+
+
+def _adapt(function: ir.Operation, call: ir.Operation, element: str) -> None:
+    """Make the function's types those of its call, converting inside."""
+    block = body_of(function)
+    for argument, operand in zip(block.arguments, call.operands, strict=True):
+        if argument.type != operand.type:
+            _widen(block, argument, operand.type)
+    terminator = operations_of(block)[-1]
+    for index, result in enumerate(call.results):
+        if terminator.operands[index].type != result.type:
+            value = terminator.operands[index]
+            owner = producer(value)
+            with ir.InsertionPoint(terminator), owner.location if owner else terminator.location:
+                terminator.operands[index] = graph_builder.cast(value, element)
+    inputs = [argument.type for argument in block.arguments]
+    results = [value.type for value in terminator.operands]
+    function.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(inputs, results))
+    _cancel_casts(block)
+    erase_dead(function)
+
+
+def _widen(block: ir.Block, argument: ir.Value, stored: ir.Type) -> None:
+    element = element_of(argument)
+    argument.set_type(stored)
+    with ir.InsertionPoint.at_block_begin(block), argument.location:
+        wide = graph_builder.cast(argument, element)
+    owner = wide.owner.operation
+    inside = [inner for inner in inner_operations(owner)]
+    argument.replace_all_uses_except(wide, inside)
+
+
+def _cancel_casts(block: ir.Block) -> None:
+    """Narrowing what was just widened is the stored tensor itself."""
+    for operation in operations_of(block):
+        source = _cast_source(operation, "arith.truncf")
+        inner = producer(source) if source is not None else None
+        stored = _cast_source(inner, "arith.extf") if inner is not None else None
+        if stored is not None and stored.type == operation.results[0].type:
+            replace(operation, [stored])
+
+
+def _cast_source(operation: ir.Operation, conversion: str) -> ir.Value | None:
+    """The tensor that a map converts and nothing else."""
+    if operation.name != "graph.map":
+        return None
+    body = operations_of(body_of(operation))
+    if [inner.name for inner in body] != ["graph.element", conversion, "gpu.yield"]:
+        return None
+    source = body[0].operands[0]
+    same = shape_of(source) == shape_of(operation.results[0])
+    return source if same else None
