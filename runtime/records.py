@@ -7,7 +7,10 @@ one way.
 
 from __future__ import annotations
 
+import ast
+import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from .errors import ModelError
@@ -17,6 +20,7 @@ T = TypeVar("T")
 
 LARGEST_INTEGER = 2**62  # what a size, an offset or a count may be at most; larger ones can only be hostile
 LONGEST_EXPRESSION = 2000  # characters; the longest seen in real models have about a hundred
+MOST_TERMS = 2000  # in the normal form of an expression
 MISSING: Any = object()
 
 
@@ -108,12 +112,29 @@ def read_integer(value: Any, place: str) -> int:
     return _integer(value, place, 0, LARGEST_INTEGER)
 
 
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> Expression:
+    """`parse`, refusing a product that would multiply out to more terms than any real size has."""
+    _count_terms(ast.parse(text, mode="eval").body)
+    return parse(text)
+
+
+def _count_terms(node: ast.AST) -> int:
+    """An upper bound of the terms of the normal form. Raises ValueError when any part has too many."""
+    counts = [_count_terms(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+    is_product = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
+    total = math.prod(counts) if is_product else max(sum(counts), 1)
+    if total > MOST_TERMS:
+        raise ValueError(f"more than {MOST_TERMS} terms")
+    return total
+
+
 def read_expression(value: Any, place: str) -> Expression:
     """A symbolic integer in its text form."""
     text = read_text(value, place)
     if len(text) > LONGEST_EXPRESSION:
         raise fail(place, f"an expression of {len(text)} characters")
     try:
-        return parse(text)
-    except (ValueError, MemoryError, RecursionError) as error:
+        return _parse(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise fail(place, f"not a symbolic integer: {text[:80]!r}") from error

@@ -180,6 +180,10 @@ DAMAGE = {
         at("buffers", 0, "shape", 0, value="(" * 900 + "n" + ")" * 900),
         "not a symbolic integer",
     ),
+    "exploding expression": (
+        at("buffers", 0, "shape", 0, value="*".join(["(n+a+b+c+d)"] * 40)),
+        "not a symbolic integer",
+    ),
     "unbound symbol": (at("buffers", 4, "shape", 0, value="q"), "unknown symbol 'q'"),
     "symbol elsewhere": (at("symbols", "n", "axis", value=1), "dimension 1 of input 'x' is not n"),
     "symbol source": (at("symbols", "n", "input", value="w"), "there is no input 'w'"),
