@@ -74,6 +74,7 @@ OPERATIONS = (
         (),
         regions=1,
     ),
+    OperationDefinition("tile.put", "Write a register tile into stage `stage` of a shared tile.", ("target", "stage", "tile"), ()),
     OperationDefinition("tile.commit", "Close a group of asynchronous copies.", (), ()),
     OperationDefinition("tile.wait", "Wait until at most `pending` groups are in flight, for this thread.", (), (), {"pending": "integer"}),
     OperationDefinition("tile.barrier", "Wait for all threads of the block.", (), ()),

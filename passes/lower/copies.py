@@ -13,7 +13,7 @@ from mlir.dialects import arith, llvm, nvvm, scf
 
 from ...runtime.errors import InternalError
 from .bodies import BodyEmitter, load_vector, memory_element, store_vector
-from .context import LoweringContext, Memory, SharedTile, byte_width, lowering, tile_type
+from .context import LoweringContext, Memory, RegisterTile, SharedTile, byte_width, lowering, tile_type
 from .dot_fma import stage_offset
 from .dot_layouts import parse_shared
 from .layouts import Group
@@ -201,3 +201,29 @@ def _commit(context: LoweringContext, operation: ir.Operation) -> None:
 @lowering("tile.wait")
 def _wait(context: LoweringContext, operation: ir.Operation) -> None:
     nvvm.cp_async_wait_group(ir.IntegerAttr(operation.attributes["pending"]).value)
+
+
+@lowering("tile.put")
+def _put(context: LoweringContext, operation: ir.Operation) -> None:
+    """Registers to shared memory, in the element type of the shared tile."""
+    target, stage, tile = (context.get(operand) for operand in operation.operands)
+    assert isinstance(target, SharedTile) and isinstance(tile, RegisterTile)
+    row_stride, column_stride = parse_shared(target.layout).strides
+    size = byte_width(target.element)
+    start = 0
+    for group in tile.layout.groups():
+        row = tile.layout.row(context, group.row_slot)
+        column = tile.layout.column(context, group.column_slot)
+        offset = context.add(context.multiply(row, row_stride * size), context.multiply(column, column_stride * size))
+        place = context.shared_pointer(context.add(stage_offset(context, target, stage), offset))
+        values = [_narrowed(value, target.element) for value in tile.values[start : start + group.width]]
+        start += group.width
+        if column_stride == 1:
+            _store_shared(context, place, values, None)
+            continue
+        for lane, value in enumerate(values):
+            _store_shared(context, context.offset_pointer(place, lane * column_stride, target.element), [value], None)
+
+
+def _narrowed(value: ir.Value, element: ir.Type) -> ir.Value:
+    return value if value.type == element else arith.truncf(element, value)

@@ -71,6 +71,12 @@ class WarpGrid(Layout):
         """Rows and columns of one warp."""
         return self.rows // self.warp_rows, self.columns // self.warp_columns
 
+    def _row_butterfly(self, axis: int, lanes: int) -> tuple[int, int]:
+        """Lanes that share a row are neighbours; a row that spans warps is left to other layouts."""
+        if axis != 1 or self.warp_columns != 1:
+            raise ValueError(f"lines of {self} along axis {axis} span warps")
+        return 1, lanes
+
     def warp_origin(self, context: LoweringContext) -> tuple[ir.Value, ir.Value]:
         """First row and column of this thread's warp, i32."""
         warp = context.divide(context.thread, WARP) if self.threads > WARP else context.integer(0)
@@ -95,6 +101,9 @@ class FmaLayout(WarpGrid):
     vector: tuple[int, int]
     width: int  # columns of a group in maps; at most the vector's
     word: ClassVar[str] = "fma"
+
+    def butterfly(self, axis: int) -> tuple[int, int]:
+        return self._row_butterfly(axis, self.lanes[1])
 
     @property
     def each(self) -> tuple[int, int]:
@@ -158,6 +167,9 @@ class MmaLayout(WarpGrid):
     warp_columns: int
     width: int  # columns of a group in maps: 2, or 1 where the number of columns is odd
     word: ClassVar[str] = "mma"
+
+    def butterfly(self, axis: int) -> tuple[int, int]:
+        return self._row_butterfly(axis, 4)
 
     @property
     def pieces(self) -> tuple[int, int]:

@@ -50,6 +50,13 @@ class Layout(ABC):
     def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
         """First column of a column slot for this thread, i32."""
 
+    def butterfly(self, axis: int) -> tuple[int, int]:
+        """(first, end): a line along `axis` is spread over the threads whose numbers differ in bits first <= b < end.
+
+        Raises ValueError for a layout whose lines cannot be combined this way.
+        """
+        raise ValueError(f"the lines of layout {self} are not spread over a butterfly of threads")
+
     @property
     def registers(self) -> int:
         return sum(group.width for group in self.groups())
@@ -91,6 +98,9 @@ class Blocked(Layout):
     @property
     def threads(self) -> int:  # type: ignore[override]
         return self.thread_rows * self.thread_columns
+
+    def butterfly(self, axis: int) -> tuple[int, int]:
+        return (1, self.thread_columns) if axis == 1 else (self.thread_columns, self.threads)
 
     def groups(self) -> list[Group]:
         row_slots = self.rows // self.thread_rows

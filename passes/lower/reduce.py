@@ -13,7 +13,7 @@ from mlir.dialects import arith, nvvm
 
 from ...runtime.errors import InternalError
 from .context import LoweringContext, RegisterTile, byte_width, lowering
-from .layouts import Blocked
+from .layouts import Blocked, Layout
 
 Combine = Callable[[ir.Value, ir.Value], ir.Value]
 
@@ -43,22 +43,22 @@ def combiner(kind: str, element: ir.Type) -> Combine:
 def _reduce(context: LoweringContext, operation: ir.Operation) -> None:
     tile = context.get(operation.operands[0])
     layout = tile.layout
-    if not isinstance(layout, Blocked):
-        raise InternalError(f"tile.reduce expects a blocked layout, got {layout}")
     combine = combiner(ir.StringAttr(operation.attributes["kind"]).value, tile.values[0].type)
     axis = ir.IntegerAttr(operation.attributes["axis"]).value
+    try:
+        low, high = layout.butterfly(axis)
+    except ValueError as error:
+        raise InternalError(f"tile.reduce: {error}") from None
     lines = _within_thread(tile, layout, axis, combine)
-    if axis == 1:
-        low, high = 1, layout.thread_columns
-    else:
-        low, high = layout.thread_columns, layout.thread_columns * layout.thread_rows
     lines = [_within_warp(context, value, low, min(high, 32), combine) for value in lines]
     if high > 32 and high > low:
+        if not isinstance(layout, Blocked):
+            raise InternalError(f"tile.reduce: a line of layout {layout} spans warps")
         lines = _across_warps(context, lines, layout, axis, combine)
     context.set(operation.results[0], RegisterTile(context.layout(operation.results[0].type), tuple(lines)))
 
 
-def _within_thread(tile: RegisterTile, layout: Blocked, axis: int, combine: Combine) -> list[ir.Value]:
+def _within_thread(tile: RegisterTile, layout: Layout, axis: int, combine: Combine) -> list[ir.Value]:
     lines: dict[tuple[int, int], ir.Value] = {}
     register = 0
     for group in layout.groups():

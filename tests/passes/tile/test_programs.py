@@ -232,3 +232,57 @@ func.func private @k(%x: {full}, %y: {full}, %w: tensor<384xf32>) -> ({full}, {f
 }}"""
     tile = check(text, "row", randn(5, 384), randn(5, 384), randn(384))
     assert tile.count("(%arg0, ") == 1, "the input is read once"
+
+
+def attention(batch: str, queries: str, keys: str, head: int, mask: bool) -> str:
+    q, k = tensor(f"{batch},{queries},{head}"), tensor(f"{batch},{keys},{head}")
+    scores, line = tensor(f"{batch},{queries},{keys}"), tensor(f"{batch},{queries},1")
+    m = tensor(f"{queries},{keys}")
+    return f"""
+func.func private @k(%q: {q}, %k: {k}, %v: {k}, %mask: {m}) -> {q} {{
+  %s = "graph.matmul"(%q, %k) {{transpose_left = 0 : i64, transpose_right = 1 : i64}} : ({q}, {k}) -> {scores}
+  %c = "graph.map"() ({{
+    %a = "graph.element"(%s) : ({scores}) -> f32
+    %f = arith.constant 0.3 : f32
+    %g = arith.mulf %a, %f : f32
+    %b = "graph.element"(%mask) : ({m}) -> f32
+    %h = arith.addf %g, %b : f32
+    gpu.yield {"%h" if mask else "%g"} : f32
+  }}) : () -> {scores}
+  %m = "graph.reduce"(%c) {{axes = array<i64: 2>, kind = "max"}} : ({scores}) -> {line}
+  %e = "graph.map"() ({{
+    %a = "graph.element"(%c) : ({scores}) -> f32
+    %b = "graph.element"(%m) : ({line}) -> f32
+    %s1 = arith.subf %a, %b : f32
+    %q1 = math.exp %s1 : f32
+    gpu.yield %q1 : f32
+  }}) : () -> {scores}
+  %z = "graph.reduce"(%e) {{axes = array<i64: 2>, kind = "sum"}} : ({scores}) -> {line}
+  %p = "graph.map"() ({{
+    %a = "graph.element"(%e) : ({scores}) -> f32
+    %b = "graph.element"(%z) : ({line}) -> f32
+    %s1 = arith.divf %a, %b : f32
+    gpu.yield %s1 : f32
+  }}) : () -> {scores}
+  %o = "graph.matmul"(%p, %v) {{transpose_left = 0 : i64, transpose_right = 0 : i64}} : ({scores}, {k}) -> {q}
+  return %o : {q}
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes", "causal"),
+    [
+        (("3", "64", "96", 64), (3, 64, 96, 64), False),
+        (("b", "q", "s", 32), (2, 19, 45, 32), False),
+        (("b", "s", "s", 48), (2, 70, 70, 48), True),
+    ],
+)
+def test_attention(shape: tuple[str, str, str, int], sizes: tuple[int, int, int, int], causal: bool) -> None:
+    batch, queries, keys, head = sizes
+    mask = np.zeros((queries, keys), np.float32)
+    if causal:
+        mask[np.triu_indices(queries, 1)] = -np.inf
+    arrays = (randn(batch, queries, head), randn(batch, keys, head), randn(batch, keys, head), mask)
+    # Scores of up to 64 terms lose a few ulp, which the exponential turns into a relative error of the weights.
+    tile = check(attention(*shape, True), "attention", *arrays, relative=1e-5)
+    assert tile.count('"tile.dot"') == 2
