@@ -17,6 +17,7 @@ from mlir.dialects import arith
 from ..runtime.dtypes import DTYPES, from_numpy
 from ..runtime.errors import InternalError
 from ..runtime.symbolic import ONE, Expression, ExpressionLike, expression
+from ..runtime.symbolic import product as symbolic_product
 from .scalar import Scalar, is_float
 from .tensors import Shape, element_of, element_type, rank_of, scalar_type, shape_of, tensor_type
 
@@ -475,3 +476,8 @@ def neutral(kind: str, element: str) -> float | int:
 def true() -> ir.Value:
     """A host-side `arith.constant true`."""
     return arith.ConstantOp(scalar_type("i1"), ir.BoolAttr.get(True)).result
+
+
+def product(sizes: Sequence[Expression]) -> Expression:
+    """The number of elements of a shape."""
+    return symbolic_product(tuple(sizes))

@@ -1,0 +1,309 @@
+"""The walk over an ONNX graph that builds the graph level.
+
+In: a checked model. Out: a `Unit` with `@main`. Every node is tried in this order: constant folding, shape
+arithmetic, our importer of the operator, the function body that ONNX defines for it. Unsupported nodes are
+collected and reported together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from mlir import ir
+from mlir.dialects import func
+
+from ...dialects import create_context
+from ...dialects import graph_builder as build
+from ...dialects.tensors import Shape, tensor_type
+from ...passes.unit import Unit, WeightStore
+from ...runtime.dtypes import from_numpy
+from ...runtime.errors import Error, InternalError, ModelError, UnsupportedError
+from ...runtime.symbolic import expression
+from .dimensions import Constraints, Dimensions, Shapes
+from .errors import Unsupported
+from .evaluation import fold
+from .functions import function_body
+from .loading import ModelSource, Source, load
+from .node import Node
+from .registry import find_operator
+from .report import Report
+from .shape_arithmetic import propagate
+from .tensor import Array, Materialiser, Tensor
+from .tensors_of_file import element_name, loader_of
+
+MAXIMUM_DEPTH = 40  # functions and subgraphs inside each other
+
+
+class Scope:
+    """Names visible in a graph: its own, then those of the graph around it. A value of None was left out or
+    failed.
+    """
+
+    def __init__(self, outer: Scope | None, opsets: dict[str, int]) -> None:
+        self.outer = outer
+        self.opsets = opsets
+        self.attributes: dict[str, onnx.AttributeProto] = {}  # of the function being inlined
+        self.depth: int = outer.depth + 1 if outer is not None else 0
+        self._values: dict[str, Tensor | None] = {}
+        if self.depth > MAXIMUM_DEPTH:
+            raise ModelError(f"the model nests functions or subgraphs more than {MAXIMUM_DEPTH} deep")
+
+    def __setitem__(self, name: str, tensor: Tensor | None) -> None:
+        self._values[name] = tensor
+
+    def find(self, name: str) -> Tensor | None:
+        """The tensor of that name; None when its node failed. Raises ModelError when there is no such
+        name.
+        """
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope._values:
+                return scope._values[name]
+            scope = scope.outer
+        raise ModelError(f"nothing computes the value '{name}'")
+
+
+class Importer:
+    """State of one import."""
+
+    def __init__(self, unit: Unit, anchor: ir.Operation, folder: Path | None) -> None:
+        self.unit = unit
+        self.materialiser = Materialiser(anchor, unit.weights)
+        self.constraints = Constraints()
+        self.report = Report()
+        self._folder = folder
+        self._count = 0
+
+    # What evaluators need -----------------------------------------------------------------------------------
+    def element_name(self, kind: int) -> str:
+        """The dtype name of an ONNX element type. Raises Unsupported."""
+        return element_name(kind)
+
+    def constant_of(self, proto: onnx.TensorProto, name: str) -> Tensor:
+        """A constant tensor of the file."""
+        loader, dtype, shape = loader_of(proto, self._folder)
+        sizes = tuple(expression(size) for size in shape)
+        return Tensor(self.materialiser, dtype, sizes, name=name, loader=loader)
+
+    # Graphs -------------------------------------------------------------------------------------------------
+    def run_graph(self, graph: onnx.GraphProto, scope: Scope) -> list[Tensor | None]:
+        """Import every node; returns the graph's outputs."""
+        for tensor in graph.initializer:
+            try:
+                scope[tensor.name] = self.constant_of(tensor, tensor.name)
+            except Unsupported as error:
+                self.report.add_text(error, f"initializer '{tensor.name}'")
+                scope[tensor.name] = None
+        for sparse in graph.sparse_initializer:
+            scope[sparse.values.name] = self._sparse(sparse)
+        for node in graph.node:
+            self.run_node(node, scope)
+        return [scope.find(value.name) for value in graph.output]
+
+    def run_subgraph(self, graph: onnx.GraphProto, scope: Scope) -> list[Tensor | None]:
+        """Import a graph that sees the names around it, such as a branch."""
+        inner = Scope(scope, scope.opsets)
+        inner.attributes = scope.attributes
+        return self.run_graph(graph, inner)
+
+    def _sparse(self, sparse: onnx.SparseTensorProto) -> Tensor:
+        values = self.constant_of(sparse.values, sparse.values.name)
+        indices = self.constant_of(sparse.indices, "indices").array()
+        array = np.zeros(tuple(sparse.dims), values.array().dtype)
+        try:
+            position = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), array.shape)
+            array.reshape(-1)[position] = values.array()
+        except (IndexError, ValueError) as error:
+            raise ModelError(f"sparse initializer '{sparse.values.name}' is damaged: {error}") from None
+        return Tensor.of_array(self.materialiser, array, values.dtype, sparse.values.name)
+
+    def run_node(self, proto: onnx.NodeProto, scope: Scope) -> None:
+        """Import one node; its outputs are None when it is unsupported or depends on one that is."""
+        self._count += 1
+        name = proto.name or (proto.output[0] if proto.output and proto.output[0] else f"{proto.op_type}_{self._count}")
+        inputs = [scope.find(item) if item else None for item in proto.input]
+        failed = any(item and tensor is None for item, tensor in zip(proto.input, inputs, strict=True))
+        results: Sequence[Tensor | None] = [None] * len(proto.output)
+        if not (failed and self.report.problems):
+            node = self._node(proto, name, inputs, scope)
+            try:
+                with ir.Location.name(name):
+                    results = self._outputs(node)
+            except Unsupported as error:
+                self.report.add(error, node)
+            except (ModelError, UnsupportedError, InternalError) as error:
+                raise type(error)(
+                    f"{error}\n{self.report.describe(node)}" if "\n  node " not in str(error) else str(error)
+                ) from None
+            except Exception as error:
+                raise InternalError(
+                    f"import failed: {type(error).__name__}: {error}\n{self.report.describe(node)}"
+                ) from error
+        for position, output in enumerate(proto.output):
+            if output:
+                scope[output] = results[position] if position < len(results) else None
+
+    def _node(self, proto: onnx.NodeProto, name: str, inputs: list[Tensor | None], scope: Scope) -> Node:
+        attributes: dict[str, Any] = {}
+        for attribute in proto.attribute:
+            given: onnx.AttributeProto | None = attribute
+            if attribute.ref_attr_name:
+                given = scope.attributes.get(attribute.ref_attr_name)
+            if given is not None:
+                attributes[attribute.name] = _attribute_value(given)
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        version = scope.opsets.get(domain, 1)
+        node = Node(self, name, proto.op_type, domain, version, inputs, attributes, list(proto.output))
+        node.proto, node.scope = proto, scope
+        return node
+
+    def _outputs(self, node: Node) -> list[Tensor | None]:
+        known = fold(node)
+        if known is not None:
+            return [node.literal(array, dtype) for array, dtype in known]
+        propagated = propagate(node)
+        if propagated is not None:
+            return [node.symbolic(array, dtype) for array, dtype in propagated]
+        function = find_operator(node.domain, node.operator, node.version)
+        if function is None:
+            body = function_body(node)
+            if body is None:
+                where = f"domain '{node.domain}'" if node.domain else "ai.onnx"
+                raise Unsupported(f"operator {node.operator} of {where}", "see docs/operators.md")
+            return self.run_function(body, node)
+        results = function(node)
+        listed = list(results) if isinstance(results, (tuple, list)) else [results]
+        return [None if item is None else node.tensor(item) for item in listed]
+
+    def run_function(self, body: onnx.FunctionProto, node: Node) -> list[Tensor | None]:
+        """Import the nodes of a function body in place of `node`."""
+        opsets = {item.domain if item.domain != "ai.onnx" else "": item.version for item in body.opset_import}
+        inner = Scope(node.scope, opsets)
+        inner.attributes = {item.name: item for item in body.attribute_proto}
+        inner.attributes.update({item.name: item for item in node.proto.attribute})
+        padded = [*node.inputs, *[None] * len(body.input)]
+        for name, tensor in zip(body.input, padded, strict=False):
+            inner[name] = tensor
+        for item in body.node:
+            self.run_node(item, inner)
+        return [inner.find(name) for name in body.output]
+
+
+def _attribute_value(attribute: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    try:
+        if attribute.type == onnx.AttributeProto.STRING:
+            return value.decode()
+        if attribute.type == onnx.AttributeProto.STRINGS:
+            return [item.decode() for item in value]
+    except UnicodeDecodeError:
+        raise ModelError(f"attribute '{attribute.name}' is not UTF-8 text") from None
+    return list(value) if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
+
+
+def numpy_name(array: Array) -> str | None:
+    """The dtype name of an array, None where there is none (strings)."""
+    try:
+        return from_numpy(array.dtype).name
+    except ModelError:
+        return None
+
+
+def import_model(
+    source: ModelSource, shapes: Shapes | None = None, precision: str = "strict", target: str = "sm_90a"
+) -> Unit:
+    """The graph level of a model. `shapes` fixes or names dimensions of inputs: ``{"x": (8, 3, "h", "w")}``.
+
+    Raises ModelError for damaged or invalid models, UnsupportedError naming every node that cannot be
+    compiled.
+    """
+    loaded = load(source)
+    context = create_context()
+    with context, ir.Location.unknown():
+        module = ir.Module.create()
+        unit = Unit(module, WeightStore(), target=target, precision=precision, model_name=loaded.name)
+        try:
+            _import_main(unit, loaded, shapes)
+        except Unsupported as error:
+            raise UnsupportedError(f"unsupported: {error.what}\n  supported: {error.supported}") from None
+        except Error:
+            raise
+    return unit
+
+
+def _import_main(unit: Unit, loaded: Source, shapes: Shapes | None) -> None:
+    graph = loaded.model.graph
+    initialised = {tensor.name for tensor in graph.initializer} | {
+        item.values.name for item in graph.sparse_initializer
+    }
+    inputs = [value for value in graph.input if value.name not in initialised]
+    dtypes = [_input_dtype(value) for value in inputs]
+    dimensions = Dimensions()
+    symbolic = dimensions.shapes(inputs, shapes)
+    unit.symbols = dimensions.sources
+    types = [tensor_type(shape, dtype) for shape, dtype in zip(symbolic, dtypes, strict=True)]
+    with ir.InsertionPoint(unit.module.body):
+        main = func.FuncOp("main", ir.FunctionType.get(types, []))
+    block = main.add_entry_block()
+    with ir.InsertionPoint(block):
+        anchor = build.constant(0, "i64").owner
+        importer = Importer(unit, anchor, loaded.folder)
+        scope = Scope(
+            None,
+            {"" if item.domain == "ai.onnx" else item.domain: item.version for item in loaded.model.opset_import},
+        )
+        for value, argument in zip(inputs, block.arguments, strict=True):
+            scope[value.name] = Tensor.of_value(importer.materialiser, argument, value.name)
+        outputs = importer.run_graph(graph, scope)
+        importer.report.raise_if_any()
+        results = [_output(value, tensor) for value, tensor in zip(graph.output, outputs, strict=True)]
+        func.ReturnOp(results)
+    anchor.erase()
+    _sign(main, types, results, inputs, graph.output, dimensions, importer.constraints)
+
+
+def _output(value: onnx.ValueInfoProto, tensor: Tensor | None) -> ir.Value:
+    if tensor is None:
+        raise ModelError(f"the model's output '{value.name}' is not computed")
+    return tensor.value
+
+
+def _input_dtype(value: onnx.ValueInfoProto) -> str:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise Unsupported(f"input '{value.name}' of kind {kind or 'none'}", "tensors")
+    try:
+        return element_name(value.type.tensor_type.elem_type)
+    except Unsupported as error:
+        raise Unsupported(f"input '{value.name}' of {error.what}", error.supported) from None
+
+
+def _sign(
+    main: func.FuncOp,
+    types: list[ir.Type],
+    results: list[ir.Value],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    dimensions: Dimensions,
+    constraints: Constraints,
+) -> None:
+    """Give @main its result types, the ONNX names of arguments and results, symbols and constraints."""
+
+    def named(value: onnx.ValueInfoProto) -> ir.Attribute:
+        return ir.DictAttr.get({"graph.name": ir.StringAttr.get(value.name)})
+
+    attributes = main.operation.attributes
+    attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(types, [value.type for value in results]))
+    attributes["arg_attrs"] = ir.ArrayAttr.get([named(value) for value in inputs])
+    attributes["res_attrs"] = ir.ArrayAttr.get([named(value) for value in outputs])
+    attributes["graph.symbols"] = build.attribute(tuple(expression(symbol) for symbol in dimensions.sources))
+    if constraints.pairs:
+        pairs = [build.attribute(pair) for pair in constraints.pairs]
+        attributes["graph.constraints"] = ir.ArrayAttr.get(pairs)
+
+
+__all__ = ["Importer", "Scope", "Shape", "import_model"]

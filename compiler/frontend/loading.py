@@ -1,0 +1,116 @@
+"""From a file, bytes or a `ModelProto` to a checked model.
+
+In: whatever the user gave. Out: `Source`: the model, valid by onnx's checker, its functions inlined, with
+the folder where external data may lie. Files are untrusted: anything wrong is a ModelError, and nothing
+outside the model's folder is read.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx.checker
+import onnx.defs
+import onnx.helper
+import onnx.inliner
+from google.protobuf.message import DecodeError
+
+from ...runtime.errors import ModelError, UnsupportedError
+
+MAXIMUM_PROTOBUF_BYTES = (1 << 31) - 1  # protobuf's own limit
+KEPT_INITIALIZER_ELEMENTS = 256  # larger initializers are checked here, not copied through the checker
+
+ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked model. `folder` is None for models that did not come from a file; `name` is for people."""
+
+    model: onnx.ModelProto
+    folder: Path | None
+    name: str
+
+
+def load(source: ModelSource) -> Source:
+    """Read and check a model. Raises ModelError, or UnsupportedError for opsets newer than the onnx
+    package.
+    """
+    if isinstance(source, onnx.ModelProto):
+        model, folder, name = source, None, source.graph.name or "model"
+    elif isinstance(source, bytes):
+        model, folder, name = _parse(source, "the given bytes"), None, "model"
+    else:
+        path = Path(source)
+        model, folder, name = _parse(_read(path), str(path)), path.resolve().parent, path.stem
+    _check_opsets(model, name)
+    _check(model, name)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    return Source(model, folder, name)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAXIMUM_PROTOBUF_BYTES:
+            raise ModelError(f"{path} has {size} bytes, more than a protobuf file can have\n  supported: external data")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _parse(data: bytes, where: str) -> onnx.ModelProto:
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except DecodeError:
+        raise ModelError(f"{where} is not an ONNX model: truncated, damaged or of another format") from None
+    if not model.HasField("graph"):
+        raise ModelError(f"{where} is not an ONNX model: it has no graph")
+    return model
+
+
+def _check_opsets(model: onnx.ModelProto, name: str) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version > newest:
+            raise UnsupportedError(f"unsupported: opset {opset.version}\n  model '{name}'\n  supported: 1 to {newest}")
+
+
+def _check(model: onnx.ModelProto, name: str) -> None:
+    """onnx's checker, on a copy in which large initializers are inputs: their bytes are looked at when they
+    are used.
+    """
+    skeleton = onnx.ModelProto()
+    skeleton.ir_version = max(model.ir_version, 4)
+    skeleton.opset_import.extend(model.opset_import)
+    skeleton.functions.extend(model.functions)
+    _copy_graph(model.graph, skeleton.graph)
+    try:
+        onnx.checker.check_model(skeleton)
+    except onnx.checker.ValidationError as error:
+        first = str(error).strip().split("\n\n")[0]
+        raise ModelError(f"model '{name}' is not valid: {first}") from None
+    except (ValueError, RuntimeError) as error:  # malformed strings and the like
+        raise ModelError(f"model '{name}' is not valid: {error}") from None
+
+
+def _copy_graph(source: onnx.GraphProto, target: onnx.GraphProto) -> None:
+    target.name = source.name or "graph"
+    declared = {value.name for value in source.input}
+    target.input.extend(source.input)
+    target.output.extend(source.output)
+    target.node.extend(source.node)
+    target.sparse_initializer.extend(source.sparse_initializer)
+    seen: set[str] = set()
+    for tensor in source.initializer:
+        if tensor.name in seen:
+            raise ModelError(f"the model defines initializer '{tensor.name}' twice")
+        seen.add(tensor.name)
+        if tensor.name not in declared:
+            target.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type or 1, list(tensor.dims))
+            )

@@ -1,0 +1,198 @@
+"""One ONNX node as its importer sees it: inputs with what is known about them, attributes, and helpers that
+build.
+
+In: the node's protobuf and its input tensors. Out: `Node`, the only argument of the functions in
+compiler/frontend/operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from mlir import ir
+
+from ...dialects import graph_builder as build
+from ...dialects.scalar import Scalar
+from ...dialects.tensors import Shape
+from ...runtime.errors import ModelError
+from ...runtime.symbolic import Expression, maximum
+from .errors import Unsupported
+from .tensor import Array, Tensor
+
+if TYPE_CHECKING:
+    from .importer import Importer, Scope
+
+
+class Node:
+    """`operator` at opset `version` with `inputs` (None where an optional one is left out) and
+    `attributes`.
+    """
+
+    def __init__(
+        self,
+        importer: Importer,
+        name: str,
+        operator: str,
+        domain: str,
+        version: int,
+        inputs: list[Tensor | None],
+        attributes: dict[str, Any],
+        outputs: list[str],
+    ) -> None:
+        self.importer = importer
+        self.name = name
+        self.operator = operator
+        self.domain = domain
+        self.version = version
+        self.inputs = inputs
+        self.attributes = attributes
+        self.outputs = outputs
+        self.proto: onnx.NodeProto
+        self.scope: Scope
+
+    # Inputs -------------------------------------------------------------------------------------------------
+    def has(self, position: int) -> bool:
+        """True when that input is given."""
+        return position < len(self.inputs) and self.inputs[position] is not None
+
+    def wants(self, position: int) -> bool:
+        """True when that output is used by name."""
+        return position < len(self.outputs) and bool(self.outputs[position])
+
+    def input(self, position: int) -> Tensor:
+        """An input that must be there. Raises ModelError."""
+        tensor = self.inputs[position] if position < len(self.inputs) else None
+        if tensor is None:
+            raise ModelError(f"node '{self.name}' ({self.operator}) lacks its input {position}")
+        return tensor
+
+    def optional(self, position: int) -> Tensor | None:
+        return self.inputs[position] if position < len(self.inputs) else None
+
+    def value(self, position: int) -> ir.Value:
+        return self.input(position).value
+
+    def shape(self, position: int = 0) -> Shape:
+        return self.input(position).shape
+
+    def dtype(self, position: int = 0) -> str:
+        return self.input(position).dtype
+
+    def rank(self, position: int = 0) -> int:
+        return self.input(position).rank
+
+    def constant(self, position: int) -> Array | None:
+        """The input's value when it is a constant of the model."""
+        tensor = self.optional(position)
+        return tensor.array() if tensor is not None and tensor.is_constant else None
+
+    def sizes(self, position: int, meaning: str) -> list[Expression]:
+        """The input's value as symbolic integers. Raises Unsupported when it depends on data."""
+        known = self.input(position).known()
+        if known is None:
+            raise Unsupported(
+                f"{self.operator} with {meaning} computed from data", f"constant or shape-derived {meaning}"
+            )
+        return [item for item in known.ravel() if self._is_integer(item, meaning)]
+
+    def _is_integer(self, item: object, meaning: str) -> bool:
+        if not isinstance(item, Expression):
+            raise ModelError(f"node '{self.name}' ({self.operator}): {meaning} must be integers")
+        return True
+
+    def integers(self, position: int, meaning: str) -> list[int]:
+        """The input's value as Python integers. Raises Unsupported when it is not constant."""
+        result = []
+        for size in self.sizes(position, meaning):
+            constant = size.as_constant()
+            if constant is None:
+                raise Unsupported(f"{self.operator} with dynamic {meaning}", f"constant {meaning}")
+            result.append(constant)
+        return result
+
+    # Attributes ---------------------------------------------------------------------------------------------
+    def get(self, name: str, default: Any = None) -> Any:
+        """An attribute: int, float, str, list, Tensor-able proto or graph."""
+        return self.attributes.get(name, default)
+
+    def axis(self, value: int, rank: int) -> int:
+        """A non-negative axis. Raises ModelError when it is out of range."""
+        if not -rank <= value < max(rank, 1):
+            raise ModelError(f"node '{self.name}' ({self.operator}): axis {value} of a tensor of rank {rank}")
+        return value % rank if rank else 0
+
+    def axes(self, values: Sequence[int], rank: int) -> list[int]:
+        """Non-negative sorted axes without repetition."""
+        return sorted({self.axis(int(value), rank) for value in values})
+
+    def axes_input(self, position: int, default: Sequence[int] | None = None) -> list[int] | None:
+        """Axes from the attribute `axes` (older opsets) or from an input (newer ones); None where neither is
+        given.
+        """
+        if "axes" in self.attributes:
+            return [int(value) for value in self.attributes["axes"]]
+        if self.has(position):
+            return self.integers(position, "axes")
+        return list(default) if default is not None else None
+
+    # Building -----------------------------------------------------------------------------------------------
+    @property
+    def unify(self) -> build.Unify:
+        """Says which of two sizes that must be equal to keep; records the constraint."""
+        return self.importer.constraints.unify
+
+    def map(
+        self,
+        inputs: Sequence[Tensor | ir.Value],
+        function: Callable[..., Scalar],
+        shape: Sequence[Expression] | None = None,
+        element: str | None = None,
+    ) -> ir.Value:
+        """`graph_builder.map` over tensors; one-element constants become literals of the body."""
+        tensors = [self.tensor(item) for item in inputs]
+        result_shape = build.broadcast_shapes([item.shape for item in tensors], self.unify) if shape is None else shape
+        captured = [item for item in tensors if not item.is_literal]
+
+        def body(*scalars: Scalar) -> Scalar:
+            given = iter(scalars)
+            return function(*[item.scalar() if item.is_literal else next(given) for item in tensors])
+
+        return build.map([item.value for item in captured], body, shape=result_shape, element=element)
+
+    def tensor(self, item: Tensor | ir.Value) -> Tensor:
+        """The tensor itself, or one for an IR value."""
+        return item if isinstance(item, Tensor) else Tensor.of_value(self.importer.materialiser, item)
+
+    def literal(self, array: Array, dtype: str) -> Tensor:
+        """A constant made by the importer."""
+        return Tensor.of_array(self.importer.materialiser, array, dtype, name=self.name)
+
+    def symbolic(self, known: Array, dtype: str) -> Tensor:
+        """A tensor whose value is an object array of expressions."""
+        shape = tuple(Expression.constant(size) for size in known.shape)
+        return Tensor(self.importer.materialiser, dtype, shape, name=self.name, known=known)
+
+    def reshaped(self, tensor: Tensor | ir.Value, shape: Sequence[Expression | int]) -> Tensor:
+        """The tensor in another shape; constants stay constants."""
+        given = self.tensor(tensor)
+        wanted = build.expressions(shape)
+        sizes = [size.as_constant() for size in wanted]
+        if given.is_constant and None not in sizes:
+            target = tuple(size for size in sizes if size is not None)
+            materialiser = self.importer.materialiser
+            return Tensor(
+                materialiser, given.dtype, wanted, name=given.name, loader=lambda: given.array().reshape(target)
+            )
+        return self.tensor(build.reshape(given.value, wanted))
+
+    def per_channel(self, tensor: Tensor, rank: int, axis: int = 1) -> Tensor:
+        """A vector of one value a channel, shaped to broadcast against a tensor of that rank."""
+        shape: list[Expression | int] = [1] * (rank - axis)
+        shape[0] = tensor.shape[0]
+        return self.reshaped(tensor, shape)
+
+    def assume_nonnegative(self, size: Expression) -> Expression:
+        """The size itself; a constraint is recorded when it is not provably >= 0."""
+        return size if size.is_nonnegative() else self.unify(size, maximum(size, 0))

@@ -1,0 +1,94 @@
+"""Operators that make tensors out of sizes.
+
+In: shapes, limits, constants. Out: maps over graph.index and graph.dimension, which fuse into their users.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from mlir import ir
+
+from ....dialects import graph_builder as build
+from ....dialects.scalar import Scalar
+from ....runtime.dtypes import DTYPES
+from ....runtime.errors import ModelError
+from ....runtime.symbolic import Expression, maximum
+from ..errors import Unsupported
+from ..node import Node
+from ..registry import onnx_operator
+from ..shape_arithmetic import fill_value
+from ..tensor import Ratio, Tensor
+
+
+@onnx_operator("Constant")
+def constant(node: Node) -> Tensor:
+    for name in ("value", "sparse_value"):
+        if node.get(name) is not None and name == "value":
+            return node.importer.constant_of(node.get(name), node.outputs[0])
+    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    for name, kind in kinds.items():
+        if node.get(name) is not None:
+            return node.literal(np.array(node.get(name), dtype=kind), "f32" if kind is np.float32 else "i64")
+    raise Unsupported("Constant of strings or a sparse tensor", "numeric tensors")
+
+
+@onnx_operator("ConstantOfShape")
+def constant_of_shape(node: Node) -> ir.Value | Tensor:
+    """Static ones are constants that take no memory until somebody reads them."""
+    shape = node.sizes(0, "shape")
+    value, dtype = fill_value(node)
+    sizes = [size.as_constant() for size in shape]
+    if any(size is not None and size < 0 for size in sizes):
+        raise ModelError(f"ConstantOfShape with a negative size: {[str(size) for size in shape]}")
+    if None not in sizes:
+        single = np.array(value, dtype=DTYPES[dtype].numpy)
+        array = np.broadcast_to(single, tuple(size for size in sizes if size is not None))
+        return node.literal(array, dtype)
+    return node.map([], lambda: Scalar.constant(value, dtype), shape=shape)
+
+
+@onnx_operator("Range")
+def arange(node: Node) -> ir.Value:
+    """start + position * step; how many there are must follow from shapes."""
+    known = [node.input(position).known() for position in range(3)]
+    if any(item is None for item in known):
+        raise Unsupported("Range with limits computed from data", "limits that are constant or follow from shapes")
+    start, limit, step = (item.ravel()[0] for item in known if item is not None)
+    count = _count(start, limit, step)
+    first, stride = node.input(0), node.input(2)
+    return node.map([first, stride], lambda s, d: s + build.index(0).cast(s.dtype) * d, shape=[count])
+
+
+def _count(start: Expression | Ratio, limit: Expression | Ratio, step: Expression | Ratio) -> Expression:
+    """max(ceil((limit - start) / step), 0)"""
+    s, l, d = (item if isinstance(item, Ratio) else Ratio(item) for item in (start, limit, step))
+    stride = d.numerator.as_constant()
+    if not stride:
+        raise Unsupported("Range with a dynamic step", "a constant step other than 0")
+    sign = 1 if stride > 0 else -1
+    # (l/ld - s/sd) / (stride/dd) with everything over one positive denominator
+    span = (l.numerator * s.denominator - s.numerator * l.denominator) * (sign * d.denominator)
+    count = span.ceil_divide(l.denominator * s.denominator * abs(stride))
+    return count if count.is_nonnegative() else maximum(count, 0)
+
+
+@onnx_operator("EyeLike")
+def eye_like(node: Node) -> ir.Value:
+    kind = node.get("dtype")
+    dtype = node.dtype(0) if kind is None else node.importer.element_name(kind)
+    offset = int(node.get("k", 0))
+    return node.map([], lambda: (build.index(1) - build.index(0)).eq(offset).cast(dtype), shape=node.shape(0))
+
+
+@onnx_operator("Shape")
+def shape_of(node: Node) -> Tensor:
+    """Shape arithmetic answers this before an importer is asked; this entry lists the operator as
+    supported.
+    """
+    raise Unsupported("Shape of an unknown tensor")
+
+
+@onnx_operator("Size")
+def size_of(node: Node) -> Tensor:
+    """See `Shape`."""
+    raise Unsupported("Size of an unknown tensor")

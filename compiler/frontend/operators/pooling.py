@@ -1,0 +1,81 @@
+"""Poolings over windows.
+
+In: a tensor [N, C, spatial...]. Out: graph.pool. With `ceil_mode` the last window may hang over the padded
+input.
+"""
+
+from __future__ import annotations
+
+from mlir import ir
+
+from ....dialects import graph_builder as build
+from ....dialects.scalar import Scalar
+from ....runtime.symbolic import Expression, minimum
+from ..errors import Unsupported
+from ..node import Node
+from ..registry import onnx_operator
+from .reduction import widened
+from .windows import Window, window_of
+
+
+def pooling_window(node: Node) -> tuple[Window, list[Expression]]:
+    """The window and the output's spatial sizes."""
+    sizes = node.shape(0)[2:]
+    window = window_of(node, node.get("kernel_shape") or [], sizes)
+    return window, [_output(node, window, axis, size) for axis, size in enumerate(sizes)]
+
+
+def _output(node: Node, window: Window, axis: int, size: Expression) -> Expression:
+    begin, end = window.pads[axis], window.pads[window.rank + axis]
+    covered = size + begin + end - window.extent(axis)
+    stride = window.strides[axis]
+    if not node.get("ceil_mode", 0):
+        return covered // stride + 1
+    # The last window must start inside the input or its begin padding.
+    positions, limit = covered.ceil_divide(stride) + 1, (size + begin).ceil_divide(stride)
+    if (limit - positions).is_nonnegative():
+        return positions
+    return limit if (positions - limit).is_nonnegative() else minimum(positions, limit)
+
+
+def pool(node: Node, value: ir.Value, kind: str, include_padding: bool = False) -> ir.Value:
+    window, output = pooling_window(node)
+    return build.pool(
+        value, kind, window.kernel, window.strides, window.pads, window.dilations, include_padding, output
+    )
+
+
+@onnx_operator("MaxPool")
+def max_pool(node: Node) -> ir.Value:
+    if node.wants(1):
+        raise Unsupported("MaxPool with indices as second output", "the first output")
+    return pool(node, node.value(0), "max")
+
+
+@onnx_operator("AveragePool")
+def average_pool(node: Node) -> ir.Value:
+    include = bool(node.get("count_include_pad", 0))
+    value, dtype = widened(node, node.input(0)), node.dtype(0)
+    if not (include and node.get("ceil_mode", 0)):
+        return build.cast(pool(node, value, "average", include), dtype)
+    window, _ = pooling_window(node)
+    total = pool(node, value, "sum")
+    sizes = node.shape(0)[2:]
+
+    def body(x: Scalar) -> Scalar:
+        count = Scalar.constant(1, "i64")
+        for axis, size in enumerate(sizes):
+            # Elements of the window that lie in the padded input: the last window may hang over.
+            padded = build.dimension(size + window.pads[axis] + window.pads[window.rank + axis])
+            room = padded - build.index(2 + axis) * window.strides[axis] + (window.dilations[axis] - 1)
+            count = count * (room / window.dilations[axis]).minimum(window.kernel[axis])
+        return x / count.cast(x.dtype)
+
+    return node.map([total], body, element=dtype)
+
+
+@onnx_operator("LpPool")
+def lp_pool(node: Node) -> ir.Value:
+    power = node.get("p", 2)
+    powers = node.map([widened(node, node.input(0))], lambda x: x.abs().power(power))
+    return node.map([pool(node, powers, "sum")], lambda x: x.power(1.0 / power), element=node.dtype(0))

@@ -1,0 +1,211 @@
+"""A value of the ONNX graph while it is imported: what is known about it, and its IR value once something
+needs it.
+
+In: a constant array (perhaps still in the file), a symbolic value (shape arithmetic), or an IR value. Out:
+`Tensor`, which makes the IR value on demand, so that shape arithmetic and unused weights leave no trace in
+the module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mlir import ir
+
+from ...dialects import graph_builder as build
+from ...dialects.scalar import Scalar
+from ...dialects.tensors import Shape, element_of, shape_of
+from ...passes.unit import WeightStore
+from ...runtime.dtypes import DTYPES
+from ...runtime.symbolic import Expression, expression
+
+Array = np.ndarray[Any, Any]
+Loader = Callable[[], Array]
+
+INLINE_ELEMENTS = 16  # constants of at most this size stand in the IR itself
+CACHED_BYTES = 1 << 16  # constants of at most this size are kept after they were read from the file
+KNOWN_ELEMENTS = 1024  # symbolic values are tracked for integer tensors of at most this size
+
+
+class Materialiser:
+    """Where constants become operations: before `anchor`, at the top of the function, so that every region
+    sees them.
+    """
+
+    def __init__(self, anchor: ir.Operation, weights: WeightStore) -> None:
+        self.anchor = anchor
+        self.weights = weights
+
+
+class Tensor:
+    """One ONNX value. `shape` is symbolic; `known` is its value as an object array of expressions, where
+    that is known.
+
+    Elements of `known` are `Expression` for integers and booleans and `Ratio` for floats
+    (shape_arithmetic.py).
+    """
+
+    def __init__(
+        self,
+        materialiser: Materialiser,
+        dtype: str,
+        shape: Shape,
+        *,
+        name: str = "",
+        value: ir.Value | None = None,
+        loader: Loader | None = None,
+        known: Array | None = None,
+    ) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.name = name
+        self._materialiser = materialiser
+        self._value = value
+        self._loader = loader
+        self._known = known
+
+    @staticmethod
+    def of_value(materialiser: Materialiser, value: ir.Value, name: str = "") -> Tensor:
+        """A tensor computed by the graph."""
+        return Tensor(materialiser, element_of(value), shape_of(value), name=name, value=value)
+
+    @staticmethod
+    def of_array(materialiser: Materialiser, array: Array, dtype: str, name: str = "") -> Tensor:
+        """A constant."""
+        shape = tuple(expression(size) for size in array.shape)
+        return Tensor(materialiser, dtype, shape, name=name, loader=lambda: array)
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int | None:
+        """Number of elements when it is static."""
+        total = 1
+        for dimension in self.shape:
+            size = dimension.as_constant()
+            if size is None:
+                return None
+            total *= size
+        return total
+
+    @property
+    def is_constant(self) -> bool:
+        """True when `array()` gives its value."""
+        return self._loader is not None
+
+    def array(self) -> Array:
+        """The value of a constant. Raises ModelError when the file's data does not fit the declared shape."""
+        assert self._loader is not None
+        array = self._loader()
+        if array.nbytes <= CACHED_BYTES:
+            self._loader = lambda: array
+        return array
+
+    def known(self) -> Array | None:
+        """The value as an object array, for constants and shape arithmetic; None when it depends on data."""
+        if self._known is None and self._loader is not None:
+            size = self.size
+            if size is not None and size <= KNOWN_ELEMENTS:
+                self._known = _objects(self.array())
+        return self._known
+
+    @property
+    def value(self) -> ir.Value:
+        """The IR value. Constants and symbolic values become operations at the top of the function."""
+        if self._value is None:
+            anchor = self._materialiser.anchor
+            with ir.InsertionPoint(anchor), ir.Location.name(self.name, context=anchor.context):
+                self._value = self._constant() if self._loader is not None else self._symbolic()
+        return self._value
+
+    def _constant(self) -> ir.Value:
+        assert self._loader is not None
+        size = self.size
+        if size is not None and size <= INLINE_ELEMENTS:
+            return build.constant(self.array(), self.dtype)
+        handle = self._materialiser.weights.add(self.name, self._loader)
+        return build.weight(handle, self.shape, self.dtype)
+
+    def _symbolic(self) -> ir.Value:
+        elements = self._known
+        assert elements is not None
+
+        def body() -> Scalar:
+            position = Scalar.constant(0, "i64")
+            for axis, size in enumerate(elements.shape):
+                position = position * size + (build.index(axis) if size != 1 else 0)
+            flat = [element.scalar(self.dtype) for element in map(as_symbolic, elements.ravel())]
+            result: Scalar = flat[-1]
+            for number, scalar in reversed(list(enumerate(flat[:-1]))):
+                result = position.eq(number).select(scalar, result)
+            return result
+
+        if elements.size == 0:
+            return build.constant(np.zeros(elements.shape, DTYPES[self.dtype].numpy), self.dtype)
+        return build.map([], body, shape=elements.shape)
+
+    @property
+    def is_literal(self) -> bool:
+        """True for constants and symbolic values of one element: maps hold them in their body."""
+        return self.size == 1 and (self._loader is not None or self._known is not None)
+
+    def scalar(self) -> Scalar:
+        """In a map: the value of a literal."""
+        if self._loader is not None:
+            return Scalar.constant(self.array().reshape(()).item(), self.dtype)
+        assert self._known is not None
+        return as_symbolic(self._known.ravel()[0]).scalar(self.dtype)
+
+
+class Ratio:
+    """A float of shape arithmetic: an integer expression over a positive integer."""
+
+    __slots__ = ("denominator", "numerator")
+
+    def __init__(self, numerator: Expression, denominator: int = 1) -> None:
+        self.numerator = numerator
+        self.denominator = denominator
+
+    def scalar(self, dtype: str) -> Scalar:
+        """In a map: the value, divided in that dtype."""
+        value = build.dimension(self.numerator).cast(dtype)
+        return value if self.denominator == 1 else value / self.denominator
+
+
+class _Integer:
+    __slots__ = ("expression",)
+
+    def __init__(self, value: Expression) -> None:
+        self.expression = value
+
+    def scalar(self, dtype: str) -> Scalar:
+        return build.dimension(self.expression).cast(dtype)
+
+
+def as_symbolic(element: Expression | Ratio) -> Ratio | _Integer:
+    """Something with a `scalar(dtype)` method from an element of a known value."""
+    return element if isinstance(element, Ratio) else _Integer(element)
+
+
+MAXIMUM_DENOMINATOR = 1 << 16  # floats of shape arithmetic are small fractions: scale factors, halves
+
+
+def _objects(array: Array) -> Array | None:
+    """An object array of expressions and ratios; None for floats that are no small fraction."""
+    result = np.empty(array.shape, dtype=object)
+    flat = result.reshape(-1)
+    for position, item in enumerate(array.ravel().tolist()):
+        if isinstance(item, float):
+            if item != item or abs(item) > 1 << 52:
+                return None
+            numerator, denominator = item.as_integer_ratio()
+            if denominator > MAXIMUM_DENOMINATOR:
+                return None
+            flat[position] = Ratio(Expression.constant(numerator), denominator)
+        else:
+            flat[position] = Expression.constant(int(item))
+    return result
