@@ -267,6 +267,11 @@ class CudaDevice:
             self._call("cuStreamSynchronize", self._stream)
 
     @property
+    def capability(self) -> tuple[int, int]:
+        """The compute capability, such as (9, 0)."""
+        return self._capability
+
+    @property
     def stream_handle(self) -> int:
         """The stream's address, for DLPack producers that order their work before ours."""
         return int(self._stream)

@@ -26,7 +26,9 @@ from tilewright.runtime.errors import DeviceError
 whole_life(None)
 device = CudaDevice()
 print(device.description)
-for action in (lambda: device.load("add", "bad"), lambda: device.allocate(1 << 40)):
+for action in (
+    lambda: device.load("add", "bad"), lambda: device.allocate(1 << 40), lambda: device.wait_for(1)
+):
     try:
         action()
     except DeviceError as error:
@@ -42,6 +44,7 @@ CUDA: cuModuleLoadDataEx failed: CUDA_ERROR_INVALID_PTX: some error
   ptxas error : this PTX is bad
 CUDA: cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY: out of memory
   while allocating 1,099,511,627,776 bytes
+CUDA: cuStreamSynchronize failed: CUDA_ERROR_INVALID_HANDLE: some error
 alive: 0
 """
 
