@@ -107,6 +107,7 @@ class Chunk:
         self.special = _SpecialRegisters(self)
         self._shared: dict[str, Array] = {}
         self._local: dict[str, Array] = {}
+        self.scratch = np.empty(self.threads, np.float64)
         self.shared_stride = -(-launch.shared_bytes // 128) * 128
         self.local_stride = -(-launch.local_bytes // 16) * 16
 

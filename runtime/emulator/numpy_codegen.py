@@ -471,7 +471,7 @@ class _BlockGenerator:
             else:
                 wide.append(f"{value}.astype(f8)")
         self.names["f_fma_f32"] = fma_f32
-        return f"f_fma_f32({wide[0]}, {wide[1]}, {c})"
+        return f"f_fma_f32(T.scratch, {wide[0]}, {wide[1]}, {c})"
 
     def convert(self, source: str, target: str, value: str) -> str:
         return conversion(source, target).format(value)

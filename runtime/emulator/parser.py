@@ -303,7 +303,7 @@ class _Parser:
                 self.skip_statement()
             elif token == ";":
                 self.take()
-            elif self.tokens[self.at + 1] == ":":
+            elif token and self.tokens[self.at + 1] == ":":
                 self.label()
             else:
                 self.instruction()

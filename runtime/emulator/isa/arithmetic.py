@@ -75,7 +75,8 @@ def _rounded(emit: Emitter, instruction: Instruction, exact: str, type: str, val
     if type == "f64":
         return emit.apply(f"{exact}_{mode}", type, *values)
     wide = [emit.convert("f32", "f64", value) for value in values]
-    return emit.apply(f"f64_to_f32_{mode}", "f64", emit.apply(exact, "f64", *wide))
+    name = "fma_of_f32" if exact == "fma" else exact
+    return emit.apply(f"f64_to_f32_{mode}", "f64", emit.apply(name, "f64", *wide))
 
 
 @operation("add", "sub")

@@ -36,8 +36,7 @@ def multiply_matrices(instruction: Instruction, emit: Emitter) -> None:
     kinds = ("b32", "b32", accumulator)
     values = [emit.read(element, kind) for source, kind in zip(sources, kinds, strict=True) for element in source]
     counts = MMA_FORMS[form]
-    saturate = instruction.has("satfinite")
-    results = emit.call("mma", [accumulator] * counts[2], values, counts=counts, a=form[1], b=form[2], c=form[3], saturate=saturate)
+    results = emit.call("mma", [accumulator] * counts[2], values, counts=counts, a=form[1], b=form[2], c=form[3])
     for element, value in zip(target, results, strict=True):
         emit.write(element, accumulator, value)
 
