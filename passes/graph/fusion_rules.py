@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from ...dialects.tensors import Shape
 from ...runtime.symbolic import ONE, Expression
-from .grouping import Group, Grouping, Node
+from .attention_rules import first_contraction, form_attentions
+from .grouping import CHEAP_OPERATIONS, Group, Grouping, Node
 
 MAXIMUM_INPUTS = 48  # tensors that one kernel reads
 SINGLE = {"lstm": "recurrent", "gru": "recurrent", "scan": "scan", "arg_reduce": "arg_reduce"}
@@ -20,15 +21,16 @@ PROLOGUE_MOVEMENTS = ("transpose", "reshape", "slice", "broadcast")
 
 def plan(grouping: Grouping) -> None:
     """Give every operation its group."""
-    dots = [grouping.start("dot", node.index) for node in grouping.nodes if node.is_dot]
-    for group in dots:
+    attentions = form_attentions(grouping)
+    dots = [grouping.start("dot", n.index) for n in grouping.nodes if n.is_dot and grouping.is_free(n.index)]
+    for group in [*attentions, *dots]:
         extend_with_readers(grouping, group)
     windows = [grouping.start("loop", node.index) for node in grouping.nodes if node.is_window]
     for group in windows:
         extend_with_readers(grouping, group)
     rows = form_rows(grouping)
     singles = [grouping.start(SINGLE[node.name], node.index) for node in grouping.nodes if node.name in SINGLE]
-    for group in dots:
+    for group in [*attentions, *dots]:
         extend_with_operands(grouping, group)
     for group in windows:
         extend_with_operands(grouping, group)
@@ -58,7 +60,7 @@ def extend_with_readers(grouping: Grouping, group: Group) -> None:
             if node.is_map and _reads_in_place(grouping, group, node, shape):
                 taken = node
             elif (
-                node.name in EPILOGUE_MOVEMENTS and group.kind == "dot" and _is_only_reader(grouping, group, node)
+                node.name in EPILOGUE_MOVEMENTS and group.kind in ("dot", "attention") and _is_only_reader(grouping, group, node)
             ):
                 taken, moved, shape = node, True, node.shape
             if taken and (moved and not _keeps_one_output(grouping, group, taken)):
@@ -106,20 +108,19 @@ def _keeps_one_output(grouping: Grouping, group: Group, node: Node) -> bool:
 # Operands: the prologue -----------------------------------------------------------------------------------------
 def extend_with_operands(grouping: Grouping, group: Group) -> None:
     """Take cheap producers of the anchor's operands: movements, and maps that cost little to compute again."""
-    pending = list(grouping.nodes[group.anchor].producers)
     anchor = grouping.nodes[group.anchor]
+    pending = list(anchor.producers)
     weights = set(_weight_side(grouping, anchor))
     while pending:
         index = pending.pop()
         node = grouping.nodes[index]
         if not grouping.is_free(index) or index in group.nodes:
             continue
-        only_here = set(node.users) <= group.nodes
-        if not (_may_precede(anchor, node, index in weights, only_here)):
+        if not _may_precede(grouping, group, node, index in weights):
             continue
         if _input_count(grouping, group, node) > MAXIMUM_INPUTS:
             continue
-        if only_here:
+        if grouping.only_within(group, index):
             grouping.add(group, index)
         else:
             grouping.add_copy(group, index)
@@ -143,7 +144,10 @@ def _weight_side(grouping: Grouping, anchor: Node) -> Iterable[int]:
     return found
 
 
-def _may_precede(anchor: Node, node: Node, is_weight: bool, only_here: bool) -> bool:
+def _may_precede(grouping: Grouping, group: Group, node: Node, is_weight: bool) -> bool:
+    """True when the node may be computed while the anchor reads its operands."""
+    anchor = grouping.nodes[group.anchor]
+    only_here = grouping.only_within(group, node.index)
     if node.name in PROLOGUE_MOVEMENTS or node.is_narrowing:
         return True
     if node.name == "pad" and anchor.name == "pool":
@@ -153,11 +157,17 @@ def _may_precede(anchor: Node, node: Node, is_weight: bool, only_here: bool) -> 
     if anchor.name in SINGLE:
         return only_here
     cheap, expensive = node.cost
-    if expensive or cheap > 8:
+    if expensive or cheap > CHEAP_OPERATIONS or not (only_here or is_weight):
         return False
-    if only_here and (is_weight or (anchor.is_dot and anchor.has_one_tap)):
-        return True
-    return is_weight and cheap <= 4 if not only_here else anchor.is_window and cheap <= 3
+    if is_weight:
+        return only_here or cheap <= 4
+    if not (anchor.is_window and cheap <= 3) and not (anchor.is_dot and anchor.has_one_tap):
+        return False
+    # A producer that would need a kernel of its own computes this map along with it for nothing.
+    return all(
+        not source.is_map or not grouping.is_free(source.index) or _may_precede(grouping, group, source, False)
+        for source in grouping.producer_nodes(node.index)
+    )
 
 
 def _input_count(grouping: Grouping, group: Group, node: Node) -> int:
@@ -241,7 +251,7 @@ def form_loops(grouping: Grouping) -> None:
     for node in reversed(grouping.nodes):
         if not grouping.is_free(node.index) or not (node.is_map or node.is_movement):
             continue
-        homes = {home for user in node.users for home in grouping.homes(user)}
+        homes = {home for user in node.users for home in grouping.live_homes(user)}
         groups = [grouping.groups[home] for home in sorted(homes) if home in grouping.groups]
         loops = [group for group in groups if _may_join_loop(grouping, group, node)]
         if len(homes) == 1 and len(loops) == 1:
@@ -268,7 +278,7 @@ def _may_join_loop(grouping: Grouping, group: Group, node: Node) -> bool:
     anchor = grouping.nodes[group.anchor]
     readers = [grouping.nodes[user] for user in node.users if user in group.nodes]
     if anchor.is_window and _leads_to(grouping, group, node, anchor):
-        return _may_precede(anchor, node, False, set(node.users) <= group.nodes)
+        return _may_precede(grouping, group, node, False)
     if node.is_cheap:
         return True
     return all(_reads_once(node, reader) for reader in readers)

@@ -148,6 +148,7 @@ class Grouping:
         self.groups: dict[int, Group] = {}
         self.copies: dict[int, set[int]] = {}  # node -> groups that compute a copy
         self.owner: dict[int, int] = {}  # node -> number of its group
+        self._node_of: dict[ir.Operation, Node] = {}
         index_of: dict[ir.Value, int] = {}
         shapes: dict[ir.Type, Shape] = {}
         for operation in operations_of(block):
@@ -157,10 +158,15 @@ class Grouping:
             producers = list(dict.fromkeys(index_of[value] for value in inputs if value in index_of))
             node = Node(len(self.nodes), operation, inputs, producers, shapes)
             self.nodes.append(node)
+            self._node_of[operation] = node
             for value in operation.results:
                 index_of[value] = node.index
             for source in producers:
                 self.nodes[source].users.append(node.index)
+
+    def node_of(self, operation: ir.Operation) -> Node | None:
+        """The node of an operation of this block, None for weights, constants and operations of other blocks."""
+        return self._node_of.get(operation)
 
     # Groups -----------------------------------------------------------------------------------------------------
     def start(self, kind: str, anchor: int) -> Group:
@@ -207,20 +213,24 @@ class Grouping:
         return [user for user in self.nodes[index].users if self._needs_outside(group, user)]
 
     def _needs_outside(self, group: Group, user: int) -> bool:
-        return user not in group.members and bool(self._live_homes(user) - {group.number})
+        return user not in group.members and bool(self.live_homes(user) - {group.number})
 
-    def _live_homes(self, index: int) -> set[int]:
+    def live_homes(self, index: int) -> set[int]:
         """Homes of a node, without itself where it is free but every reader computes its own copy."""
         homes = self.homes(index)
         if index in homes and self.is_free(index) and self.copies.get(index) and not self.is_needed(index):
             return homes - {index}
         return homes
 
+    def only_within(self, group: Group, index: int) -> bool:
+        """True when every reader of the node is computed in this group and nowhere else."""
+        return all(self.live_homes(user) == {group.number} for user in self.nodes[index].users)
+
     def is_needed(self, index: int) -> bool:
         """True when some reader of a free node does not compute its own copy of it."""
         node = self.nodes[index]
         copies = self.copies.get(index, set())
-        return any(self._live_homes(user) - copies for user in node.users) or not node.users
+        return any(self.live_homes(user) - copies for user in node.users) or not node.users
 
     # Cycles -----------------------------------------------------------------------------------------------------
     def reaches(self, group: Group, targets: set[int], through: int | None = None) -> bool:
@@ -258,11 +268,10 @@ class Grouping:
 
     def can_take_producer(self, group: Group, index: int) -> bool:
         """True when adding a producer for the group makes no cycle: its other readers do not lead to the group."""
-        lone = Group(index, "loop", index, {index})
         others = [user for user in self.nodes[index].users if user not in group.nodes]
         if not others:
             return True
-        seen: set[int] = {group.number, lone.number}
+        seen: set[int] = {group.number, index}
         pending = [home for user in others for home in self.homes(user) - seen]
         last = max(group.members)
         while pending:

@@ -43,6 +43,7 @@ class Parts:
     exponential: ir.Operation  # map exp(x - maximum)
     total: ir.Operation  # reduce sum
     output: ir.Operation  # matmul P x V
+    replace_nan: bool  # weights that are NaN (rows without a valid key) count as zero
 
 
 def find_parts(operations: list[ir.Operation]) -> Parts:
@@ -51,7 +52,16 @@ def find_parts(operations: list[ir.Operation]) -> Parts:
     reductions = [operation for operation in operations if operation.name == "graph.reduce"]
     if len(matmuls) != 2 or len(reductions) != 2:
         raise InternalError("an attention kernel has two matmuls and two reductions")
-    return Parts(matmuls[0], reductions[0], reductions[1].operands[0].owner, reductions[1], matmuls[1])
+    exponential = reductions[1].operands[0].owner
+    between = operations[operations.index(reductions[1]) : operations.index(matmuls[1])]
+    replace_nan = any(_tests_for_nan(operation) for operation in between)
+    return Parts(matmuls[0], reductions[0], exponential, reductions[1], matmuls[1], replace_nan)
+
+
+def _tests_for_nan(operation: ir.Operation) -> bool:
+    """A map between the softmax and the second contraction that compares: passes/graph/attention_rules.py admits no other."""
+    names = [view.operation.name for region in operation.regions for view in region.blocks[0].operations]
+    return operation.name == "graph.map" and "arith.cmpf" in names
 
 
 @dataclass(frozen=True)
@@ -371,6 +381,9 @@ def _store(work: _Attention, output: ir.Value, total: ir.Value) -> None:
                 builder.varying.update((j, own))
             emitter = ElementEmitter(builder)
             value = emitter.track(arith.divf(own, element(total, f32)), own)
+            if work.parts.replace_nan:
+                nan = arith.cmpf(arith.CmpFPredicate.UNO, value, value)
+                value = emitter.track(arith.select(nan, arith.constant(f32, 0.0), value), value)
             value = emitter.track(convert(value, "f32", element_of(result)), value)
             emitter.bind(result, lambda _: value)
             position = second.result(work.batch, row, column)

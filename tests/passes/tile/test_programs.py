@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from tests.support.kernels import build, emulate, reference, tensor
@@ -286,3 +288,20 @@ def test_attention(shape: tuple[str, str, str, int], sizes: tuple[int, int, int,
     # Scores of up to 64 terms lose a few ulp, which the exponential turns into a relative error of the weights.
     tile = check(attention(*shape, True), "attention", *arrays, relative=1e-5)
     assert tile.count('"tile.dot"') == 2
+
+
+def test_attention_through_transposes_replaces_nan() -> None:
+    """What fusion makes of multi-head attention, one row of which has no valid key."""
+    from tests.passes.graph.test_attention_rules import fused, program
+
+    unit = fused(program(replace_nan=True, leak=False))
+    function = next(str(op) for op in unit.module.body.operations if "graph.kernel" in op.operation.attributes)
+    name = re.search(r"@(\w+)", function)
+    assert name is not None
+    queries = randn(2, 9, 4, 8)
+    queries[0, 3] = -np.inf
+    built = build(function.replace(f"@{name[1]}", "@k"), "attention")
+    arrays = [queries, np.abs(randn(2, 9, 4, 8)), randn(2, 9, 4, 8)]
+    (own,), (wanted,) = emulate(built, arrays), reference(built, arrays)
+    assert np.all(wanted[0, 3] == 0)
+    np.testing.assert_allclose(own, wanted, rtol=0, atol=1e-5)  # as in test_attention
