@@ -222,14 +222,18 @@ class Engine:
             _check_array(buffer, array)
             yield buffer, array
 
-    def session(self, device: str | Device = "auto") -> Session:
-        """Open a session: kernels loaded and weights uploaded, ready to run. Raises DeviceError."""
+    def session(self, device: str | Device = "auto", checked: bool = False) -> Session:
+        """Open a session: kernels loaded and weights uploaded, ready to run. Raises DeviceError.
+
+        `device` is auto, cuda, emulator or an open device, which the session then closes. `checked` finds
+        more mistakes of kernels, at a price; see `Session`.
+        """
         from .session import Session
 
         if not isinstance(device, str):
-            return Session(self, device)
+            return Session(self, device, checked=checked)
         choice = choose_device(device)
-        return Session(self, choice.device, choice.reason)
+        return Session(self, choice.device, choice.reason, checked)
 
     def __repr__(self) -> str:
         launches = len(self.program.launches)

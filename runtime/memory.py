@@ -22,22 +22,24 @@ from .memory_plan import ALIGNMENT, ArenaPlan
 class SessionMemory:
     """Everything one session has allocated on its device.
 
-    With `separate_buffers` every buffer is an allocation of its own instead of a part of the arena: slower
-    and larger, but an emulator that checks bounds then sees an access that leaves its buffer.
+    With `checked` every buffer is an allocation of its own instead of a part of the arena, and is filled with
+    0xFF (a NaN in every float type) before each run: slower and larger, but an emulator that checks bounds
+    sees an access that leaves its buffer, and what a kernel forgets to write, or reads too early, shows in
+    the results.
     """
 
-    def __init__(self, device: Device, separate_buffers: bool = False) -> None:
+    def __init__(self, device: Device, checked: bool = False) -> None:
         self._device = device
-        self._separate = separate_buffers
+        self._checked = checked
         self._blocks: dict[str, tuple[int, int]] = {}  # name -> (address, bytes)
         self._weights: dict[str, int] = {}
 
     def upload_weights(self, weights: Iterable[tuple[Buffer, np.ndarray[Any, Any]]], nbytes: int) -> None:
         """Copy the weights, `nbytes` in all, to the device."""
-        base = 0 if self._separate or not nbytes else self._allocate("weights", nbytes)
+        base = 0 if self._checked or not nbytes else self._allocate("weights", nbytes)
         for buffer, array in weights:
             size = buffer.nbytes or 0
-            own = self._allocate(f"weight {buffer.name}", size) if self._separate else 0
+            own = self._allocate(f"weight {buffer.name}", size) if self._checked else 0
             address = own or base + (buffer.offset or 0)
             self._weights[buffer.name] = address
             if size:
@@ -45,10 +47,13 @@ class SessionMemory:
 
     def place(self, plan: ArenaPlan, sizes: Mapping[str, int]) -> tuple[dict[str, int], bool]:
         """(address of every buffer, whether any address changed since the last plan of the same shape)."""
-        if self._separate:
+        if self._checked:
             names = {name: f"buffer {name}" for name in plan.offsets}
             moved = sum(self._resize(names[name], sizes[name], exact=True) for name in plan.offsets) > 0
             addresses = {name: self._blocks[names[name]][0] for name in plan.offsets}
+            for name, address in addresses.items():
+                if sizes[name]:
+                    self._device.fill(address, 0xFF, sizes[name])
         else:
             moved = self._resize("arena", plan.nbytes, exact=False)
             base = self._blocks["arena"][0]
@@ -57,7 +62,7 @@ class SessionMemory:
 
     def needs_move(self, plan: ArenaPlan) -> bool:
         """True when `place` would replace the arena, so that nothing may refer to it any longer."""
-        return not self._separate and self._blocks.get("arena", (0, 0))[1] < plan.nbytes
+        return not self._checked and self._blocks.get("arena", (0, 0))[1] < plan.nbytes
 
     def _resize(self, name: str, nbytes: int, exact: bool) -> bool:
         present = self._blocks.get(name)
@@ -70,7 +75,7 @@ class SessionMemory:
         return True
 
     def _allocate(self, name: str, nbytes: int) -> int:
-        room = align(max(nbytes, 1), ALIGNMENT) if not self._separate else max(nbytes, 1)
+        room = align(max(nbytes, 1), ALIGNMENT) if not self._checked else max(nbytes, 1)
         address = self._device.allocate(room)
         self._blocks[name] = (address, nbytes)
         return address

@@ -56,19 +56,19 @@ class Session:
     """
 
     def __init__(
-        self, engine: Engine, device: Device, device_reason: str = "passed in", separate_buffers: bool = False
+        self, engine: Engine, device: Device, device_reason: str = "passed in", checked: bool = False
     ) -> None:
         """Load kernels and upload weights; the session owns `device` and closes it. Raises DeviceError.
 
-        `separate_buffers` gives every buffer an allocation of its own, so that the emulator checks each one's
-        bounds.
+        `checked` is for tests of kernels: every buffer is an allocation of its own, so that the emulator
+        checks each one's bounds, and full of NaN before each run.
         """
         self.device = device
         self.device_reason = device_reason
         self.inputs: list[TensorSpecification] = [describe(binding) for binding in engine.inputs]
         self.outputs: list[TensorSpecification] = [describe(binding) for binding in engine.outputs]
         self._manifest = engine.manifest
-        self._memory = SessionMemory(device, separate_buffers)
+        self._memory = SessionMemory(device, checked)
         self._kernels: dict[str, Kernel] = {}
         self._plans: OrderedDict[ShapeKey, ShapePlan] = OrderedDict()
         self._graphs: OrderedDict[GraphKey, Graph | None] = OrderedDict()  # None: run once, not captured yet

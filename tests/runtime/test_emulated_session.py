@@ -80,7 +80,7 @@ def test_a_fault_names_kernel_and_nodes() -> None:
     from tilewright.runtime.session import Session
 
     with (
-        Session(emulated(wild), open_device("emulator"), separate_buffers=True) as session,
+        Session(emulated(wild), open_device("emulator"), checked=True) as session,
         pytest.raises(DeviceError, match=r"(?s)in kernel 'add', grid \(2, 1, 1\)\n  nodes: Add_1"),
     ):
         session.run(inputs)

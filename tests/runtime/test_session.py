@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
 import pytest
-from tests.runtime.engines import affine, affine_result, branching, scalars
+from tests.runtime.engines import WEIGHT, affine, affine_result, branching, launch, scalars
 from tests.runtime.fake_device import FakeDevice
 from tests.runtime.fake_driver import FakeDriver
 
@@ -16,7 +17,9 @@ from tilewright.runtime.arrays import DeviceArray
 from tilewright.runtime.cuda import CudaDevice
 from tilewright.runtime.device import Device
 from tilewright.runtime.dtypes import dtype
+from tilewright.runtime.engine import Engine
 from tilewright.runtime.errors import DeviceError, ModelError
+from tilewright.runtime.program import Program
 from tilewright.runtime.session import Session
 
 
@@ -40,11 +43,23 @@ def test_several_shapes_and_repeated_runs(device: Device) -> None:
             np.testing.assert_array_equal(results["x again"], inputs["x"])
 
 
-def test_separate_buffers(device: Device) -> None:
-    with Session(affine(), device, separate_buffers=True) as session:
+def test_checked_sessions(device: Device) -> None:
+    with Session(affine(), device, checked=True) as session:
         for rows in (3, 3, 5, 0, 3):
             inputs = random(rows)
             np.testing.assert_array_equal(session.run(inputs)["z"], affine_result(**inputs))
+
+
+def test_checked_sessions_show_what_was_never_written() -> None:
+    engine = affine()
+    reads_early = launch("add", "1", "x", "t0", "t0", "(4*n)")
+    program = Program((reads_early, *engine.program.instructions[1:]))
+    manifest = replace(engine.manifest, program=program)
+    silly = Engine.build(
+        manifest, {name: engine.ptx(name) for name in engine.kernels}, {}, [WEIGHT, WEIGHT[:3]]
+    )
+    with silly.session(FakeDevice(), checked=True) as session:
+        assert np.isnan(session.run(random(2))["z"]).all()
 
 
 def test_description() -> None:
