@@ -109,7 +109,9 @@ def _keeps_one_output(grouping: Grouping, group: Group, node: Node) -> bool:
 def extend_with_operands(grouping: Grouping, group: Group) -> None:
     """Take cheap producers of the anchor's operands: movements, and maps that cost little to compute again."""
     anchor = grouping.nodes[group.anchor]
-    pending = list(anchor.producers)
+    pending = [index for index in anchor.producers if index not in group.members]
+    if group.kind == "attention":
+        pending += first_contraction(grouping, group).producers
     weights = set(_weight_side(grouping, anchor))
     while pending:
         index = pending.pop()

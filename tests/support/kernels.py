@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from mlir import ir
+
 from tilewright.compiler.backend.emit import emit_ptx
 from tilewright.dialects import create_context, verify
 from tilewright.dialects.tensors import element_of, shape_of
