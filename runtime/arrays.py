@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,9 +32,9 @@ class Allocation:
         self.device = device
         self.address = device.allocate(max(nbytes, 1))
 
-    def __del__(self) -> None:
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         address = getattr(self, "address", 0)
-        if address:
+        if address and not finalizing():
             with contextlib.suppress(DeviceError):  # nobody is there to be told
                 self.device.free(address)
 

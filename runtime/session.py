@@ -8,6 +8,7 @@ with as little as possible per run.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -260,8 +261,8 @@ class Session:
         with contextlib.suppress(DeviceError):  # the first error is the one to tell
             self.close()
 
-    def __del__(self) -> None:
-        if getattr(self, "_open", False):
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if getattr(self, "_open", False) and not finalizing():
             with contextlib.suppress(DeviceError):
                 self.close()
 
