@@ -8,6 +8,7 @@ It exists because one engine must serve every shape: sizes stay symbols from the
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -365,9 +366,15 @@ def floor_divide(value: ExpressionLike, divisor: ExpressionLike, extents: Extent
     own = rest.as_constant()
     if own is not None and constant is not None:
         return quotient + own // constant
-    nested = _single_operation(rest, "floordiv")
-    if nested is not None and constant is not None and nested.right.as_constant() is not None:
-        return quotient + floor_divide(nested.left, nested.right * right, extents)
+    coarse = _without_residue(rest, constant, extents) if constant else None
+    if coarse is not None:
+        unit, multiple, _ = coarse
+        return quotient + floor_divide(multiple, (constant or 1) // unit, extents)
+    nested = _nested_division(rest) if constant is not None else None
+    if nested is not None:
+        # (a//b + e)//c == (a + b*e)//(b*c) for integers and positive b, c.
+        inner, others = nested
+        return quotient + floor_divide(inner.left + inner.right * others, inner.right * right, extents)
     return quotient + Expression({(Operation("floordiv", rest, right),): 1})
 
 
@@ -383,15 +390,40 @@ def modulo(value: ExpressionLike, divisor: ExpressionLike, extents: Extents = _N
     own = rest.as_constant()
     if own is not None and constant is not None:
         return Expression.constant(own % constant)
+    coarse = _without_residue(rest, constant, extents) if constant else None
+    if coarse is not None:
+        unit, multiple, residue = coarse
+        return modulo(multiple, (constant or 1) // unit, extents) * unit + residue
     return Expression({(Operation("mod", rest, right),): 1})
 
 
-def _single_operation(value: Expression, kind: str) -> Operation | None:
-    if len(value.terms) == 1 and value.terms[0][1] == 1 and len(value.terms[0][0]) == 1:
-        atom = value.terms[0][0][0]
-        if isinstance(atom, Operation) and atom.kind == kind:
-            return atom
+def _without_residue(value: Expression, divisor: int, extents: Extents) -> tuple[int, Expression, Expression] | None:
+    """(u, A, B) with ``value == u*A + B``, u dividing `divisor` and 0 <= B < u provably; then value//d == A//(d/u)."""
+    factors = sorted({math.gcd(factor, divisor) for _, factor in value.terms}, reverse=True)
+    for unit in factors:
+        if unit <= 1:
+            break
+        residue = Expression({monomial: factor for monomial, factor in value.terms if factor % unit})
+        if residue == value or not (residue.is_nonnegative(extents) and residue.less_than(unit, extents)):
+            continue
+        multiple = Expression({monomial: factor // unit for monomial, factor in value.terms if factor % unit == 0})
+        return unit, multiple, residue
     return None
+
+
+def _nested_division(value: Expression) -> tuple[Operation, Expression] | None:
+    """(a//b, e) when the value is ``a//b + e`` with a constant b and no other division or remainder in e."""
+    found: Operation | None = None
+    for monomial, factor in value.terms:
+        for atom in monomial:
+            if isinstance(atom, str):
+                continue
+            if found is not None or len(monomial) > 1 or factor != 1 or atom.kind != "floordiv":
+                return None
+            found = atom
+    if found is None or found.right.as_constant() is None:
+        return None
+    return found, value - Expression({(found,): 1})
 
 
 def maximum(left: ExpressionLike, right: ExpressionLike) -> Expression:

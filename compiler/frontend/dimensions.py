@@ -21,6 +21,7 @@ from ...runtime.symbolic import Expression, expression
 from .errors import Unsupported
 
 RESERVED = {"max", "min"}
+ANONYMOUS = {"None", "-1"}  # exporters write these, and "?", for dimensions that are not the same one
 Shapes = Mapping[str, Sequence[int | str]]
 
 
@@ -37,10 +38,15 @@ class Constraints:
         gap = (left - right).as_constant()
         if gap is not None:
             raise ModelError(f"sizes {left} and {right} do not fit together")
-        kept, other = (right, left) if right.as_constant() is not None else (left, right)
+        kept, other = sorted((left, right), key=_complexity)
         if (kept, other) not in self.pairs and (other, kept) not in self.pairs:
             self.pairs.append((kept, other))
         return kept
+
+
+def _complexity(size: Expression) -> tuple[bool, int]:
+    """Constants are the simplest sizes, then short expressions; of equally simple ones the first is kept."""
+    return size.as_constant() is None, len(str(size))
 
 
 class Dimensions:
@@ -99,7 +105,8 @@ class Dimensions:
                 shape.append(Expression.constant(dimension.dim_value))
             else:
                 text = dimension.dim_param.strip()
-                shape.append(Expression.symbol(self.identifier(text or f"{value.name}_{axis}")))
+                anonymous = text in ANONYMOUS or not re.search(r"\w", text)
+                shape.append(Expression.symbol(self.identifier(f"{value.name}_{axis}" if anonymous else text)))
         return tuple(shape)
 
     def _fix(self, name: str, shape: Shape, given: Sequence[int | str]) -> None:

@@ -61,7 +61,7 @@ def evaluate(node: Node, arrays: list[Array | None]) -> list[Array] | None:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            results = ReferenceEvaluator(function).run(None, given)
+            results = ReferenceEvaluator(function).run(None, given, attributes={})
     except Exception:  # whatever it cannot evaluate stays in the graph, where our own checks speak
         return None
     return (

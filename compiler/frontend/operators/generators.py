@@ -61,14 +61,14 @@ def arange(node: Node) -> ir.Value:
 
 def _count(start: Expression | Ratio, limit: Expression | Ratio, step: Expression | Ratio) -> Expression:
     """max(ceil((limit - start) / step), 0)"""
-    s, l, d = (item if isinstance(item, Ratio) else Ratio(item) for item in (start, limit, step))
-    stride = d.numerator.as_constant()
+    first, last, delta = (item if isinstance(item, Ratio) else Ratio(item) for item in (start, limit, step))
+    stride = delta.numerator.as_constant()
     if not stride:
         raise Unsupported("Range with a dynamic step", "a constant step other than 0")
     sign = 1 if stride > 0 else -1
-    # (l/ld - s/sd) / (stride/dd) with everything over one positive denominator
-    span = (l.numerator * s.denominator - s.numerator * l.denominator) * (sign * d.denominator)
-    count = span.ceil_divide(l.denominator * s.denominator * abs(stride))
+    # The quotient of the three fractions, with everything over one positive denominator
+    span = (last.numerator * first.denominator - first.numerator * last.denominator) * (sign * delta.denominator)
+    count = span.ceil_divide(last.denominator * first.denominator * abs(stride))
     return count if count.is_nonnegative() else maximum(count, 0)
 
 

@@ -171,7 +171,7 @@ def _contract(
     a = _arranged(first, first_labels, batch, rows, depth)
     b = _arranged(second, second_labels, batch, depth, columns)
     value = build.matmul(a, b, unify=node.unify)
-    sizes = {label: size for label, size in zip(second_labels, build.shape_of(second), strict=True)}
+    sizes = dict(zip(second_labels, build.shape_of(second), strict=True))
     for label, size in zip(first_labels, build.shape_of(first), strict=True):
         sizes[label] = size if size != 1 or label not in sizes else sizes[label]
     labels = [*batch, *rows, *columns]

@@ -18,7 +18,7 @@ from ..node import Node
 from ..registry import onnx_operator
 from ..tensor import Tensor
 
-FAR = 1 << 31  # ends at least this large mean "to the end"
+FAR = 10**9  # ends at least this large mean "to the end"
 
 
 @onnx_operator("Reshape")
@@ -67,10 +67,8 @@ def flatten(node: Node) -> Tensor:
 def squeeze(node: Node) -> Tensor:
     x = node.input(0)
     axes = node.axes_input(1)
-    if axes is None:
-        gone = [axis for axis, size in enumerate(x.shape) if size == 1]
-    else:
-        gone = node.axes(axes, x.rank)
+    ones = [axis for axis, size in enumerate(x.shape) if size == 1]
+    gone = ones if axes is None else node.axes(axes, x.rank)
     for axis in gone:
         node.unify(x.shape[axis], ONE)
     return node.reshaped(x, [size for axis, size in enumerate(x.shape) if axis not in gone])

@@ -21,13 +21,12 @@ def _function(name: str) -> Callable[[Scalar], Scalar]:
     return lambda x: x.function(name)
 
 
+FUNCTIONS = (
+    *("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Sin", "Sinh", "Tan", "Tanh"),
+    *("Exp", "Log", "Sqrt", "Erf", "Floor", "Ceil", "Round"),
+)
 UNARY: dict[str, Callable[[Scalar], Scalar]] = {
-    **{
-        name: _function(name.lower())
-        for name in (
-            ["Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Sin", "Sinh", "Tan", "Tanh", "Exp", "Log", "Sqrt", "Erf", "Floor", "Ceil", "Round"]
-        )
-    },
+    **{name: _function(name.lower()) for name in FUNCTIONS},
     "Abs": Scalar.abs,
     "Neg": lambda x: -x,
     "Not": lambda x: ~x,

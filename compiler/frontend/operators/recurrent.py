@@ -169,13 +169,10 @@ def gru(node: Node) -> list[ir.Value]:
         recurrence = direction_of(node, node.input(2), direction)
         first, second = both_biases(node, direction, 3 * sequence.hidden)
         gates = projection(node, sequence, weight, first)
-        if second is not None:
-            bias = second.value
-        else:
-            bias = build.splat(0.0, [3 * sequence.hidden], sequence.dtype)
+        zeros = build.splat(0.0, [3 * sequence.hidden], sequence.dtype) if second is None else second.value
         hidden = state(node, 5, sequence, direction)
         flags = sequence.reversed(direction, node), bool(node.get("linear_before_reset", 0))
-        outputs.append(build.gru(gates, recurrence.value, bias, hidden, *flags))
+        outputs.append(build.gru(gates, recurrence.value, zeros, hidden, *flags))
     return [stack(node, sequence, [item[number] for item in outputs], number == 0) for number in range(2)]
 
 
