@@ -24,7 +24,7 @@ from .forward import forward_position
 from .loop import store
 from .programs import Request, finished, tile_program
 from .scalars import convert
-from .schedule import Problem, Schedule, choose_schedule, size_guess
+from .schedule import Problem, Schedule, choose_schedule, size_guess, value_guess
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
 from .tile_types import element, full, i64, map_, program_id, tile_of
 
@@ -182,7 +182,7 @@ def _prefers_swapped(builder: TileBuilder, view: Contraction, returned: ir.Value
         steps = min(8, size_guess(extent))
         if name not in offset.symbols:
             return 0
-        offsets = [offset.evaluate({**values, name: step}) for step in range(steps)]
+        offsets = [value_guess(offset, {**values, name: step}) for step in range(steps)]
         return sum(after - before == 1 for before, after in zip(offsets, offsets[1:], strict=False))
 
     return neighbours("%probe_row", view.rows) > neighbours("%probe_column", view.columns)

@@ -7,6 +7,7 @@ here was measured on a GPU yet, the `efficiency` column is an estimate from the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mlir import ir
@@ -15,7 +16,8 @@ from ...runtime.symbolic import Expression
 from ..target import Target
 
 GUESS = 64  # what a symbolic size is taken to be
-WARPS_TO_FILL = 8  # warps that hide the latency of a multiprocessor
+SCHEDULERS = 4  # of a multiprocessor
+LATENCY = 16  # issue slots that a k costs a lone warp beyond its multiply-adds: shared loads, loop
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,15 @@ class Problem:
 
 def size_guess(size: Expression) -> int:
     """The size, symbols taken as `GUESS`; at least 1."""
-    return max(1, size.evaluate(dict.fromkeys(size.symbols, GUESS)))
+    return max(1, value_guess(size, dict.fromkeys(size.symbols, GUESS)))
+
+
+def value_guess(value: Expression, values: Mapping[str, int]) -> int:
+    """The value for guessed symbols; 0 where a guess makes a divisor zero (an empty dimension), because it only steers a choice."""
+    try:
+        return value.evaluate(values)
+    except ZeroDivisionError:
+        return 0
 
 
 def choose_schedule(problem: Problem, instruction: str, target: Target) -> Schedule:
@@ -134,13 +144,19 @@ def _block_depth(problem: Problem, instruction: str) -> int:
 
 
 def _time(problem: Problem, schedule: Schedule, target: Target) -> float:
-    """Predicted time of the whole launch, in multiply-adds of a full multiprocessor at the best tile's rate."""
+    """Predicted time of the whole launch, in issue slots of a scheduler for each k.
+
+    The busiest multiprocessor's warps share four schedulers; a thread's multiply-adds are what a warp issues. Work on padding counts
+    a little beyond that: it costs energy on a GPU and time on the emulator even where the GPU has nothing better to do.
+    """
     rows, columns, _ = schedule.block
     blocks = size_guess(problem.batch) * -(-size_guess(problem.rows) // rows) * -(-size_guess(problem.columns) // columns)
+    warps = schedule.warps[0] * schedule.warps[1]
     at_once = -(-blocks // target.multiprocessors)  # blocks that the busiest multiprocessor gets
-    resident = min(at_once, max(1, target.threads_per_multiprocessor // (2 * schedule.threads)))
-    busy = min(1.0, resident * schedule.warps[0] * schedule.warps[1] / WARPS_TO_FILL)
-    return at_once * rows * columns / (schedule.efficiency * busy)
+    issued = rows * columns / schedule.threads / schedule.efficiency
+    useful = size_guess(problem.batch) * size_guess(problem.rows) * size_guess(problem.columns)
+    padding = blocks * rows * columns / useful
+    return float((-(-at_once * warps // SCHEDULERS) * issued + LATENCY) * padding**0.25)
 
 
 def _with_stages(schedule: Schedule, problem: Problem, target: Target) -> Schedule:

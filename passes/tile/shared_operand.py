@@ -19,7 +19,7 @@ from .builder import TileBuilder
 from .contraction import Condition, Place
 from .elements import Address, ElementEmitter, zero
 from .scalars import convert
-from .schedule import size_guess
+from .schedule import size_guess, value_guess
 from .tile_types import i64, tile_of
 
 ACCESS_BYTES = 16
@@ -135,7 +135,7 @@ class _Probe:
         values = {name: 1 if name.startswith("%") else size_guess(Expression.symbol(name)) for name in address.offset.symbols}
         offsets = []
         for step in range(9):
-            offsets.append(address.offset.evaluate({**values, self.names[axis]: step}))
+            offsets.append(value_guess(address.offset, {**values, self.names[axis]: step}))
         return sum(after - before == 1 for before, after in zip(offsets, offsets[1:], strict=False))
 
 
