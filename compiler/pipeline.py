@@ -70,7 +70,8 @@ STAGES = (
     Stage("fuse", "graph", kept=True),
     Stage("narrow-storage", "graph"),
     Stage("deduplicate-kernels", "graph"),
-    Stage("tile", "tile", kept=True),
+    Stage("tile", "tile"),
+    Stage("pipeline", "tile", kept=True),
     Stage("lower", "gpu", start_kernels),  # in the workers, while the host program is planned
     Stage("plan-host", "host", kept=True),
     Stage("emit", "ptx", finish_kernels),

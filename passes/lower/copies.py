@@ -1,7 +1,8 @@
 """Shared tiles and what fills them: tile.allocate, tile.copy, tile.fill, tile.commit, tile.wait.
 
-In: copies of a whole tile with a body that says where each element comes from. Out: what one thread copies: cp.async of 4, 8 or 16 bytes
-with zero-fill, or loads and stores through registers where elements are smaller than that. Threads run along the tile's lines.
+In: copies of a whole tile with a body that says where each element comes from. Out: what one thread copies:
+cp.async of 4, 8 or 16 bytes with zero-fill, or loads and stores through registers where elements are smaller
+than that. Threads run along the tile's lines.
 """
 
 from __future__ import annotations
@@ -29,12 +30,16 @@ def _allocate(context: LoweringContext, operation: ir.Operation) -> None:
     elements = parse_shared(tile.layout).elements(tile.rows, tile.columns)
     stage_bytes = -(-elements * byte_width(tile.element) // 16) * 16
     offset = context.allocate_shared(stage_bytes * stages, 128)
-    context.set(result, SharedTile(offset, tile.rows, tile.columns, tile.element, tile.layout, stages, stage_bytes))
+    context.set(
+        result, SharedTile(offset, tile.rows, tile.columns, tile.element, tile.layout, stages, stage_bytes)
+    )
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What one thread handles in one step: its first row and column in the tile, and whether it has any (None: surely)."""
+    """What one thread handles in one step: its first row and column in the tile, and whether it has any
+    (None: surely).
+    """
 
     row: ir.Value
     column: ir.Value
@@ -138,7 +143,9 @@ def _copy_asynchronously(
 def _load_or_zero(
     context: LoweringContext, memory: Memory, offset: ir.Value, predicate: ir.Value | None, vector: int
 ) -> list[ir.Value]:
-    """`vector` elements through registers, zero where the predicate is false (the first element of memory is then read instead)."""
+    """`vector` elements through registers, zero where the predicate is false (the first element of memory is
+    then read instead).
+    """
     stored = memory_element(context, memory.element)
     where = offset if predicate is None else arith.select(predicate, offset, context.integer(0))
     if vector > 1:
@@ -152,7 +159,9 @@ def _load_or_zero(
     return [arith.select(predicate, value, zero) for value in values]
 
 
-def _store_shared(context: LoweringContext, place: ir.Value, values: list[ir.Value], active: ir.Value | None) -> None:
+def _store_shared(
+    context: LoweringContext, place: ir.Value, values: list[ir.Value], active: ir.Value | None
+) -> None:
     def emit() -> None:
         if len(values) > 1:
             store_vector(context, place, context.integer(0), values)
@@ -179,7 +188,8 @@ def _fill(context: LoweringContext, operation: ir.Operation) -> None:
     assert isinstance(target, SharedTile)
     waiting = []
     for piece in _pieces(context, target, 1):
-        # Threads past the end of the tile still compute: their coordinates are clamped, only the store is guarded.
+        # Threads past the end of the tile still compute: their coordinates are clamped, only the store is
+        # guarded.
         value = _run_body(context, operation, _clamped(context, target, piece), row, column)[0]
         waiting.append((value, _place(context, target, stage, piece), piece.active))
     for value, place, active in waiting:
@@ -190,7 +200,11 @@ def _clamped(context: LoweringContext, tile: SharedTile, piece: Piece) -> Piece:
     if piece.active is None:
         return piece
     zero = context.integer(0)
-    return Piece(arith.select(piece.active, piece.row, zero), arith.select(piece.active, piece.column, zero), piece.active)
+    return Piece(
+        arith.select(piece.active, piece.row, zero),
+        arith.select(piece.active, piece.column, zero),
+        piece.active,
+    )
 
 
 @lowering("tile.commit")
@@ -214,7 +228,9 @@ def _put(context: LoweringContext, operation: ir.Operation) -> None:
     for group in tile.layout.groups():
         row = tile.layout.row(context, group.row_slot)
         column = tile.layout.column(context, group.column_slot)
-        offset = context.add(context.multiply(row, row_stride * size), context.multiply(column, column_stride * size))
+        offset = context.add(
+            context.multiply(row, row_stride * size), context.multiply(column, column_stride * size)
+        )
         place = context.shared_pointer(context.add(stage_offset(context, target, stage), offset))
         values = [_narrowed(value, target.element) for value in tile.values[start : start + group.width]]
         start += group.width
@@ -222,7 +238,9 @@ def _put(context: LoweringContext, operation: ir.Operation) -> None:
             _store_shared(context, place, values, None)
             continue
         for lane, value in enumerate(values):
-            _store_shared(context, context.offset_pointer(place, lane * column_stride, target.element), [value], None)
+            _store_shared(
+                context, context.offset_pointer(place, lane * column_stride, target.element), [value], None
+            )
 
 
 def _narrowed(value: ir.Value, element: ir.Type) -> ir.Value:

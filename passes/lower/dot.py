@@ -1,6 +1,7 @@
 """tile.dot: one step of a contraction's main loop, by the instruction it names.
 
-In: two shared tiles, an accumulator in registers and the stage of the ring to read. Out: the accumulator's new registers.
+In: two shared tiles, an accumulator in registers and the stage of the ring to read. Out: the accumulator's
+new registers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from .dot_mma import INSTRUCTIONS, dot_mma
 @lowering("tile.dot")
 def _dot(context: LoweringContext, operation: ir.Operation) -> None:
     left, right, accumulator = (context.get(operand) for operand in list(operation.operands)[:3])
-    assert isinstance(left, SharedTile) and isinstance(right, SharedTile) and isinstance(accumulator, RegisterTile)
+    assert (
+        isinstance(left, SharedTile)
+        and isinstance(right, SharedTile)
+        and isinstance(accumulator, RegisterTile)
+    )
     stage = context.scalar(operation.operands[3])
     name = ir.StringAttr(operation.attributes["instruction"]).value
     if name == "fma":

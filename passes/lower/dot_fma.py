@@ -1,7 +1,8 @@
 """The main loop on ordinary multiply-adds: outer products of registers, for strict f32, f64 and integers.
 
-In: two shared tiles of the accumulator's type and an accumulator in `fma` layout. Out: the accumulator's new registers. Each operand is read
-with 16-byte loads along whichever of its dimensions is contiguous: k steps of one line, or neighbouring rows or columns.
+In: two shared tiles of the accumulator's type and an accumulator in `fma` layout. Out: the accumulator's new
+registers. Each operand is read with 16-byte loads along whichever of its dimensions is contiguous: k steps of
+one line, or neighbouring rows or columns.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ def dot_fma(
     layout = accumulator.layout
     assert isinstance(layout, FmaLayout)
     row, column = layout.origin(context)
-    left_reader = OperandReader(context, left, stage, row, 0, layout.each[0], layout.vector[0], layout.row_offset)
-    right_reader = OperandReader(context, right, stage, column, 1, layout.each[1], layout.vector[1], layout.column_offset)
+    left_reader = OperandReader(
+        context, left, stage, row, 0, layout.each[0], layout.vector[0], layout.row_offset
+    )
+    right_reader = OperandReader(
+        context, right, stage, column, 1, layout.each[1], layout.vector[1], layout.column_offset
+    )
     step = max(left_reader.depth_step, right_reader.depth_step)
     multiply_add = _multiply_add(left.element)
     values = list(accumulator.values)
@@ -49,7 +54,9 @@ def _multiply_add(element: ir.Type) -> Callable[[ir.Value, ir.Value, ir.Value], 
 
 
 class OperandReader:
-    """Reads what one thread needs of one operand: `count` lines (rows of the left, columns of the right), some k at a time."""
+    """Reads what one thread needs of one operand: `count` lines (rows of the left, columns of the right),
+    some k at a time.
+    """
 
     def __init__(
         self,
@@ -62,7 +69,9 @@ class OperandReader:
         neighbours: int,
         offset_of: Callable[[int], int],
     ) -> None:
-        """`dimension` of the tile is not k; the thread's lines start at `origin` and come in runs of `neighbours`."""
+        """`dimension` of the tile is not k; the thread's lines start at `origin` and come in runs of
+        `neighbours`.
+        """
         self.context, self.tile = context, tile
         shared = parse_shared(tile.layout)
         self.line_stride, self.depth_stride = shared.strides[dimension], shared.strides[1 - dimension]
@@ -71,7 +80,9 @@ class OperandReader:
         self.depth_contiguous = shared.fast != dimension
         self.lines = [offset_of(index) for index in range(count)]
         self.run = min(neighbours, self.access)
-        byte_offset = context.add(stage_offset(context, tile, stage), context.multiply(origin, self.line_stride * self.size))
+        byte_offset = context.add(
+            stage_offset(context, tile, stage), context.multiply(origin, self.line_stride * self.size)
+        )
         self.base = context.shared_pointer(byte_offset)
 
     @property
@@ -99,7 +110,9 @@ class OperandReader:
         return load_shared_vector(self.context, pointer, self.tile.element, count)
 
 
-def load_shared_vector(context: LoweringContext, pointer: ir.Value, element: ir.Type, count: int) -> list[ir.Value]:
+def load_shared_vector(
+    context: LoweringContext, pointer: ir.Value, element: ir.Type, count: int
+) -> list[ir.Value]:
     """`count` neighbouring elements in one access, aligned to its size."""
     size = byte_width(element)
     if count == 1:

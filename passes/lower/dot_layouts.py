@@ -1,7 +1,8 @@
-"""Layouts of contractions: the accumulators of the two kinds of main loop, and the shared tiles that feed them.
+"""Layouts of contractions: the accumulators of both kinds of main loop, and the shared tiles that feed them.
 
-In: layout texts such as ``fma<2x2 warps, 4x8 lanes, vector=1x4, width=4>``, ``mma<2x2 warps, width=2>`` and ``shared<rows, line=20>``. Out: who
-holds which element. Text and meaning stand together here, so that the scheduler writes what the lowering reads.
+In: layout texts such as ``fma<2x2 warps, 4x8 lanes, vector=1x4, width=4>``, ``mma<2x2 warps, width=2>`` and
+``shared<rows, line=20>``. Out: who holds which element. Text and meaning stand together here, so that the
+scheduler writes what the lowering reads.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ WARP = 32
 
 @dataclass(frozen=True)
 class SharedLayout:
-    """Where a shared tile keeps an element. ``shared<rows, line=20>``: every row is a line of 20 elements, columns are neighbours.
+    """Where a shared tile keeps an element.
 
-    ``shared<columns, line=64>`` keeps columns as lines. A line longer than the tile is padding against bank conflicts.
+    ``shared<rows, line=20>``: every row is a line of 20 elements, columns are neighbours.
+
+    ``shared<columns, line=64>`` keeps columns as lines. A line longer than the tile is padding against bank
+    conflicts.
     """
 
     lines: str  # "rows" or "columns"
@@ -57,7 +61,9 @@ def parse_shared(text: str) -> SharedLayout:
 
 
 class WarpGrid(Layout):
-    """What both accumulators share: `warp_rows` x `warp_columns` warps, each with its own rectangle of the tile."""
+    """What both accumulators share: `warp_rows` x `warp_columns` warps, each with its own rectangle of the
+    tile.
+    """
 
     warp_rows: int
     warp_columns: int
@@ -88,9 +94,10 @@ class WarpGrid(Layout):
 
 @dataclass(frozen=True)
 class FmaLayout(WarpGrid):
-    """Register-blocked outer products: the lanes of a warp form a grid, and each owns pieces of `vector` elements across the warp's tile.
+    """Register-blocked outer products: lanes form a grid, each with its pieces of the warp's tile.
 
-    Thread (r, c) of the lane grid holds rows ``r*vr + i + p*lr*vr`` and the columns alike: neighbouring lanes read neighbouring vectors.
+    Thread (r, c) of the lane grid holds rows ``r*vr + i + p*lr*vr`` and the columns alike: neighbouring lanes
+    read neighbouring vectors.
     """
 
     rows: int
@@ -113,7 +120,9 @@ class FmaLayout(WarpGrid):
 
     def groups(self) -> list[Group]:
         rows, columns = self.each
-        return [Group(row, column, self.width) for row in range(rows) for column in range(columns // self.width)]
+        return [
+            Group(row, column, self.width) for row in range(rows) for column in range(columns // self.width)
+        ]
 
     def row_offset(self, index: int) -> int:
         """Rows from the thread's first row to the row of its `index`."""
@@ -151,7 +160,10 @@ def _parse_fma(parameters: str, rows: int, columns: int) -> Layout:
         raise ValueError(f"fma<{parameters}>: expected fma<RxC warps, RxC lanes, vector=RxC, width=N>")
     warp_rows, warp_columns, *rest = map(int, match.groups())
     lanes, vector, width = (rest[0], rest[1]), (rest[2], rest[3]), rest[4]
-    divides = rows % (warp_rows * lanes[0] * vector[0]) == 0 and columns % (warp_columns * lanes[1] * vector[1]) == 0
+    divides = (
+        rows % (warp_rows * lanes[0] * vector[0]) == 0
+        and columns % (warp_columns * lanes[1] * vector[1]) == 0
+    )
     if lanes[0] * lanes[1] != WARP or not divides or vector[1] % width:
         raise ValueError(f"fma<{parameters}> does not divide a tile of {rows}x{columns}")
     return FmaLayout(rows, columns, warp_rows, warp_columns, lanes, vector, width)
@@ -159,7 +171,9 @@ def _parse_fma(parameters: str, rows: int, columns: int) -> Layout:
 
 @dataclass(frozen=True)
 class MmaLayout(WarpGrid):
-    """Accumulators of mma.sync m16n8: lane 4*g + t holds rows g and g + 8, columns 2t and 2t + 1 of every 16 x 8 piece (PTX ISA)."""
+    """Accumulators of mma.sync m16n8: lane 4*g + t holds rows g and g + 8, columns 2t and 2t + 1 of every 16
+    x 8 piece (PTX ISA).
+    """
 
     rows: int
     columns: int
@@ -179,7 +193,11 @@ class MmaLayout(WarpGrid):
 
     def groups(self) -> list[Group]:
         down, across = self.pieces
-        return [Group(row, column, self.width) for row in range(2 * down) for column in range(across * 2 // self.width)]
+        return [
+            Group(row, column, self.width)
+            for row in range(2 * down)
+            for column in range(across * 2 // self.width)
+        ]
 
     def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
         group = context.divide(context.remainder(context.thread, WARP), 4)

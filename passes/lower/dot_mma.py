@@ -1,8 +1,9 @@
 """The main loop on tensor cores of the sm_80 family: ldmatrix and mma.sync m16n8.
 
-In: two shared tiles of f16, bf16 or f32 (as tf32) and an accumulator in `mma` layout. Out: the accumulator's new registers. Operands that
-are contiguous along k come with plain ldmatrix, 16-bit ones that are not with its transposing form, 32-bit ones with scalar loads.
-Which lane holds what is written in the PTX ISA under "Matrix fragments for mma.m16n8k16" and "... m16n8k8".
+In: two shared tiles of f16, bf16 or f32 (as tf32) and an accumulator in `mma` layout. Out: the accumulator's
+new registers. Operands that are contiguous along k come with plain ldmatrix, 16-bit ones that are not with
+its transposing form, 32-bit ones with scalar loads. Which lane holds what is written in the PTX ISA under
+"Matrix fragments for mma.m16n8k16" and "... m16n8k8".
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def dot_mma(
             left_fragment = left_loader.load(i * 16, depth)
             for j in range(across):
                 places = _places(i, j, across)
-                results = _mma(instruction, left_fragment, right_fragments[j], [values[place] for place in places])
+                results = _mma(
+                    instruction, left_fragment, right_fragments[j], [values[place] for place in places]
+                )
                 for place, value in zip(places, results, strict=True):
                     values[place] = value
     return RegisterTile(layout, tuple(values))
@@ -78,7 +81,9 @@ def _right_fragments(loader: FragmentLoader, across: int, depth: int) -> list[li
     return fragments[:across]
 
 
-def _mma(instruction: MmaInstruction, left: list[ir.Value], right: list[ir.Value], sums: list[ir.Value]) -> list[ir.Value]:
+def _mma(
+    instruction: MmaInstruction, left: list[ir.Value], right: list[ir.Value], sums: list[ir.Value]
+) -> list[ir.Value]:
     kind = getattr(nvvm.MMATypes, instruction.operands)
     f32 = ir.F32Type.get()
     result = nvvm.mma_sync(
@@ -96,7 +101,9 @@ def _mma(instruction: MmaInstruction, left: list[ir.Value], right: list[ir.Value
 
 
 class FragmentLoader:
-    """Loads 16 lines x one k step of an operand as four registers: of the left, a0 to a3; of the right, b0, b1 of two neighbouring pieces."""
+    """Loads 16 lines x one k step of an operand as four registers: of the left, a0 to a3; of the right, b0,
+    b1 of two neighbouring pieces.
+    """
 
     def __init__(
         self,
@@ -116,7 +123,8 @@ class FragmentLoader:
         self.matrices = self.depth_contiguous or self.size == 2
         line, depth = self._lane_position()
         offset = context.add(
-            context.multiply(context.add(origin, line), self.line_stride), context.multiply(depth, self.depth_stride)
+            context.multiply(context.add(origin, line), self.line_stride),
+            context.multiply(depth, self.depth_stride),
         )
         byte_offset = context.add(stage_offset(context, tile, stage), context.multiply(offset, self.size))
         self.base = context.shared_pointer(byte_offset)
@@ -127,8 +135,9 @@ class FragmentLoader:
         lane = context.remainder(context.thread, WARP)
         if not self.matrices:
             return context.divide(lane, 4), context.remainder(lane, 4)
-        # Lane l addresses line l & 7 of matrix l >> 3. Of the left, matrices 0, 1 lie below each other and 2, 3 further along k; of the
-        # right, 0, 1 lie along k and 2, 3 are the next 8 columns. A transposing load takes lines along k.
+        # Lane l addresses line l & 7 of matrix l >> 3. Of the left, matrices 0, 1 lie below each other and 2,
+        # 3 further along k; of the right, 0, 1 lie along k and 2, 3 are the next 8 columns. A transposing
+        # load takes lines along k.
         half = self.instruction.depth // 2
         inside, first = context.remainder(lane, 8), context.remainder(context.divide(lane, 8), 2)
         second = context.divide(lane, 16)
@@ -139,7 +148,9 @@ class FragmentLoader:
         return line, context.add(depth, inside)
 
     def load(self, line: int, depth: int, half: bool = False) -> list[ir.Value]:
-        """The four registers at lines `line`.. and k `depth`..; with `half`, only the first 8 lines matter (and exist)."""
+        """The four registers at lines `line`.. and k `depth`..; with `half`, only the first 8 lines matter
+        (and exist).
+        """
         if not self.matrices:
             return self._load_scalars(line, depth, half)
         offset = line * self.line_stride + depth * self.depth_stride
@@ -156,7 +167,9 @@ class FragmentLoader:
         return [self._register(llvm.extractvalue(i32, loaded, [index])) for index in range(count)]
 
     def _load_scalars(self, line: int, depth: int, half: bool) -> list[ir.Value]:
-        """32-bit elements whose lines are not along k: register r of the left is (g + 8*(r & 1), t + 4*(r >> 1)), of the right swapped."""
+        """32-bit elements whose lines are not along k: register r of the left is (g + 8*(r & 1), t + 4*(r >>
+        1)), of the right swapped.
+        """
         registers = []
         for index in range(2 if half else 4):
             low, high = index % 2, index // 2

@@ -1,8 +1,9 @@
-"""One view of every contraction: C(batch, row, column) = sum over k of A(batch, row, k) * B(batch, k, column).
+"""One view of every contraction: C(batch, row, column) = sum of A(batch, row, k) * B(batch, k, column).
 
-In: a graph.matmul, graph.convolution or graph.convolution_transpose. Out: a `Contraction`: the extents as symbolic integers and three index
-functions, which say where in the operands and in the result a position of the view lies. A convolution becomes an implicit GEMM here
-and nowhere else: rows or columns are its pixels, k its taps and channels, batch its groups.
+In: a graph.matmul, graph.convolution or graph.convolution_transpose. Out: a `Contraction`: the extents as
+symbolic integers and three index functions, which say where in the operands and in the result a position of
+the view lies. A convolution becomes an implicit GEMM here and nowhere else: rows or columns are its pixels, k
+its taps and channels, batch its groups.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class Condition:
 
 @dataclass(frozen=True)
 class Place:
-    """An element of a graph tensor, and the conditions under which it is there; elsewhere it counts as zero."""
+    """An element of a graph tensor, and the conditions under which it is there; elsewhere it counts as
+    zero.
+    """
 
     tensor: ir.Value
     indices: Indices
@@ -76,7 +79,9 @@ def find_contraction(function: ir.Operation) -> ir.Operation:
         view.operation for view in function.regions[0].blocks[0].operations if view.operation.name in _VIEWS
     ]
     if len(found) != 1:
-        raise InternalError(f"a kernel of kind 'dot' holds exactly one contraction, found {len(found)}:\n{function}")
+        raise InternalError(
+            f"a kernel of kind 'dot' holds exactly one contraction, found {len(found)}:\n{function}"
+        )
     return found[0]
 
 
@@ -85,7 +90,7 @@ def contraction_of(builder: TileBuilder, operation: ir.Operation) -> Contraction
     return _VIEWS[operation.name](builder, operation)
 
 
-# Matrix multiplication ---------------------------------------------------------------------------------------------
+# Matrix multiplication --------------------------------------------------------------------------------------
 def _flag(operation: ir.Operation, name: str) -> bool:
     return bool(ir.IntegerAttr(operation.attributes[name]).value)
 
@@ -101,7 +106,9 @@ def _matmul(builder: TileBuilder, operation: ir.Operation) -> Contraction:
     batch_shape = () if rows_outer or columns_outer else outer
     rows_shape, columns_shape = (*rows_outer, shape[-2]), (*columns_outer, shape[-1])
 
-    def split(batch: Expression, row: Expression, column: Expression) -> tuple[Indices, Expression, Expression]:
+    def split(
+        batch: Expression, row: Expression, column: Expression
+    ) -> tuple[Indices, Expression, Expression]:
         above = builder.delinearize(batch, batch_shape) if batch_shape else ()
         in_rows, in_columns = builder.delinearize(row, rows_shape), builder.delinearize(column, columns_shape)
         return (*above, *in_rows[:-1], *in_columns[:-1]), in_rows[-1], in_columns[-1]
@@ -130,7 +137,7 @@ def _broadcast(indices: Indices, shape: Sequence[Expression]) -> Indices:
     return tuple(ZERO if size == 1 else index for size, index in zip(shape, own, strict=True))
 
 
-# Convolutions ------------------------------------------------------------------------------------------------------
+# Convolutions -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Window:
     """What both convolutions read from their operation."""
@@ -168,7 +175,8 @@ def _read_window(operation: ir.Operation, transposed: bool) -> _Window:
     last = ir.StringAttr(operation.attributes["layout"]).value == "channels_last"
     spatial = slice(1, 1 + rank) if last else slice(2, 2 + rank)
     kernel = weight[:rank] if last else weight[2:]
-    # Weights are [O, C/groups, ...] or [..., C/groups, O]; of the transposed convolution [C, O/groups, ...] or [..., C, O/groups].
+    # Weights are [O, C/groups, ...] or [..., C/groups, O]; of the transposed convolution [C, O/groups, ...]
+    # or [..., C, O/groups].
     inner = weight[rank:] if last else (weight[:2] if transposed else (weight[1], weight[0]))
     channels, outputs = inner
     if groups != 1:

@@ -1,11 +1,13 @@
-"""The program of kernels around one contraction: matmul, convolution, transposed convolution, with prologue and epilogue.
+"""The program of kernels around one contraction, with prologue and epilogue: matmul and both convolutions.
 
-In: a kernel function of kind ``dot``. Out: a tile program: a block per tile of the result, a loop over k that brings tiles of both operands to
-shared memory and multiplies them into an accumulator, and one map that runs the epilogue and stores. pipeline.py overlaps it.
+In: a kernel function of kind ``dot``. Out: a tile program: a block per tile of the result, a loop over k that
+brings tiles of both operands to shared memory and multiplies them into an accumulator, and one map that runs
+the epilogue and stores. pipeline.py overlaps it.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from mlir import ir
@@ -34,7 +36,9 @@ _INTEGERS = ("i8", "ui8", "i16", "ui16", "i32", "ui32")
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a contraction computes in: dtype of the operands in shared memory, of the accumulator, and the instruction."""
+    """What a contraction computes in: dtype of the operands in shared memory, of the accumulator, and the
+    instruction.
+    """
 
     operand: str
     accumulator: str
@@ -42,7 +46,9 @@ class Arithmetic:
 
 
 def arithmetic_of(operation: ir.Operation) -> Arithmetic:
-    """The arithmetic that the operand types and the `precision` attribute ask for. Raises UnsupportedError."""
+    """The arithmetic that the operand types and the `precision` attribute ask for. Raises
+    UnsupportedError.
+    """
     left, right = (element_of(operand) for operand in operation.operands)
     if left == right and left in _INSTRUCTIONS:
         return Arithmetic(left, "f32", _INSTRUCTIONS[left])
@@ -54,9 +60,14 @@ def arithmetic_of(operation: ir.Operation) -> Arithmetic:
     if "f64" in kinds and kinds <= {"f16", "bf16", "f32", "f64"}:
         return Arithmetic("f64", "f64", "fma")
     if kinds <= {"f16", "bf16", "f32"}:
-        tf32 = "precision" in operation.attributes and ir.StringAttr(operation.attributes["precision"]).value == "tf32"
+        tf32 = (
+            "precision" in operation.attributes
+            and ir.StringAttr(operation.attributes["precision"]).value == "tf32"
+        )
         return Arithmetic("f32", "f32", "m16n8k8.tf32" if tf32 else "fma")
-    raise UnsupportedError(f"a contraction of {left} with {right}\n  supported: floats with floats, integers with integers")
+    raise UnsupportedError(
+        f"a contraction of {left} with {right}\n  supported: floats with floats, integers with integers"
+    )
 
 
 @dataclass
@@ -81,7 +92,9 @@ class _Plan:
     @property
     def blocks(self) -> tuple[Expression, Expression]:
         """Blocks along rows and along columns."""
-        return self.view.rows.ceil_divide(self.schedule.block[0]), self.view.columns.ceil_divide(self.schedule.block[1])
+        return self.view.rows.ceil_divide(self.schedule.block[0]), self.view.columns.ceil_divide(
+            self.schedule.block[1]
+        )
 
     @property
     def width(self) -> int:
@@ -95,7 +108,9 @@ class _Plan:
 
     @property
     def vector(self) -> tuple[int, int]:
-        """Neighbours in a thread's part of an fma tile: what one access reads where an operand is not contiguous along k."""
+        """Neighbours in a thread's part of an fma tile: what one access reads where an operand is not
+        contiguous along k.
+        """
         access = 16 // byte_width(scalar_type(self.arithmetic.operand))
         rows, columns = self.schedule.each
         down = access if self.left.fast == 0 and rows % access == 0 else 1
@@ -116,7 +131,8 @@ class _Plan:
 def dot_program(request: Request) -> KernelProgram:
     """
     before: a function around one contraction: C = epilogue(A x B)
-    after:  accumulator = scf.for k { tile.copy A; tile.copy B; tile.barrier; tile.dot; tile.barrier }; tile.map { epilogue; tile.store }
+    after:  accumulator = scf.for k { tile.copy A; tile.copy B; tile.barrier; tile.dot; tile.barrier };
+    tile.map { epilogue; tile.store }
     """
     builder = TileBuilder(request.function, request.name)
     module = builder.declare()
@@ -131,7 +147,7 @@ def dot_program(request: Request) -> KernelProgram:
     return finished(request, builder, module, "dot", (grid, ONE, ONE), plan.schedule.threads)
 
 
-# Decisions ---------------------------------------------------------------------------------------------------------
+# Decisions --------------------------------------------------------------------------------------------------
 def _make_plan(builder: TileBuilder, request: Request) -> _Plan:
     operation = find_contraction(request.function)
     arithmetic = arithmetic_of(operation)
@@ -155,7 +171,12 @@ def _make_plan(builder: TileBuilder, request: Request) -> _Plan:
     schedule = choose_schedule(problem, arithmetic.instruction, request.target)
     rows, columns, depth = schedule.block
     return _Plan(
-        view, arithmetic, schedule, left.with_block((rows, depth)), right.with_block((depth, columns)), returned
+        view,
+        arithmetic,
+        schedule,
+        left.with_block((rows, depth)),
+        right.with_block((depth, columns)),
+        returned,
     )
 
 
@@ -176,22 +197,27 @@ def _prefers_swapped(builder: TileBuilder, view: Contraction, returned: ir.Value
     ]
     indices = forward_position(builder, view.operation.results[0], view.result(*position), returned)
     offset = builder.linearize(indices, shape_of(returned))
-    values = {name: 1 if name.startswith("%") else size_guess(Expression.symbol(name)) for name in offset.symbols}
+    values = {
+        name: 1 if name.startswith("%") else size_guess(Expression.symbol(name)) for name in offset.symbols
+    }
 
     def neighbours(name: str, extent: Expression) -> int:
         steps = min(8, size_guess(extent))
         if name not in offset.symbols:
             return 0
         offsets = [value_guess(offset, {**values, name: step}) for step in range(steps)]
-        return sum(after - before == 1 for before, after in zip(offsets, offsets[1:], strict=False))
+        return sum(after - before == 1 for before, after in itertools.pairwise(offsets))
 
     return neighbours("%probe_row", view.rows) > neighbours("%probe_column", view.columns)
 
 
-# Emission ----------------------------------------------------------------------------------------------------------
+# Emission ---------------------------------------------------------------------------------------------------
 def _block_position(builder: TileBuilder, plan: _Plan) -> tuple[Expression, Expression, Expression]:
-    """(batch, first row, first column) of this block. Of rows and columns the one with fewer blocks runs fastest, so that the blocks
-    which run at the same time share what they read."""
+    """(batch, first row, first column) of this block.
+
+    Of rows and columns the one with fewer blocks runs fastest, so that the blocks which run at the same time
+    share what they read.
+    """
     down, across = plan.blocks
     block = builder.variable(program_id(0), "block", plan.view.batch * down * across)
     if size_guess(down) <= size_guess(across):

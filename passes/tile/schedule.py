@@ -1,8 +1,9 @@
 """Schedules of contractions: which block tile, how many warps, which instruction, how many stages.
 
-In: the sizes of a problem (symbolic ones guessed), its dtypes and the target. Out: a `Schedule`, the candidate of one table for which a small
-cost model predicts the least time. The model knows how full the last wave is and how busy a block keeps its multiprocessor; nothing
-here was measured on a GPU yet, the `efficiency` column is an estimate from the ratio of loads to multiply-adds.
+In: the sizes of a problem (symbolic ones guessed), its dtypes and the target. Out: a `Schedule`, the
+candidate of one table for which a small cost model predicts the least time. The model knows how full the last
+wave is and how busy a block keeps its multiprocessor; nothing here was measured on a GPU yet, the
+`efficiency` column is an estimate from the ratio of loads to multiply-adds.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Schedule:
         )
 
     def attribute(self) -> ir.Attribute:
-        """As it stands in the tile program: ``{block = [64, 64, 16], instruction = "fma", stages = 3, warps = [2, 1]}``."""
+        """As it stands in the tile program: ``{block = [64, 64, 16], instruction = "fma", stages = 3, warps =
+        [2, 1]}``.
+        """
         i64 = ir.IntegerType.get_signless(64)
         return ir.DictAttr.get(
             {
@@ -108,7 +111,9 @@ def size_guess(size: Expression) -> int:
 
 
 def value_guess(value: Expression, values: Mapping[str, int]) -> int:
-    """The value for guessed symbols; 0 where a guess makes a divisor zero (an empty dimension), because it only steers a choice."""
+    """The value for guessed symbols; 0 where a guess makes a divisor zero (an empty dimension), because it
+    only steers a choice.
+    """
     try:
         return value.evaluate(values)
     except ZeroDivisionError:
@@ -146,11 +151,16 @@ def _block_depth(problem: Problem, instruction: str) -> int:
 def _time(problem: Problem, schedule: Schedule, target: Target) -> float:
     """Predicted time of the whole launch, in issue slots of a scheduler for each k.
 
-    The busiest multiprocessor's warps share four schedulers; a thread's multiply-adds are what a warp issues. Work on padding counts
-    a little beyond that: it costs energy on a GPU and time on the emulator even where the GPU has nothing better to do.
+    The busiest multiprocessor's warps share four schedulers; a thread's multiply-adds are what a warp issues.
+    Work on padding counts a little beyond that: it costs energy on a GPU and time on the emulator even where
+    the GPU has nothing better to do.
     """
     rows, columns, _ = schedule.block
-    blocks = size_guess(problem.batch) * -(-size_guess(problem.rows) // rows) * -(-size_guess(problem.columns) // columns)
+    blocks = (
+        size_guess(problem.batch)
+        * -(-size_guess(problem.rows) // rows)
+        * -(-size_guess(problem.columns) // columns)
+    )
     warps = schedule.warps[0] * schedule.warps[1]
     at_once = -(-blocks // target.multiprocessors)  # blocks that the busiest multiprocessor gets
     issued = rows * columns / schedule.threads / schedule.efficiency

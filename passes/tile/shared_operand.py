@@ -1,11 +1,13 @@
-"""How an operand of a contraction reaches shared memory: along which dimension, how wide, asynchronously or computed.
+"""How an operand of a contraction reaches shared memory: along which dimension, how wide, copied or computed.
 
-In: an operand's index function from the contraction view. Out: the layout of its shared tile and the tile.copy or tile.fill that fills it.
-An operand that is in memory as it is, maybe moved, is copied asynchronously; one with a fused prologue is computed on the way.
+In: an operand's index function from the contraction view. Out: the layout of its shared tile and the
+tile.copy or tile.fill that fills it. An operand that is in memory as it is, maybe moved, is copied
+asynchronously; one with a fused prologue is computed on the way.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,7 +31,9 @@ PlaceAt = Callable[[Expression, Expression], Place]  # (row, column) of the oper
 
 @dataclass(frozen=True)
 class Operand:
-    """One operand of a contraction and how it is staged. `dimension` is the one that is not k: 0 of the left, 1 of the right."""
+    """One operand of a contraction and how it is staged. `dimension` is the one that is not k: 0 of the left,
+    1 of the right.
+    """
 
     place: PlaceAt
     extents: tuple[Expression, Expression]  # of the whole operand as a matrix
@@ -67,7 +71,8 @@ def plan_operand(
         widths = [probe.width(axis, address) for axis in (0, 1)]
     if widths[0] == widths[1]:
         steps = [probe.neighbours(axis, address) for axis in (0, 1)]
-        # Neither vectorises better: run along what is contiguous more often; else along k, which suits the main loop.
+        # Neither vectorises better: run along what is contiguous more often; else along k, which suits the
+        # main loop.
         fast = 1 - dimension if steps[0] == steps[1] else int(steps[1] > steps[0])
     else:
         fast = int(widths[1] > widths[0])
@@ -78,7 +83,11 @@ class _Probe:
     """Stand-ins for the row and the column of an operand, on which its address is studied."""
 
     def __init__(
-        self, builder: TileBuilder, emitter: ElementEmitter, place: PlaceAt, extents: tuple[Expression, Expression]
+        self,
+        builder: TileBuilder,
+        emitter: ElementEmitter,
+        place: PlaceAt,
+        extents: tuple[Expression, Expression],
     ) -> None:
         self.builder, self.emitter, self.extents = builder, emitter, extents
         self.names = []
@@ -90,7 +99,9 @@ class _Probe:
         self.place = place(row, column)
 
     def address(self) -> tuple[Address | None, bool]:
-        """The operand's address, and whether it is exactly that; of a computed operand, that of what it mainly reads."""
+        """The operand's address, and whether it is exactly that; of a computed operand, that of what it
+        mainly reads.
+        """
         value, indices, exact = self.place.tensor, self.place.indices, True
         while True:
             found = self.emitter.address(value, indices)
@@ -129,14 +140,19 @@ class _Probe:
         return all("%lane" not in moved(test).symbols for test in tests)
 
     def neighbours(self, axis: int, address: Address | None) -> int:
-        """How often the next position along `axis` is the next element in memory, of eight tries with sizes guessed."""
+        """How often the next position along `axis` is the next element in memory, of eight tries with sizes
+        guessed.
+        """
         if address is None:
             return 0
-        values = {name: 1 if name.startswith("%") else size_guess(Expression.symbol(name)) for name in address.offset.symbols}
+        values = {
+            name: 1 if name.startswith("%") else size_guess(Expression.symbol(name))
+            for name in address.offset.symbols
+        }
         offsets = []
         for step in range(9):
             offsets.append(value_guess(address.offset, {**values, self.names[axis]: step}))
-        return sum(after - before == 1 for before, after in zip(offsets, offsets[1:], strict=False))
+        return sum(after - before == 1 for before, after in itertools.pairwise(offsets))
 
 
 def _main_source(value: ir.Value) -> ir.Value | None:
@@ -155,7 +171,9 @@ def _main_source(value: ir.Value) -> ir.Value | None:
 
 
 def shared_layout(operand: Operand, instruction: str, element_bytes: int) -> SharedLayout:
-    """The layout of the operand's shared tile, padded so that the main loop reads it without bank conflicts."""
+    """The layout of the operand's shared tile, padded so that the main loop reads it without bank
+    conflicts.
+    """
     length = operand.block[operand.fast]
     depth_contiguous = operand.fast != operand.dimension
     lines = "rows" if operand.fast == 1 else "columns"
@@ -165,7 +183,8 @@ def shared_layout(operand: Operand, instruction: str, element_bytes: int) -> Sha
         # Scalar reads at (4 lines along k) x (8 neighbours): lines 8 banks apart touch 32 different ones.
         return SharedLayout(lines, length + (8 - length) % 32)
     if depth_contiguous or instruction != "fma":
-        # Reads of 16 bytes from consecutive lines: an odd number of 16-byte pieces a line spreads them over all banks.
+        # Reads of 16 bytes from consecutive lines: an odd number of 16-byte pieces a line spreads them over
+        # all banks.
         pieces = length // access
         return SharedLayout(lines, (pieces + (pieces + 1) % 2) * access)
     return SharedLayout(lines, length)
@@ -184,7 +203,10 @@ def emit_transfer(
     if operand.copied:
         memory = _argument(builder, emitter, operand)
         operation = ir.Operation.create(
-            "tile.copy", operands=[tile, stage, memory, *origin], attributes={"vector": i64(operand.vector)}, regions=1
+            "tile.copy",
+            operands=[tile, stage, memory, *origin],
+            attributes={"vector": i64(operand.vector)},
+            regions=1,
         )
     else:
         operation = ir.Operation.create("tile.fill", operands=[tile, stage, *origin], regions=1)

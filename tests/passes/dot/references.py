@@ -1,6 +1,7 @@
 """What contractions answer, in numpy and float64: independent of the compiler, slow and plain.
 
-In: arrays. Out: float64 (or int64) arrays. Loops go over taps, so that nothing of the implicit-GEMM index arithmetic is repeated here.
+In: arrays. Out: float64 (or int64) arrays. Loops go over taps, so that nothing of the implicit-GEMM index
+arithmetic is repeated here.
 """
 
 from __future__ import annotations
@@ -15,11 +16,18 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def convolution(
-    tensor: Array, weight: Array, groups: int, strides: Sequence[int], pads: Sequence[int], dilations: Sequence[int]
+    tensor: Array,
+    weight: Array,
+    groups: int,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
 ) -> Array:
     """Channels-first cross-correlation of [N, C, ...] with [O, C/groups, ...]."""
     rank = tensor.ndim - 2
-    padded = np.pad(tensor.astype(np.float64), [(0, 0), (0, 0), *((pads[i], pads[rank + i]) for i in range(rank))])
+    padded = np.pad(
+        tensor.astype(np.float64), [(0, 0), (0, 0), *((pads[i], pads[rank + i]) for i in range(rank))]
+    )
     kernel = weight.shape[2:]
     sizes = [
         (padded.shape[2 + i] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1 for i in range(rank)
@@ -49,7 +57,9 @@ def convolution_transpose(
     dilations: Sequence[int],
     output: Sequence[int],
 ) -> Array:
-    """Channels-first: every input element spreads weight [C, O/groups, ...] over the result of spatial sizes `output`."""
+    """Channels-first: every input element spreads weight [C, O/groups, ...] over the result of spatial sizes
+    `output`.
+    """
     rank = tensor.ndim - 2
     images, channels, *sizes = tensor.shape
     kernel, outer, inner = weight.shape[2:], weight.shape[1], channels // groups
