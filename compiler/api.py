@@ -68,19 +68,20 @@ def compile_with(
         engine = slot.load() if slot else None
         if engine is not None:
             return engine, None
-    compilation = _compile(source, options, cache, progress)
+    compilation = compile_fully(source, options, progress)
     engine = compilation.engine
     if engine is None:
         raise InternalError("the pipeline ended without an engine")
     return slot.store(engine) if slot else engine, compilation
 
 
-def _compile(source: Any, options: Options, cache: Cache | None, progress: Listener | None) -> Compilation:
+def compile_fully(source: Any, options: Options, progress: Listener | None = None) -> Compilation:
+    """The whole pipeline, whatever engines are in the cache; kernels are still taken from there."""
     from .backend.workers import shared_pool
 
     shared_pool(options.jobs)  # the workers load MLIR while this process reads the model
     from .pipeline import run_pipeline
 
-    compilation = Compilation(options, source, progress, cache=cache)
+    compilation = Compilation(options, source, progress, cache=Cache() if options.cached else None)
     run_pipeline(compilation)
     return compilation

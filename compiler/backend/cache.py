@@ -121,6 +121,10 @@ class Cache:
             total -= size
         return evicted
 
+    def size(self) -> int:
+        """Bytes of all entries."""
+        return sum(size for _, size, _ in self._entries())
+
     def _entries(self) -> list[tuple[float, int, Path]]:
         """(last use, bytes, path) of everything in our sections; files that vanish meanwhile are left out."""
         found: list[tuple[float, int, Path]] = []

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from mlir import ir
 
 from ...dialects.tensors import element_of, shape_of
 from ...runtime.errors import InternalError, UnsupportedError
 from ...runtime.symbolic import Expression, parse
+from ..graph.rewriting import constant_array
 from ..unit import Unit, register_pass
 from .constraints import Substitution, solve
 from .lifetimes import annotate_lifetimes
@@ -105,7 +105,7 @@ class _Planner:
             handle = ir.StringAttr(operation.attributes["handle"]).value
             self.buffers[operation.results[0]] = self._weight(handle, operation.results[0])
         elif name == "graph.constant":
-            handle = self.unit.weights.add("constant", constant_array(operation.attributes["value"]))
+            handle = self.unit.weights.add("constant", constant_array(operation))
             self.buffers[operation.results[0]] = self._weight(handle, operation.results[0])
         elif name == "func.call":
             self._plan_call(operation, written, point)
@@ -248,20 +248,6 @@ class _Planner:
                 for name, source in kept.items()
             }
         )
-
-
-def constant_array(attribute: ir.Attribute) -> np.ndarray[Any, Any]:
-    """The array of a dense attribute; of bfloat16 too, which MLIR's buffer protocol does not know."""
-    shaped = ir.ShapedType(ir.DenseElementsAttr(attribute).type)
-    if str(shaped.element_type) != "bf16":
-        array: np.ndarray[Any, Any] = np.array(attribute)
-        return array
-    from ml_dtypes import bfloat16
-
-    values = ir.DenseFPElementsAttr(attribute)
-    flat: np.ndarray[Any, Any] = np.array([values[index] for index in range(len(values))], dtype=bfloat16)
-    reshaped: np.ndarray[Any, Any] = flat.reshape(shaped.shape)
-    return reshaped
 
 
 def _symbol(operation: Any) -> str:
