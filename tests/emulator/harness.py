@@ -5,6 +5,7 @@ In: PTX text, NumPy arrays, scalars. Out: the arrays after the launch. Why: allo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,16 @@ def instruction_kernel(body: str, inputs: Sequence[str], output: str, registers:
     return "\n".join(lines)
 
 
+@functools.lru_cache(maxsize=64)
+def _runner(body: str, inputs: tuple[str, ...], output: str) -> Runner:
+    return Runner(instruction_kernel(body, inputs, output))
+
+
 def apply_instruction(body: str, inputs: Sequence[str], output: str, arrays: Sequence[Any], dtype: str) -> Any:
     """Run `body` on equally long arrays (padded to whole warps here); gives the output as `dtype`."""
     length = len(arrays[0])
     padded = -(-length // 32) * 32
-    runner = Runner(instruction_kernel(body, inputs, output))
+    runner = _runner(body, tuple(inputs), output)
     given = [np.resize(array, padded) for array in arrays]
     result = np.zeros(padded, "u4" if output == "pred" else dtype)
     *_, answer = runner("k", *given, result, grid=(padded // 32,))

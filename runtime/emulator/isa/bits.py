@@ -37,7 +37,10 @@ def shift(instruction: Instruction, emit: Emitter) -> None:
         type = "u" + type[1:]
     elif type[0] == "b":
         type = "u" + type[1:]
-    count = emit.convert("u32", type, emit.read(instruction.operands[2], "u32"))
+    count = emit.read(instruction.operands[2], "u32")
+    if type.endswith("16"):
+        count = emit.apply("minimum", "u32", count, emit.constant("u32", 31))
+    count = emit.convert("u32", type, count)
     name = "shift_left" if instruction.opcode == "shl" else "shift_right"
     emit.write(instruction.operands[0], type, emit.apply(name, type, emit.read(instruction.operands[1], type), count))
 
