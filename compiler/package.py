@@ -15,7 +15,7 @@ from mlir import ir
 from ..passes.unit import Unit
 from ..runtime.engine import Engine
 from ..runtime.errors import InternalError
-from ..runtime.manifest import Buffer, KernelDescription, Manifest, SymbolSource, TensorBinding
+from ..runtime.manifest import Buffer, Equality, KernelDescription, Manifest, SymbolSource, TensorBinding
 from ..runtime.program import (
     Argument,
     BufferArgument,
@@ -53,6 +53,7 @@ def package(unit: Unit, kernels: Mapping[str, CompiledKernel], dumps: Mapping[st
         buffers=tuple(buffers.values()),
         kernels=tuple(_description(unit, kernels[name]) for name in used),
         program=program,
+        equalities=_equalities(unit.host),
     )
     weights = [(lambda handle=handle: unit.weights.get(handle)) for handle in handles]
     return Engine.build(manifest, {name: kernels[name].ptx for name in used}, dumps, weights)
@@ -145,6 +146,11 @@ _READERS: dict[str, Callable[[Any, Mapping[ir.Value, str]], Instruction]] = {
     "host.fill": _fill,
     "host.if": _if,
 }
+
+
+def _equalities(module: ir.Module) -> tuple[Equality, ...]:
+    pairs = ir.ArrayAttr(module.operation.attributes["host.equalities"])
+    return tuple(Equality(*(parse(ir.StringAttr(side).value) for side in ir.ArrayAttr(pair))) for pair in pairs)
 
 
 def _symbols(module: ir.Module) -> dict[str, SymbolSource]:

@@ -65,6 +65,14 @@ def bind(manifest: Manifest, values: Mapping[str, Value]) -> dict[str, int]:
         symbols[symbol] = values[source.input].shape[source.axis]
     for binding in manifest.inputs:
         _check_shape(binding, values[binding.name].shape, symbols, manifest)
+    for equality in manifest.equalities:
+        left, right = (evaluate(side, symbols, "the model") for side in (equality.left, equality.right))
+        if left != right:
+            sizes = ", ".join(f"{name} = {value}" for name, value in symbols.items())
+            raise ModelError(
+                f"these input shapes do not fit together: the model needs {equality.left} == {equality.right}, "
+                f"which are {left} and {right}\n  sizes: {sizes}"
+            )
     return symbols
 
 

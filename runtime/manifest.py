@@ -175,6 +175,25 @@ class KernelDescription:
 
 
 @dataclass(frozen=True)
+class Equality:
+    """Two sizes that the model needs to be equal and that only a run can compare."""
+
+    left: Expression
+    right: Expression
+
+    def to_json(self) -> list[str]:
+        """As a pair of texts."""
+        return [str(self.left), str(self.right)]
+
+    @staticmethod
+    def from_json(value: Any, place: str) -> Equality:
+        """From a pair of texts."""
+        if not isinstance(value, list) or len(value) != 2:
+            raise fail(place, "a pair of expressions is expected")
+        return Equality(read_expression(value[0], place), read_expression(value[1], place))
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything about an engine except the bytes of its kernels, IR dumps and weights."""
 
@@ -187,6 +206,7 @@ class Manifest:
     buffers: tuple[Buffer, ...]
     kernels: tuple[KernelDescription, ...]
     program: Program
+    equalities: tuple[Equality, ...] = ()
     producer: str = "tilewright 0.1.0"
     sha256: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
@@ -235,6 +255,7 @@ class Manifest:
             "buffers": [buffer.to_json() for buffer in self.buffers],
             "kernels": [kernel.to_json() for kernel in self.kernels],
             "program": self.program.to_json(),
+            "equalities": [equality.to_json() for equality in self.equalities],
         }
 
     @staticmethod
@@ -260,6 +281,7 @@ class Manifest:
             buffers=record.array("buffers", Buffer.from_json),
             kernels=record.array("kernels", KernelDescription.from_json),
             program=Program.from_json(record.take("program")),
+            equalities=record.array("equalities", Equality.from_json, ()),
         )
         record.done()
         return result

@@ -16,22 +16,22 @@ Substitution = dict[str, Expression]
 
 def solve(
     symbols: Iterable[str], pairs: Iterable[tuple[Expression, Expression]]
-) -> tuple[Substitution, list[str]]:
-    """(substitution, what could not be expressed) for equalities ``left == right``.
+) -> tuple[Substitution, list[tuple[Expression, Expression]]]:
+    """(substitution, pairs that could not be expressed by one) for equalities ``left == right``.
 
     A symbol is replaced only when the pair is linear in it with factor 1 or -1, so the result stays an
     integer polynomial.
     """
     order = list(symbols)
     substitution: Substitution = {}
-    unsolved: list[str] = []
+    unsolved: list[tuple[Expression, Expression]] = []
     for left, right in pairs:
         difference = (left - right).substitute(substitution)
         if difference.as_constant() == 0:
             continue
         name = _solvable(difference, order)
         if name is None:
-            unsolved.append(f"{left} == {right}")
+            unsolved.append((left, right))
             continue
         factor = difference.coefficient(name)
         assert factor is not None

@@ -13,7 +13,7 @@ from typing import Any
 from mlir import ir
 
 from ...dialects.tensors import element_of, shape_of
-from ...runtime.errors import InternalError, UnsupportedError
+from ...runtime.errors import InternalError
 from ...runtime.symbolic import Expression, parse
 from ..graph.rewriting import constant_array
 from ..unit import Unit, register_pass
@@ -48,6 +48,7 @@ class _Planner:
         if "main" not in self.functions:
             raise InternalError("the module has no @main")
         self.main: Any = self.functions["main"]
+        self.unsolved: list[tuple[Expression, Expression]] = []  # equalities that every run checks
         self.substitution = self._constraints()
         self.buffers: dict[ir.Value, ir.Value] = {}
         self.weights: dict[str, ir.Value] = {}
@@ -60,6 +61,8 @@ class _Planner:
         """The host module. Declarations and instructions stand in one block, declarations first."""
         attributes = self.main.attributes
         self.module.operation.attributes["host.symbols"] = self._symbols()
+        pairs = [ir.ArrayAttr.get([_text(str(self._resolve(side))) for side in pair]) for pair in self.unsolved]
+        self.module.operation.attributes["host.equalities"] = ir.ArrayAttr.get(pairs)
         block = self.main.regions[0].blocks[0]
         inputs = _names(attributes, "arg_attrs", len(block.arguments))
         for argument, name in zip(block.arguments, inputs, strict=True):
@@ -231,13 +234,7 @@ class _Planner:
                 ir.ArrayAttr(item) for item in ir.ArrayAttr(self.main.attributes["graph.constraints"])
             )
         ]
-        substitution, unsolved = solve(self.unit.symbols, pairs)
-        if unsolved:
-            raise UnsupportedError(
-                "the model needs relations between dynamic dimensions that cannot be checked at run time:\n  "
-                + "\n  ".join(unsolved)
-                + "\n  fix one of these dimensions with --shape"
-            )
+        substitution, self.unsolved = solve(self.unit.symbols, pairs)
         return substitution
 
     def _symbols(self) -> ir.Attribute:

@@ -165,6 +165,8 @@ def _range(
         first = _bound(node, start, size, Expression.constant(-1), size - 1)
         last = _bound(node, end, size, Expression.constant(-1), size - 1)
         span = first - last
+    if step == 1 and first == 0 and last == size:
+        return ZERO, size
     known = span.as_constant()
     if known is not None and known <= 0:
         return ZERO, ZERO
