@@ -190,7 +190,9 @@ class Importer:
             inner[name] = tensor
         for item in body.node:
             self.run_node(item, inner)
-        return [inner.find(name) for name in body.output]
+        # Bodies of operators leave out what computes an optional output that nobody wants.
+        wanted = [node.wants(position) or position == 0 for position in range(len(body.output))]
+        return [inner.find(name) if want else None for name, want in zip(body.output, wanted, strict=True)]
 
 
 def _attribute_value(attribute: onnx.AttributeProto) -> Any:

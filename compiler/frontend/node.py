@@ -19,7 +19,7 @@ from ...dialects.tensors import Shape
 from ...runtime.errors import ModelError
 from ...runtime.symbolic import Expression, maximum
 from .errors import Unsupported
-from .tensor import Array, Tensor
+from .tensor import Array, Ratio, Tensor
 
 if TYPE_CHECKING:
     from .importer import Importer, Scope
@@ -95,12 +95,14 @@ class Node:
             raise Unsupported(
                 f"{self.operator} with {meaning} computed from data", f"constant or shape-derived {meaning}"
             )
-        return [item for item in known.ravel() if self._is_integer(item, meaning)]
+        return [self._integer(item, meaning) for item in known.ravel()]
 
-    def _is_integer(self, item: object, meaning: str) -> bool:
-        if not isinstance(item, Expression):
+    def _integer(self, item: Expression | Ratio, meaning: str) -> Expression:
+        if isinstance(item, Ratio) and item.denominator == 1:
+            return item.numerator
+        if isinstance(item, Ratio):
             raise ModelError(f"node '{self.name}' ({self.operator}): {meaning} must be integers")
-        return True
+        return item
 
     def integers(self, position: int, meaning: str) -> list[int]:
         """The input's value as Python integers. Raises Unsupported when it is not constant."""

@@ -211,7 +211,7 @@ def _map(run: Interpreter, operation: ir.Operation, operands: list[Array]) -> Ar
     wanted = dtype(element_of(result)).numpy
     if value.dtype != wanted:
         value = value.view(wanted)  # unsigned results are signless in the body
-    return np.ascontiguousarray(np.broadcast_to(value, shape))
+    return np.asarray(np.broadcast_to(value, shape), order="C")
 
 
 def _run_body(run: Interpreter, block: ir.Block, shape: tuple[int, ...]) -> list[Array]:
@@ -255,7 +255,7 @@ def _transpose(run: Interpreter, operation: ir.Operation, operands: list[Array])
 
 @rule("graph.broadcast")
 def _broadcast(run: Interpreter, operation: ir.Operation, operands: list[Array]) -> Array:
-    return np.ascontiguousarray(np.broadcast_to(operands[0], run.shape(operation.results[0])))
+    return np.asarray(np.broadcast_to(operands[0], run.shape(operation.results[0])), order="C")
 
 
 @rule("graph.slice")

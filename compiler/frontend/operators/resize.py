@@ -326,10 +326,20 @@ def _rounded(source: Scalar, mode: str) -> Scalar:
     return rules[mode](source)
 
 
+def _real_output(axis: Axis) -> Scalar:
+    """size * scale before it is rounded down, f32."""
+    if axis.scale is None:
+        return build.dimension(axis.output).cast("f32")
+    size = axis.size.as_constant()
+    if size is not None:
+        return Scalar.constant(size * axis.scale, "f32")
+    return build.dimension(axis.size).cast("f32") * axis.scale
+
+
 def _source(axis: Axis, mode: str) -> Scalar:
     """The output position in the input's coordinates, f32."""
     position = build.index(axis.number).cast("f32")
-    size, output = build.dimension(axis.size).cast("f32"), build.dimension(axis.output).cast("f32")
+    size, output = build.dimension(axis.size).cast("f32"), _real_output(axis)
 
     def scaled(x: Scalar) -> Scalar:
         if axis.scale is not None:
@@ -342,7 +352,7 @@ def _source(axis: Axis, mode: str) -> Scalar:
         return half
     if mode == "half_pixel_symmetric":
         # The output size may be rounded down: the image stays centred.
-        adjustment = output / (size * axis.scale) if axis.scale is not None else Scalar.constant(1.0, "f32")
+        adjustment = build.dimension(axis.output).cast("f32") / output
         return (1.0 - adjustment) * (size * 0.5) + half
     if mode == "pytorch_half_pixel":
         return single.select(0.0, half)

@@ -1,0 +1,84 @@
+"""onnx's own node test cases, run through our importer and the graph interpreter.
+
+In: the cases that ship with the onnx package. Out: for one case, how far our outputs are from the expected ones; it needs no kernel, so
+it measures the frontend alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import onnx
+from mlir import ir
+from onnx.backend.test.case.node import collect_testcases
+from tilewright.compiler.frontend import import_model
+from tilewright.dialects import verify
+from tilewright.passes.graph.interpret import interpret
+
+
+@lru_cache(maxsize=1)
+def cases() -> dict[str, Any]:
+    """Every node test case by name."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return {case.name: case for case in collect_testcases(None)}
+
+
+def operator_of(case: Any) -> tuple[str, str]:
+    """(domain, operator) of a case's only node; the first one's where there are several."""
+    node = case.model.graph.node[0]
+    return ("" if node.domain == "ai.onnx" else node.domain), node.op_type
+
+
+def as_array(value: Any) -> Any:
+    """Expected values come as arrays, tensors, or lists for sequences."""
+    return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+
+
+def frozen(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto:
+    """The model with all its inputs but the first floating-point one (or the first) as constants.
+
+    Test cases pass shapes, axes and sizes as run-time inputs; real models compute them from shapes or hold them.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    arrays = [as_array(item) for item in inputs]
+    floats = [position for position, array in enumerate(arrays) if array.dtype.kind not in "iub"]
+    kept = floats[0] if floats else 0
+    if model.graph.node[0].op_type in ("ConstantOfShape", "Range") or "range" in model.graph.name:
+        kept = -1
+    for position, (value, array) in enumerate(zip(model.graph.input, arrays, strict=False)):
+        if position != kept:
+            copy.graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
+    return copy
+
+
+def run_case(case: Any, freeze: bool = False) -> None:
+    """Import, verify, interpret and compare every data set. Raises AssertionError, or what the import raises."""
+    names = [value.name for value in case.model.graph.input]
+    outputs = [value.name for value in case.model.graph.output]
+    for inputs, expected in case.data_sets:
+        unit = import_model(frozen(case.model, inputs) if freeze else case.model)
+        with unit.module.context:
+            verify(unit.module)
+        given = {name: np.asarray(as_array(item)) for name, item in zip(names, inputs, strict=False)}
+        main = unit.module.body.operations[0]
+        taken = {ir.StringAttr(ir.DictAttr(item)["graph.name"]).value for item in main.attributes["arg_attrs"]}
+        results = interpret(unit, {name: array for name, array in given.items() if name in taken})
+        for name, wanted in zip(outputs, expected, strict=True):
+            compare(results[name], np.asarray(as_array(wanted)), case.rtol, case.atol)
+
+
+def compare(actual: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any], rtol: float, atol: float) -> None:
+    """The tolerances are the test case's own. Raises AssertionError."""
+    assert actual.dtype == wanted.dtype, (actual.dtype, wanted.dtype)
+    assert actual.shape == wanted.shape, (actual.shape, wanted.shape)
+    if wanted.dtype.kind in "biu":
+        np.testing.assert_array_equal(actual, wanted)
+        return
+    # Results of narrow types may differ by one rounding of the last place: 2^-8 and 2^-11 relative, doubled.
+    rtol = max(rtol, {"bfloat16": 2.0**-7, "float16": 2.0**-10}.get(wanted.dtype.name, 0.0))
+    np.testing.assert_allclose(actual.astype(np.float64), wanted.astype(np.float64), rtol=rtol, atol=atol)
