@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 
 from ..passes.unit import KernelProgram
 from ..runtime.errors import Error, InternalError, UnsupportedError
+from .backend.assemble import serialises
 from .backend.cache import Cache, make_key
 from .backend.kernel import CompiledKernel, KernelJob
 from .backend.versions import KERNEL_SOURCES, source_digest, tool_versions
@@ -119,7 +120,7 @@ def _raise(failures: list[tuple[str, Error]]) -> None:
 def _check_workmanship(compilation: Compilation) -> None:
     """Serialised wgmma makes a kernel many times slower than it was meant to be: our bug."""
     for name, kernel in sorted(compilation.kernels.items()):
-        if any("C75" in warning or "serializ" in warning for warning in kernel.warnings):
+        if serialises(kernel.warnings):
             nodes = next(program.nodes for program in _programs(compilation) if program.name == name)
             lines = [f"ptxas serialises the matrix multiplications of kernel '{name}'"]
             lines += [f"ONNX nodes: {', '.join(nodes)}", *kernel.warnings]

@@ -11,6 +11,7 @@ import importlib.util
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,9 @@ TIME_LIMIT = 120  # seconds for one kernel; the slowest seen takes less than two
 _REGISTERS = re.compile(r"Used (\d+) registers")
 _SHARED = re.compile(r"(\d+) bytes smem")
 _STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
-_WARNING = re.compile(r"^ptxas (?:\S+, line \d+; )?warning\s*:\s*(.*)$", re.MULTILINE)
+_WARNING = re.compile(
+    r"^ptxas (?:\S+, line \d+; )?(?:warning\s*:\s*|info\s*:\s*(?=\(C75\d\d\)))(.*)$", re.MULTILINE
+)
 _SERIALISED = re.compile(r"C75\d\d|wgmma.*serializ", re.IGNORECASE)
 
 
@@ -38,10 +41,10 @@ class Assembly:
     warnings: tuple[str, ...]
     cubin: bytes = b""
 
-    @property
-    def serialised(self) -> bool:
-        """True when ptxas had to serialise warpgroup matrix multiplications: a performance bug of ours."""
-        return any(_SERIALISED.search(warning) for warning in self.warnings)
+
+def serialises(warnings: Iterable[str]) -> bool:
+    """True when ptxas had to serialise warpgroup matrix multiplications: a performance bug of ours."""
+    return any(_SERIALISED.search(warning) for warning in warnings)
 
 
 @lru_cache(maxsize=1)
