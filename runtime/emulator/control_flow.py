@@ -1,7 +1,8 @@
 """From a parsed function to basic blocks with liveness.
 
-In: a `ptx.Module` and the name of an entry. Out: a `Program`: calls inlined, blocks in layout order, their exits, and the
-registers live at each block's ends. Why: engines schedule threads over blocks and must know which registers still matter.
+In: a `ptx.Module` and the name of an entry. Out: a `Program`: calls inlined, blocks in layout order, their
+exits, and the registers live at each block's ends. Why: engines schedule threads over blocks and must know
+which registers still matter.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ CARRY = "%carry"
 class Exit:
     """How a block ends.
 
-    kind: `fall`, `jump`, `branch`, `switch`, `barrier`, `exit` or `trap`. `targets` are block numbers: of a branch the taken
-    one, then the other; of a switch all; else the one successor. The number of blocks, as a target, means that the thread
-    ends. `instruction` is what ended the block, `guard_inverted` whether a branch is taken when its guard is false.
+    kind: `fall`, `jump`, `branch`, `switch`, `barrier`, `exit` or `trap`. `targets` are block numbers: of a branch
+    the taken one, then the other; of a switch all; else the one successor. The number of blocks, as a target, means
+    that the thread ends. `instruction` is what ended the block.
     """
 
     kind: str
@@ -72,7 +73,9 @@ class Program:
 
 
 def build(module: Module, entry: str) -> Program:
-    """Inline, split and analyse `entry`. Raises DeviceError when it is missing, recursive or calls through a pointer."""
+    """Inline, split and analyse `entry`. Raises DeviceError when it is missing, recursive or calls through a
+    pointer.
+    """
     function = module.functions.get(entry)
     if function is None or not function.entry:
         known = ", ".join(name for name, candidate in module.functions.items() if candidate.entry)
@@ -128,7 +131,14 @@ class _Inliner:
             self.call(instruction, callee)
         elif instruction.opcode == "ret" and after is not None:
             self.body.append(
-                Instruction("bra", (), (Symbol(after),), instruction.guard, instruction.guard_negated, instruction.line)
+                Instruction(
+                    "bra",
+                    (),
+                    (Symbol(after),),
+                    instruction.guard,
+                    instruction.guard_negated,
+                    instruction.line,
+                )
             )
         else:
             self.body.append(instruction)
@@ -158,7 +168,14 @@ class _Inliner:
         after = prefix + "after"
         if instruction.guard is not None:
             self.body.append(
-                Instruction("bra", (), (Symbol(after),), instruction.guard, not instruction.guard_negated, instruction.line)
+                Instruction(
+                    "bra",
+                    (),
+                    (Symbol(after),),
+                    instruction.guard,
+                    not instruction.guard_negated,
+                    instruction.line,
+                )
             )
         self.expand(callee, prefix, dict(zip(formals, actuals, strict=True)), after)
         self.body.append(Label(after))
@@ -171,7 +188,9 @@ def _renamed(instruction: Instruction, prefix: str, rename: dict[str, str]) -> I
         if isinstance(value, Symbol):
             return Symbol(rename.get(value.name, value.name))
         if isinstance(value, Address):
-            return Address(operand(value.base), value.offset, tuple(operand(part) for part in value.coordinates))
+            return Address(
+                operand(value.base), value.offset, tuple(operand(part) for part in value.coordinates)
+            )
         if isinstance(value, Vector):
             return Vector(tuple(operand(part) for part in value.elements))
         if isinstance(value, Pair):
@@ -185,7 +204,12 @@ def _renamed(instruction: Instruction, prefix: str, rename: dict[str, str]) -> I
     guard = Register(prefix + instruction.guard.name) if instruction.guard else None
     operands = tuple(operand(value) for value in instruction.operands)
     return Instruction(
-        instruction.opcode, instruction.modifiers, operands, guard, instruction.guard_negated, instruction.line
+        instruction.opcode,
+        instruction.modifiers,
+        operands,
+        guard,
+        instruction.guard_negated,
+        instruction.line,
     )
 
 
@@ -263,7 +287,9 @@ def register_names(operand: Operand) -> list[str]:
     if isinstance(operand, Register):
         return [operand.name]
     if isinstance(operand, Address):
-        return register_names(operand.base) + [name for part in operand.coordinates for name in register_names(part)]
+        return register_names(operand.base) + [
+            name for part in operand.coordinates for name in register_names(part)
+        ]
     if isinstance(operand, Vector):
         return [name for part in operand.elements for name in register_names(part)]
     if isinstance(operand, Pair):
@@ -319,4 +345,13 @@ def _liveness(blocks: list[Block], numbers: dict[str, int]) -> None:
                 changed = True
 
 
-__all__ = ["CARRY", "Block", "Exit", "Immediate", "Program", "build", "register_names", "uses_and_definitions"]
+__all__ = [
+    "CARRY",
+    "Block",
+    "Exit",
+    "Immediate",
+    "Program",
+    "build",
+    "register_names",
+    "uses_and_definitions",
+]

@@ -1,7 +1,7 @@
 """The emulator as a device: memory, kernels and launches with the interface of the CUDA device.
 
-In: PTX text, launches, host arrays. Out: the same answers a GPU would give, or a DeviceError that names the PTX line.
-Why: one engine file runs, is tested and is checked for memory errors where there is no GPU.
+In: PTX text, launches, host arrays. Out: the same answers a GPU would give, or a DeviceError that names the
+PTX line. Why: one engine file runs, is tested and is checked for memory errors where there is no GPU.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ class EmulatorDevice:
                 if isinstance(value, str):
                     symbol, _, plus = value.partition("+")
                     if symbol not in placed:
-                        raise DeviceError(f"emulator: variable {name!r} is initialised with unknown {symbol!r}")
+                        raise DeviceError(
+                            f"emulator: variable {name!r} is initialised with unknown {symbol!r}"
+                        )
                     value = placed[symbol] + int(plus or 0)
                 data[offset : offset + width] = (value & ((1 << 8 * width) - 1)).to_bytes(width, "little")
             self.upload(address, np.frombuffer(bytes(data), np.uint8))
@@ -113,7 +115,9 @@ class EmulatorDevice:
         self, kernel: EmulatedKernel, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int,
         arguments: Sequence[tuple[str, int]],
     ) -> None:  # fmt: skip
-        """Run a kernel to its end. `shared_bytes` is the dynamic part; arguments are ("pointer" | "i32" | "i64", value)."""
+        """Run a kernel to its end. `shared_bytes` is the dynamic part; arguments are ("pointer" | "i32" |
+        "i64", value).
+        """
         compiled = kernel.compiled
         program = compiled.program
         self._check_shape(kernel, grid, block, shared_bytes)
@@ -125,14 +129,21 @@ class EmulatorDevice:
         self._engine.run(compiled, launch)
 
     def _check_shape(
-        self, kernel: EmulatedKernel, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int
+        self,
+        kernel: EmulatedKernel,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        shared_bytes: int,
     ) -> None:
         program = kernel.compiled.program
         threads = block[0] * block[1] * block[2]
         wrong = ""
         if any(not 1 <= extent <= limit for extent, limit in zip(grid, _LIMITS, strict=True)):
             wrong = f"grid {grid} is outside 1..{_LIMITS}"
-        elif any(not 1 <= extent <= limit for extent, limit in zip(block, _BLOCK_LIMITS, strict=True)) or threads > _THREADS:
+        elif (
+            any(not 1 <= extent <= limit for extent, limit in zip(block, _BLOCK_LIMITS, strict=True))
+            or threads > _THREADS
+        ):
             wrong = f"block {block} exceeds {_BLOCK_LIMITS} or {_THREADS} threads"
         elif kernel.compiled.static_shared + shared_bytes > _SHARED_BYTES:
             wrong = f"{kernel.compiled.static_shared} + {shared_bytes} bytes of shared memory exceed {_SHARED_BYTES}"

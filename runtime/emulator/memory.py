@@ -1,7 +1,8 @@
 """Global memory of the emulated device: one arena, its allocation table, and the windows of the generic address space.
 
-In: allocation requests and addresses. Out: addresses, NumPy views, and what is near a bad address. Why: device addresses are
-offsets into the arena, so that a load is one gather, and gaps between allocations make overruns visible.
+In: allocation requests and addresses. Out: addresses, NumPy views, and what is near a bad address. Why:
+device addresses are offsets into the arena, so that a load is one gather, and gaps between allocations make
+overruns visible.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ SHARED_WINDOW = 1 << 44
 LOCAL_WINDOW = 1 << 45
 PARAMETER_WINDOW = 1 << 46
 WINDOW_BYTES = 1 << 32
-"""Generic addresses of shared, local and kernel-parameter space start at these; below them is global memory."""
+"""Generic addresses of shared, local and kernel-parameter space start at these; below them is global memory.
+"""
 
 _LOWEST = 1 << 20
 """Below this no allocation lies, so that small wild addresses and null are found."""
@@ -31,7 +33,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class GlobalMemory:
-    """A byte arena with a first-fit allocator. Addresses are offsets; 256-byte aligned; a gap follows each allocation."""
+    """A byte arena with a first-fit allocator. Addresses are offsets; 256-byte aligned; a gap follows each
+    allocation.
+    """
 
     def __init__(self, capacity: int = 1 << 36) -> None:
         self._map = _reserve(capacity)
@@ -109,7 +113,9 @@ class GlobalMemory:
     def range(self, address: int, nbytes: int) -> Array:
         """The bytes of a host transfer. Raises DeviceError when they leave an allocation."""
         if nbytes and not self.contains(address, address + nbytes):
-            raise DeviceError(f"emulator: host access of {nbytes} bytes at {address:#x}: {self.describe(address)}")
+            raise DeviceError(
+                f"emulator: host access of {nbytes} bytes at {address:#x}: {self.describe(address)}"
+            )
         return self.bytes[address : address + nbytes]
 
     def describe(self, address: int) -> str:

@@ -1,7 +1,8 @@
 """Atomic read-modify-write on an array of memory.
 
-In: the memory, one index and operands per active thread. Out: the memory changed, the old values if wanted. Why: threads that
-hit one address must act one after the other, yet most launches have few collisions, so each rank of collision is one step.
+In: the memory, one index and operands per active thread. Out: the memory changed, the old values if wanted.
+Why: threads that hit one address must act one after the other, yet most launches have few collisions, so each
+rank of collision is one step.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _packed_add(add: Callable[[Array, Array], Array]) -> Callable[[Array, Array]
 _ADD = {"f16": _half_add(f16_to_f32, f32_to_f16), "bf16": _half_add(bf16_to_f32, f32_to_bf16)}
 _ADD.update({"f16x2": _packed_add(_ADD["f16"]), "bf16x2": _packed_add(_ADD["bf16"])})
 
-_COMBINE: dict[str, Callable[..., Array]] = {
+_COMBINE: dict[str, Callable[..., Any]] = {
     "add": lambda old, value: old + value,
     "min": np.minimum,
     "max": np.maximum,
@@ -57,7 +58,8 @@ _COMBINE: dict[str, Callable[..., Array]] = {
     "dec": _decrement,
 }
 _UNORDERED: dict[str, np.ufunc] = {
-    "add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+    "add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
 }  # fmt: skip
 
 
@@ -87,7 +89,13 @@ def atomic_on_array(
 
 
 def _by_rank(
-    memory: Array, where: Array, values: list[Array], combine: Callable[..., Array], first: Array, lengths: Array, old: Array
+    memory: Array,
+    where: Array,
+    values: list[Array],
+    combine: Callable[..., Array],
+    first: Array,
+    lengths: Array,
+    old: Array,
 ) -> None:
     """The r-th thread of every address at once, for r = 0, 1, ..."""
     for rank in range(int(lengths.max())):

@@ -1,7 +1,8 @@
 """State of the threads that the NumPy engine runs in lock-step, and how a fault of one of them is told.
 
-In: a loaded kernel, a launch and the numbers of some blocks. Out: a `Chunk`: registers, shared and local memory, special
-registers, masks. Why: routines and generated code share this one object; whole warps only, padding lanes are masked out.
+In: a loaded kernel, a launch and the numbers of some blocks. Out: a `Chunk`: registers, shared and local
+memory, special registers, masks. Why: routines and generated code share this one object; whole warps only,
+padding lanes are masked out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ Mask = Any
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One launch as every chunk of it sees it. `shared_bytes` is the total a block has; `parameters` the packed bytes."""
+    """One launch as every chunk of it sees it. `shared_bytes` is the total a block has; `parameters` the
+    packed bytes.
+    """
 
     kernel: str
     module: Module
@@ -148,7 +151,11 @@ class Chunk:
         grid, (x, y, _) = self.launch.grid, self.launch.block
         linear_block = self.first_block + thread // self.geometry.padded
         linear = min(thread % self.geometry.padded, self.geometry.block_threads - 1)
-        block = (linear_block % grid[0], linear_block // grid[0] % grid[1], linear_block // (grid[0] * grid[1]))
+        block = (
+            linear_block % grid[0],
+            linear_block // grid[0] % grid[1],
+            linear_block // (grid[0] * grid[1]),
+        )
         return f"block {block}, thread {(linear % x, linear // x % y, linear // (x * y))}"
 
     def fault(self, line: int, what: str, thread: int | None = None) -> NoReturn:
@@ -198,7 +205,9 @@ class _SpecialRegisters(dict[str, Values]):
         chunk = self._chunk
         x, y, _ = chunk.launch.grid
         linear = np.arange(chunk.first_block, chunk.first_block + chunk.geometry.blocks, dtype=np.uint32)
-        numbers = (linear % np.uint32(x), linear // np.uint32(x) % np.uint32(y), linear // np.uint32(x * y))[axis]
+        numbers = (linear % np.uint32(x), linear // np.uint32(x) % np.uint32(y), linear // np.uint32(x * y))[
+            axis
+        ]
         if (numbers == numbers[0]).all():
             return numbers[0]
         return np.repeat(numbers, chunk.geometry.padded)

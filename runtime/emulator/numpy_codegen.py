@@ -1,11 +1,13 @@
 """Code generation of the NumPy engine: one Python function per basic block.
 
-In: a `control_flow.Program`. Out: a `Compiled`: the functions, and where shared and local variables lie. Why: interpreting each
-instruction would cost more than its arithmetic; generated source keeps registers in Python locals and frees them when dead.
+In: a `control_flow.Program`. Out: a `Compiled`: the functions, and where shared and local variables lie. Why:
+interpreting each instruction would cost more than its arithmetic; generated source keeps registers in Python
+locals and frees them when dead.
 
-A block function takes (R, T, m, k): register list, chunk, mask of active threads or None, and None or the bit set of registers
-that other threads still need. Arithmetic runs for all threads; memory and warp routines obey m; at the end, registers in k are
-merged under m and all others simply replaced, so that values shared by all threads stay scalars through divergent code.
+A block function takes (R, T, m, k): register list, chunk, mask of active threads or None, and None or the bit
+set of registers that other threads still need. Arithmetic runs for all threads; memory and warp routines obey
+m; at the end, registers in k are merged under m and all others simply replaced, so that values shared by all
+threads stay scalars through divergent code.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from . import numpy_matrix, numpy_memory, numpy_warp
 from .control_flow import CARRY, Block, Program, uses_and_definitions
 from .isa import table
 from .numpy_chunk import Chunk, Mask, Values
+from .numpy_layout import Layout, register_dtypes
 from .numpy_operations import CONSTANTS, DTYPES, conversion, fma_f32, resolve
 from .ptx import (
     TYPE_BITS,
@@ -37,10 +40,6 @@ from .ptx import (
 )
 
 BlockFunction = Callable[[list[Values], Chunk, Mask, "int | None"], Any]
-_FLOAT_VOTERS = frozenset({
-    "add", "sub", "mul", "mad", "fma", "div", "min", "max", "abs", "neg", "rcp", "sqrt", "rsqrt", "ex2", "lg2", "sin", "cos",
-    "tanh", "setp", "copysign", "testp", "ld", "st", "mov", "selp",
-})  # fmt: skip
 # Pure conversions worth remembering until their register changes.
 _REMEMBERED = frozenset({"f16_to_f32", "bf16_to_f32", "low_half", "high_half"})
 
@@ -62,8 +61,8 @@ class Compiled:
 
 def compile_program(program: Program, addresses: dict[str, int]) -> Compiled:
     """Generate and compile every block; `addresses` are those of module variables in global memory."""
-    layout = _Layout(program, addresses)
-    dtypes = _register_dtypes(program)
+    layout = Layout(program, addresses)
+    dtypes = register_dtypes(program)
     names: dict[str, Any] = {
         "np": np, "where": np.where, "merge": _merge, "guard": _guard, **CONSTANTS,
         **{name: np.dtype(name) for name in ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")},
@@ -118,82 +117,11 @@ def _call_undefined(chunk: Chunk, mask: Mask, line: int, *, name: str, count: in
     chunk.fault(line, f"call of function {name!r}, which has no body in this module", thread)
 
 
-class _Layout:
-    """Places of variables: shared (dynamic arrays after the static ones), local frame, kernel parameters."""
-
-    def __init__(self, program: Program, addresses: dict[str, int]) -> None:
-        self.addresses = addresses
-        self.variables = {**program.module.variables, **program.variables}
-        self.offsets: dict[str, int] = {}
-        sizes = {"shared": 0, "local": 0}
-        parameters = {variable.name for variable in program.parameters}
-        self.parameter_offsets: dict[str, int] = {}
-        self.parameter_bytes = 0
-        for variable in program.parameters:
-            start = _aligned(self.parameter_bytes, variable.alignment)
-            self.parameter_offsets[variable.name] = start
-            self.parameter_bytes = start + variable.nbytes
-        dynamic = []
-        for name, variable in self.variables.items():
-            space = "local" if variable.space == "param" else variable.space
-            if space not in sizes or name in parameters:
-                continue
-            if variable.external and variable.nbytes == 0:
-                dynamic.append((name, variable))
-                continue
-            self.offsets[name] = _aligned(sizes[space], variable.alignment)
-            sizes[space] = self.offsets[name] + variable.nbytes
-        alignment = max((variable.alignment for _, variable in dynamic), default=1)
-        sizes["shared"] = _aligned(sizes["shared"], alignment)
-        for name, _ in dynamic:
-            self.offsets[name] = sizes["shared"]
-        self.static_shared, self.local_bytes = sizes["shared"], sizes["local"]
-
-
-def _aligned(offset: int, alignment: int) -> int:
-    return -(-offset // alignment) * alignment
-
-
-def _register_dtypes(program: Program) -> list[str]:
-    """The dtype each register is kept in: its own, but untyped ones that mostly hold floats are kept as floats."""
-    votes = dict.fromkeys(program.register_numbers, 0)
-    for block in program.blocks:
-        for instruction in block.instructions:
-            for name, is_float in _votes(instruction):
-                votes[name] += 1 if is_float else -1
-    dtypes = []
-    for name, declared in zip(program.register_numbers, program.register_types, strict=True):
-        dtype = DTYPES.get(declared, "u8")
-        if declared in ("b32", "b64") and votes[name] > 0:
-            dtype = "f" + dtype[1]
-        elif dtype[0] == "i":
-            dtype = "u" + dtype[1]
-        dtypes.append(dtype)
-    return dtypes
-
-
-def _votes(instruction: Instruction) -> list[tuple[str, bool]]:
-    opcode, types = instruction.opcode, instruction.types
-    if opcode == "mma":
-        used = [*uses_and_definitions(instruction)[1]]
-        return [(name, types[0] == "f32") for name in used]
-    operands = instruction.operands
-    if opcode == "cvt" and len(types) == 2:
-        kinds = [kind in ("f32", "f64", "tf32") for kind in types]
-    elif opcode in _FLOAT_VOTERS and types:
-        if opcode in ("ld", "st", "mov", "selp") and types[-1][0] == "b":
-            return []
-        kinds = [types[-1] in ("f32", "f64")] * len(operands)
-    else:
-        kinds = [False] * len(operands)
-    return [(operand.name, kind) for operand, kind in zip(operands, kinds, strict=False) if isinstance(operand, Register)]
-
-
 class _BlockGenerator:
     """The `Emitter` of this engine; values are Python expressions."""
 
     def __init__(
-        self, program: Program, block: Block, dtypes: list[str], layout: _Layout, names: dict[str, Any]
+        self, program: Program, block: Block, dtypes: list[str], layout: Layout, names: dict[str, Any]
     ) -> None:
         self.program = program
         self.block = block
@@ -347,7 +275,11 @@ class _BlockGenerator:
             return expression
         if have[1:] != want[1:] or "?" in (have, want):
             # A narrower reading takes the low bits; a wider one of unsigned bits extends by zeros.
-            return f"{expression}.view(u{have[1:]}).astype({want})" if have[0] == "f" else f"{expression}.astype({want})"
+            return (
+                f"{expression}.view(u{have[1:]}).astype({want})"
+                if have[0] == "f"
+                else f"{expression}.astype({want})"
+            )
         if not expression[1:].isdigit():
             return f"{expression}.view({want})"
         return self.remember(("view", expression, want), f"{expression}.view({want})", (expression,))
@@ -402,7 +334,7 @@ class _BlockGenerator:
             return layout.addresses[name]
         if name in layout.parameter_offsets:
             return layout.parameter_offsets[name]
-        self.unsupported(f"the address of {name!r}")
+        return self.unsupported(f"the address of {name!r}")
 
     def write(self, operand: Operand, type: str, value: str) -> None:
         if isinstance(operand, Discard):
@@ -460,7 +392,11 @@ class _BlockGenerator:
         """The registers that a register or remembered name stands for."""
         if value[0] == "r":
             return [value]
-        return [register for register, keys in self.dependents.items() if any(self.remembered.get(key) == value for key in keys)]
+        return [
+            register
+            for register, keys in self.dependents.items()
+            if any(self.remembered.get(key) == value for key in keys)
+        ]
 
     def _fma_f32(self, a: str, b: str, c: str) -> str:
         """Factors in f64 are remembered: in a matrix product each is used many times."""
@@ -488,7 +424,10 @@ class _BlockGenerator:
         for _ in results:
             self.temporaries += 1
             names.append(f"t{self.temporaries}")
-        keywords = "".join(f", {key}={value!r}" for key, value in {**static, "count": static.get("count", len(results))}.items())
+        keywords = "".join(
+            f", {key}={value!r}"
+            for key, value in {**static, "count": static.get("count", len(results))}.items()
+        )
         arguments = "".join(f", {value}" for value in values)
         target = f"{', '.join(names)}, = " if names else ""
         self.line(f"{target}{routine}(T, {self.mask}, {self.instruction.line}{arguments}{keywords})")
@@ -497,7 +436,10 @@ class _BlockGenerator:
     def _mma(self, values: Sequence[str], counts: tuple[int, int, int], a: str, b: str, c: str) -> list[str]:
         split = counts[0], counts[0] + counts[1]
         matrices = []
-        for routine, type, part in (("fragment_a", a, values[: split[0]]), ("fragment_b", b, values[split[0] : split[1]])):
+        for routine, type, part in (
+            ("fragment_a", a, values[: split[0]]),
+            ("fragment_b", b, values[split[0] : split[1]]),
+        ):
             expression = f"{routine}(T, {type!r}, ({', '.join(part)},))"
             if all(_is_register(value) for value in part):
                 sources = [register for value in part for register in self._sources(value)]
@@ -507,7 +449,9 @@ class _BlockGenerator:
         self.temporaries += counts[2]
         names = [f"t{self.temporaries - index}" for index in range(counts[2])]
         accumulators = ", ".join(values[split[1] :])
-        arguments = f"T, {self.mask}, {self.instruction.line}, {matrices[0]}, {matrices[1]}, {accumulators}, c={c!r}"
+        arguments = (
+            f"T, {self.mask}, {self.instruction.line}, {matrices[0]}, {matrices[1]}, {accumulators}, c={c!r}"
+        )
         self.line(f"{', '.join(names)}, = multiply_fragments({arguments})")
         return names
 
@@ -524,7 +468,7 @@ class _BlockGenerator:
             return self._literal("u8", base.bits + operand.offset)
         if isinstance(base, Symbol):
             return self._literal("u8", self._symbol_address(base.name) + operand.offset)
-        self.unsupported("this address")
+        return self.unsupported("this address")
 
     def variable(self, operand: Operand) -> Variable | None:
         return self.layout.variables.get(operand.name) if isinstance(operand, Symbol) else None
@@ -534,7 +478,9 @@ class _BlockGenerator:
 
 
 def _is_register(value: str) -> bool:
-    """Whether an expression is a register or a remembered conversion of one, whose value outlives the instruction."""
+    """Whether an expression is a register or a remembered conversion of one, whose value outlives the
+    instruction.
+    """
     return value[0] in "rv" and value[1:].isdigit()
 
 

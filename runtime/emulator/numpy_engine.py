@@ -1,7 +1,7 @@
 """The NumPy engine: runs launches of compiled kernels, chunk by chunk.
 
-In: PTX programs and launches. Out: effects on global memory. Why: it needs nothing but NumPy, compiles in milliseconds, checks
-every access, and is the reference for faster engines.
+In: PTX programs and launches. Out: effects on global memory. Why: it needs nothing but NumPy, compiles in
+milliseconds, checks every access, and is the reference for faster engines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from .numpy_codegen import Compiled, compile_program
 from .numpy_scheduler import run_chunk
 
 CHUNK_THREADS = 8192
-"""About how many threads advance together: enough to hide Python's overhead, few enough for the second-level cache."""
+"""About how many threads advance together: enough to hide Python's overhead, few enough for the second-level
+cache.
+"""
 _CHUNK_SHARED_BYTES = 1 << 28
 _GEOMETRIES_KEPT = 16
 
@@ -44,7 +46,9 @@ class NumpyEngine:
         x, y, z = launch.grid
         total = x * y * z
         padded = -(-(launch.block[0] * launch.block[1] * launch.block[2]) // 32) * 32
-        together = max(1, min(total, self.chunk_threads // padded, _CHUNK_SHARED_BYTES // max(1, launch.shared_bytes)))
+        together = max(
+            1, min(total, self.chunk_threads // padded, _CHUNK_SHARED_BYTES // max(1, launch.shared_bytes))
+        )
         with np.errstate(all="ignore"):
             for first in range(0, total, together):
                 geometry = self._geometry(launch.block, min(together, total - first))

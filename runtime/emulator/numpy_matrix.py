@@ -1,13 +1,14 @@
 """Tensor-core routines of the NumPy engine: ldmatrix, stmatrix, movmatrix and mma.sync.
 
-In: a chunk, a mask, fragments as arrays over threads. Out: fragments. Why: with lane = 4g + t, every fragment register is a
-row-major [warps, 8, 4] block as it stands, so a fragment becomes a matrix by one interleaving copy, and k may be permuted
-alike in A and B. Layouts: PTX ISA, section on mma.m16n8k16 and its neighbours.
+In: a chunk, a mask, fragments as arrays over threads. Out: fragments. Why: with lane = 4g + t, every fragment
+register is a row-major [warps, 8, 4] block as it stands, so a fragment becomes a matrix by one interleaving
+copy, and k may be permuted alike in A and B. Layouts: PTX ISA, section on mma.m16n8k16 and its neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import numpy as np
 
 from .memory import SHARED_WINDOW, WINDOW_BYTES
@@ -49,13 +50,15 @@ def fragment_a(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
 
 def fragment_b(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
     """B of mma.m16n8*, f32 [warps, k, 8], with k permuted as in `fragment_a`."""
-    return fragment(chunk, type, registers).transpose(0, 2, 1)
+    return np.asarray(fragment(chunk, type, registers).transpose(0, 2, 1))
 
 
 def multiply_fragments(
     chunk: Chunk, mask: Mask, line: int, a: Array, b: Array, *accumulators: Values, c: str
 ) -> tuple[Values, ...]:
-    """D = A B + C, with A B summed in f32 (products are exact) and C added last; hardware's order is not specified."""
+    """D = A B + C, with A B summed in f32 (products are exact) and C added last; hardware's order is not
+    specified.
+    """
     if mask is not None:
         require_whole_warps(chunk, mask, line, "mma.sync")
     warps = chunk.threads // 32
@@ -72,10 +75,7 @@ def multiply_fragments(
     outputs = []
     for part, accumulator in zip(parts, accumulators, strict=True):
         shaped = accumulator if accumulator.ndim == 0 else accumulator.reshape(warps, 8, 4)
-        if c == "s32":
-            total = (part.astype("i8") + shaped).astype("i4")
-        else:
-            total = part + shaped
+        total = (part.astype("i8") + shaped).astype("i4") if c == "s32" else part + shaped
         outputs.append(total.reshape(-1))
     return tuple(outputs)
 
@@ -87,7 +87,9 @@ def require_whole_warps(chunk: Chunk, mask: Array, line: int, name: str) -> None
     if partial.any():
         warp = int(partial.argmax())
         lane = int((~rows[warp]).argmax())
-        chunk.fault(line, f"{name} executed by a part of a warp (lane {lane} does not take part)", 32 * warp + lane)
+        chunk.fault(
+            line, f"{name} executed by a part of a warp (lane {lane} does not take part)", 32 * warp + lane
+        )
 
 
 def _row_addresses(chunk: Chunk, mask: Mask, line: int, address: Values, count: int, verb: str) -> Array:
@@ -114,7 +116,8 @@ def load_matrix(
         return tuple(words[:, matrix].reshape(-1) for matrix in range(count))
     elements = rows.view("u2").reshape(-1, count, 8, 8)
     return tuple(
-        np.ascontiguousarray(elements[:, matrix].transpose(0, 2, 1)).view("u4").reshape(-1) for matrix in range(count)
+        np.ascontiguousarray(elements[:, matrix].transpose(0, 2, 1)).view("u4").reshape(-1)
+        for matrix in range(count)
     )
 
 
@@ -136,7 +139,9 @@ def store_matrix(
     warps = chunk.threads // 32
     data = np.empty((warps, matrices, 8, 8), np.uint16)
     for matrix, register in enumerate(registers):
-        words = np.ascontiguousarray(np.broadcast_to(register, (chunk.threads,))).view("u2").reshape(warps, 8, 8)
+        words = (
+            np.ascontiguousarray(np.broadcast_to(register, (chunk.threads,))).view("u2").reshape(warps, 8, 8)
+        )
         data[:, matrix] = words.transpose(0, 2, 1) if transposed else words
     rows = data.reshape(warps, matrices * 8, 8).view("c16")[..., 0]
     target = chunk.view("shared", "c16")
@@ -152,4 +157,3 @@ def transpose_matrix(chunk: Chunk, mask: Mask, line: int, value: Values, *, coun
     """movmatrix.sync.aligned.m8n8.trans.b16."""
     words = np.ascontiguousarray(np.broadcast_to(value, (chunk.threads,))).view("u2").reshape(-1, 8, 8)
     return (np.ascontiguousarray(words.transpose(0, 2, 1)).view("u4").reshape(-1),)
-

@@ -1,7 +1,7 @@
 """Memory routines of the NumPy engine: load, store, atomic, cp.async, kernel parameters, each access checked.
 
-In: a chunk, a mask, the PTX line, addresses and values. Out: loaded values. Why: bounds and alignment are checked on every
-access, cheaply: over the whole array first, per thread only to name the culprit.
+In: a chunk, a mask, the PTX line, addresses and values. Out: loaded values. Why: bounds and alignment are
+checked on every access, cheaply: over the whole array first, per thread only to name the culprit.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ _WIDE = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16", 32: "V32"}
 _WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "parameter": PARAMETER_WINDOW}
 
 
-def load_parameter(chunk: Chunk, mask: Mask, line: int, *, offset: int, type: str, count: int) -> tuple[Values]:
+def load_parameter(
+    chunk: Chunk, mask: Mask, line: int, *, offset: int, type: str, count: int
+) -> tuple[Values]:
     """A kernel parameter by its place."""
     return (chunk.parameter(offset, DTYPES[type]),)
 
 
-def load(chunk: Chunk, mask: Mask, line: int, address: Values, *, space: str, type: str, count: int) -> tuple[Values, ...]:
+def load(
+    chunk: Chunk, mask: Mask, line: int, address: Values, *, space: str, type: str, count: int
+) -> tuple[Values, ...]:
     """`count` consecutive elements at each address; inactive threads get anything."""
     dtype = DTYPES[type]
     element = TYPE_BITS[type] // 8
@@ -34,13 +38,12 @@ def load(chunk: Chunk, mask: Mask, line: int, address: Values, *, space: str, ty
     if space == "generic":
         return _load_generic(chunk, mask, line, address, type, count)
     if space == "parameter":
-        start = np.frombuffer(chunk.launch.parameters + bytes(32), "u1")
+        raw = np.frombuffer(chunk.launch.parameters + bytes(32), "u1")
         rows = np.atleast_1d(address).astype("i8")[:, None] + np.arange(nbytes)
-        parts = np.ascontiguousarray(start[np.clip(rows, 0, len(start) - 1)]).view(dtype)
+        parts = np.ascontiguousarray(raw[np.clip(rows, 0, len(raw) - 1)]).view(dtype)
         return tuple(np.ascontiguousarray(parts[:, column]) for column in range(count))
     if space == "global" and address.ndim == 0:
-        index = _uniform_index(chunk, mask, line, int(address), nbytes, "load")
-        start = index * nbytes // element
+        start = _uniform_index(chunk, mask, line, int(address), nbytes, "load") * count
         values = chunk.memory.view(dtype)[start : start + count]
         return tuple(values[column] for column in range(count))
     if space == "global" and mask is None:
@@ -57,7 +60,9 @@ def load(chunk: Chunk, mask: Mask, line: int, address: Values, *, space: str, ty
     return tuple(wide[column::count].copy() for column in range(count))
 
 
-def store(chunk: Chunk, mask: Mask, line: int, address: Values, *values: Values, space: str, type: str, count: int) -> tuple[()]:
+def store(
+    chunk: Chunk, mask: Mask, line: int, address: Values, *values: Values, space: str, type: str, count: int
+) -> tuple[()]:
     """Consecutive elements to each address; where threads collide, the highest one wins."""
     dtype = DTYPES[type]
     element = TYPE_BITS[type] // 8
@@ -75,10 +80,10 @@ def store(chunk: Chunk, mask: Mask, line: int, address: Values, *values: Values,
                 target[column::width] = value
             return ()
     if address.ndim == 0 and space == "global":
-        index = _uniform_index(chunk, mask, line, int(address), nbytes, "store")
+        start = _uniform_index(chunk, mask, line, int(address), nbytes, "store") * width
         last = _last_active(chunk, mask)
         for column, value in enumerate(values):
-            chunk.memory.view(dtype)[index * width + column] = value if value.ndim == 0 else value[last]
+            chunk.memory.view(dtype)[start + column] = value if value.ndim == 0 else value[last]
         return ()
     index = _indices(chunk, mask, line, address, nbytes, space, "store")
     if mask is not None:
@@ -140,7 +145,9 @@ def copy_async(
     data = np.zeros(chunk.threads, wide)
     if reading is None or reading.any():
         run = _contiguous(chunk, source, nbytes) if reading is None else None
-        index = _indices(chunk, reading, line, source, nbytes, "global", "cp.async read") if run is None else None
+        index = (
+            _indices(chunk, reading, line, source, nbytes, "global", "cp.async read") if run is None else None
+        )
         if index is None:
             assert run is not None
             data = chunk.memory.view(wide)[run // nbytes : run // nbytes + chunk.threads]
@@ -169,7 +176,9 @@ def _copy_partial(
             chosen = chosen if mask is None else chosen & mask
             if chosen.any():
                 for offset in range(int(wanted)):
-                    index = _indices(chunk, chosen, line, source + np.uint64(offset), 1, "global", "cp.async read")
+                    index = _indices(
+                        chunk, chosen, line, source + np.uint64(offset), 1, "global", "cp.async read"
+                    )
                     rows[chosen, offset] = chunk.memory.view("u1")[index[chosen]]
 
 
@@ -186,7 +195,11 @@ def _contiguous(chunk: Chunk, address: Array, nbytes: int) -> int | None:
     """The first address when the threads touch one aligned, allocated run of memory in order, else None."""
     first = int(address[0])
     total = chunk.threads * nbytes
-    if int(address[-1]) - first != total - nbytes or first % nbytes or not chunk.memory.contains(first, first + total):
+    if (
+        int(address[-1]) - first != total - nbytes
+        or first % nbytes
+        or not chunk.memory.contains(first, first + total)
+    ):
         return None
     if not (address == chunk.geometry.ramp(nbytes) + np.uint64(first)).all():
         return None
@@ -198,12 +211,20 @@ def _uniform_index(chunk: Chunk, mask: Mask, line: int, address: int, nbytes: in
         chunk.fault(line, f"misaligned {verb} of {nbytes} bytes at {address:#x}", _first_active(mask))
     if not chunk.memory.contains(address, address + nbytes):
         where = chunk.memory.describe(address)
-        chunk.fault(line, f"global {verb} of {nbytes} bytes at {address:#x} out of bounds: {where}", _first_active(mask))
+        chunk.fault(
+            line,
+            f"global {verb} of {nbytes} bytes at {address:#x} out of bounds: {where}",
+            _first_active(mask),
+        )
     return address // nbytes
 
 
-def _indices(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, space: str, verb: str) -> Array:
-    """Element indices (int64) into the memory of `space`; those of inactive threads are valid but meaningless."""
+def _indices(
+    chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, space: str, verb: str
+) -> Array:
+    """Element indices (int64) into the memory of `space`; those of inactive threads are valid but
+    meaningless.
+    """
     if mask is not None and address.ndim:
         address = np.where(mask, address, address[mask.argmax()])
     if nbytes > 1:
@@ -231,12 +252,16 @@ def _indices(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, 
     return np.asarray((address >> shift).astype("i8") + chunk.bases(space, nbytes))
 
 
-def _misaligned(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, space: str, verb: str) -> None:
+def _misaligned(
+    chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, space: str, verb: str
+) -> None:
     address = np.broadcast_to(address, (chunk.threads,))
     wrong = (address & address.dtype.type(nbytes - 1)) != 0
     thread = int((wrong if mask is None else wrong & mask).argmax())
     near = f" ({chunk.memory.describe(int(address[thread]))})" if space == "global" else ""
-    chunk.fault(line, f"misaligned {space} {verb} of {nbytes} bytes at {int(address[thread]):#x}{near}", thread)
+    chunk.fault(
+        line, f"misaligned {space} {verb} of {nbytes} bytes at {int(address[thread]):#x}{near}", thread
+    )
 
 
 def _out_of_bounds(chunk: Chunk, line: int, address: Array, outside: Array, nbytes: int, verb: str) -> None:
@@ -251,7 +276,9 @@ def _out_of_bounds(chunk: Chunk, line: int, address: Array, outside: Array, nbyt
 # Generic addresses.
 def _space_of_each(address: Array) -> dict[str, Array]:
     """Which addresses lie in which space."""
-    shared, local, parameter = (np.uint64(window) for window in (SHARED_WINDOW, LOCAL_WINDOW, PARAMETER_WINDOW))
+    shared, local, parameter = (
+        np.uint64(window) for window in (SHARED_WINDOW, LOCAL_WINDOW, PARAMETER_WINDOW)
+    )
     return {
         "global": address < shared,
         "shared": (address >= shared) & (address < local),

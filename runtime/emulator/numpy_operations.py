@@ -1,7 +1,8 @@
 """Pure per-thread operations of the NumPy engine.
 
-In: arrays over threads, or NumPy scalars for values that all threads share. Out: the same. Why: the code generator turns an
-operation name of the emitter API into an expression through `resolve`; everything that is more than one ufunc stands here.
+In: arrays over threads, or NumPy scalars for values that all threads share. Out: the same. Why: the code
+generator turns an operation name of the emitter API into an expression through `resolve`; everything that is
+more than one ufunc stands here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from .numpy_rounding import ROUNDING_OPERATIONS, float_to_integer, integer_satur
 from .ptx import TYPE_BITS
 
 Values = Any
-"""A NumPy array or scalar; which of the two is decided while running, which is how uniform values stay cheap."""
+"""A NumPy array or scalar; which of the two is decided while running, which is how uniform values stay cheap.
+"""
 
 DTYPES: dict[str, str] = {
     "u8": "u1", "s8": "i1", "b8": "u1", "u16": "u2", "s16": "i2", "b16": "u2", "f16": "u2", "bf16": "u2",
@@ -31,7 +33,8 @@ DTYPES: dict[str, str] = {
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 TEMPLATES: dict[str, str] = {
-    "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})", "div:f32": "({0} / {1})", "div:f64": "({0} / {1})",
+    "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})",
+    "div:f32": "({0} / {1})", "div:f64": "({0} / {1})",
     "and": "({0} & {1})", "or": "({0} | {1})", "xor": "({0} ^ {1})", "not": "(~{0})",
     "shift_left": "({0} << {1})", "shift_right": "({0} >> {1})", "neg": "(-{0})", "abs": "np.abs({0})",
     "minimum": "np.minimum({0}, {1})", "maximum": "np.maximum({0}, {1})",
@@ -320,7 +323,9 @@ def find_bit(value: Values) -> Values:
 
 def find_bit_shift_amount(value: Values) -> Values:
     position = find_bit(value)
-    return select(position == np.uint32(0xFFFFFFFF), position, np.uint32(8 * value.dtype.itemsize - 1) - position)
+    return select(
+        position == np.uint32(0xFFFFFFFF), position, np.uint32(8 * value.dtype.itemsize - 1) - position
+    )
 
 
 def _field(dtype: np.dtype[Any], start: Values, length: Values) -> tuple[Values, Values]:
@@ -364,7 +369,9 @@ def _selected_byte(pair: Values, index: Values) -> Values:
 
 
 def permute_bytes(a: Values, b: Values, selector: Values) -> Values:
-    """prmt, default mode: each selector nibble picks a byte of {b, a}; its top bit replicates that byte's sign."""
+    """prmt, default mode: each selector nibble picks a byte of {b, a}; its top bit replicates that byte's
+    sign.
+    """
     pair = (b.astype("u8") << np.uint64(32)) | a.astype("u8")
     result = np.uint64(0)
     if selector.ndim == 0:
@@ -396,7 +403,9 @@ _BYTE_TABLES = {
 
 
 def permute_bytes_mode(mode: str, a: Values, b: Values, selector: Values) -> Values:
-    nibbles = np.array([sum(byte << (4 * i) for i, byte in enumerate(row)) for row in _BYTE_TABLES[mode]], dtype="u4")
+    nibbles = np.array(
+        [sum(byte << (4 * i) for i, byte in enumerate(row)) for row in _BYTE_TABLES[mode]], dtype="u4"
+    )
     return permute_bytes(a, b, nibbles.take(selector & np.uint32(3)))
 
 
@@ -443,7 +452,8 @@ def is_in_window(window: int, address: Values) -> Values:
 
 FUNCTIONS: dict[str, Callable[..., Values]] = {
     "select": select, "unordered": unordered, "ordered": ordered, "ne_ordered": not_equal_ordered,
-    "eq_unordered": equal_unordered, "f16_to_f32": f16_to_f32, "bf16_to_f32": bf16_to_f32, "fma:f64": fma_f64, "fma_of_f32": fma_f32_wide,
+    "eq_unordered": equal_unordered, "f16_to_f32": f16_to_f32, "bf16_to_f32": bf16_to_f32, "fma:f64": fma_f64,
+    "fma_of_f32": fma_f32_wide,
     "flush": flush, "saturate": saturate, "rcp": reciprocal, "rsqrt": reciprocal_square_root,
     "rsqrt:f32": reciprocal_square_root_f32, "is_normal": is_normal, "is_subnormal": is_subnormal,
     "pack_halves": pack_halves, "rem": remainder,

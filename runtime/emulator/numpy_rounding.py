@@ -1,6 +1,7 @@
 """Roundings of the NumPy engine: directed modes, narrowing to halves and tf32, float to integer.
 
-In: arrays or NumPy scalars. Out: the same. Why: the rules about NaN, infinity, saturation and ties are all here.
+In: arrays or NumPy scalars. Out: the same. Why: the rules about NaN, infinity, saturation and ties are all
+here.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ def _select(predicate: Values, yes: Values, no: Values) -> Values:
 def _directed(narrow: Values, exact: Values, mode: str) -> Values:
     """Move `narrow`, the nearest value to `exact`, by one step when it lies on the wrong side."""
     wide = narrow.astype("f8")
-    if mode == "rz":
-        wrong = np.abs(wide) > np.abs(exact)
-    else:
-        wrong = wide > exact if mode == "rm" else wide < exact
+    wrong = {
+        "rz": lambda: np.abs(wide) > np.abs(exact),
+        "rm": lambda: wide > exact,
+        "rp": lambda: wide < exact,
+    }[mode]()
     stepped = np.nextafter(narrow, narrow.dtype.type(_TOWARDS[mode]))
     return _select(wrong, stepped, narrow)
 
@@ -96,11 +98,18 @@ def f32_to_tf32_nearest_even(value: Values) -> Values:
     return _select(np.isfinite(value), rounded, bits).view("f4")
 
 
-_INTEGRAL: dict[str, Callable[[Values], Values]] = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
+_INTEGRAL: dict[str, Callable[[Values], Values]] = {
+    "rni": np.rint,
+    "rzi": np.trunc,
+    "rmi": np.floor,
+    "rpi": np.ceil,
+}
 
 
 def float_to_integer(target: str, mode: str, value: Values) -> Values:
-    """Round and clamp to the range of `target`. NaN gives 0, or the top bit where f64 or a 64-bit integer is involved."""
+    """Round and clamp to the range of `target`. NaN gives 0, or the top bit where f64 or a 64-bit integer is
+    involved.
+    """
     limits = np.iinfo(target)
     double = value.dtype == np.float64 or limits.bits == 64
     whole = _INTEGRAL[mode](value)

@@ -1,8 +1,8 @@
 """The thread scheduler of the NumPy engine.
 
-In: a compiled kernel and one chunk of blocks. Out: the chunk run to its end, or a DeviceError. Why: while all threads agree,
-blocks follow each other without masks; where they part, the threads at the lowest block number go first, which brings them
-together again at the join, because compilers lay code out in that order.
+In: a compiled kernel and one chunk of blocks. Out: the chunk run to its end, or a DeviceError. Why: while all
+threads agree, blocks follow each other without masks; where they part, the threads at the lowest block number
+go first, which brings them together again at the join, because compilers lay code out in that order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .control_flow import Block
+from .control_flow import Block, register_names
 from .numpy_chunk import Array, Chunk, Mask, Values
 from .numpy_codegen import Compiled
 
@@ -175,11 +175,25 @@ class _Scheduler:
         assert instruction is not None
         for value in numbers:
             if value.ndim and not (value[mask] == value[mask][0]).all():
-                self.chunk.fault(instruction.line, "barrier number or thread count differs between threads", int(mask.argmax()))
+                self.chunk.fault(
+                    instruction.line,
+                    "barrier number or thread count differs between threads",
+                    int(mask.argmax()),
+                )
         plain = [int(value if value.ndim == 0 else value[mask][0]) for value in numbers]
         expected = plain[1] if len(plain) > 1 else self.chunk.geometry.block_threads
         passes = instruction.has("arrive")
-        self.waiting.append(_Waiting(plain[0] if plain else 0, mask, block.number, block.exit.targets[0], passes, expected, predicate))
+        self.waiting.append(
+            _Waiting(
+                plain[0] if plain else 0,
+                mask,
+                block.number,
+                block.exit.targets[0],
+                passes,
+                expected,
+                predicate,
+            )
+        )
         if passes:
             self.add(block.exit.targets[0], mask)
         self.release(self.waiting[-1].number)
@@ -210,7 +224,11 @@ class _Scheduler:
             return
         votes = np.zeros(rows[0], np.int64)
         for waiting in reducing:
-            votes += (waiting.mask & np.broadcast_to(waiting.predicate, waiting.mask.shape)).reshape(rows).sum(axis=1)
+            votes += (
+                (waiting.mask & np.broadcast_to(np.asarray(waiting.predicate), waiting.mask.shape))
+                .reshape(rows)
+                .sum(axis=1)
+            )
         for waiting in reducing:
             instruction = self.blocks[waiting.block].exit.instruction
             assert instruction is not None
@@ -218,7 +236,8 @@ class _Scheduler:
             per_block: Array = votes.astype("u4")
             if mode != "popc":
                 per_block = votes == waiting.expected if mode == "and" else votes > 0
-            number = self.compiled.program.register_numbers[getattr(instruction.operands[0], "name")]
+            (name,) = register_names(instruction.operands[0])
+            number = self.compiled.program.register_numbers[name]
             old = self.chunk.registers[number]
             new = np.repeat(per_block, rows[1])
             self.chunk.registers[number] = np.where(waiting.mask & free, new.astype(old.dtype), old)
@@ -230,10 +249,16 @@ class _Scheduler:
         instruction = self.blocks[waiting.block].exit.instruction
         assert instruction is not None
         if waiting.passes and not any(not entry.passes for entry in self.waiting):
-            chunk.fault(instruction.line, f"threads ended with barrier {waiting.number} incomplete", int(waiting.mask.argmax()))
+            chunk.fault(
+                instruction.line,
+                f"threads ended with barrier {waiting.number} incomplete",
+                int(waiting.mask.argmax()),
+            )
         thread = int(waiting.mask.argmax())
         number = thread // chunk.geometry.padded
-        span = slice(number * chunk.geometry.padded, number * chunk.geometry.padded + chunk.geometry.block_threads)
+        span = slice(
+            number * chunk.geometry.padded, number * chunk.geometry.padded + chunk.geometry.block_threads
+        )
         here = int(waiting.mask[span].sum())
         parts = [f"{here} of {waiting.expected} threads wait here"]
         for entry in self.waiting:

@@ -1,7 +1,7 @@
 """Cross-lane routines of the NumPy engine: shuffle, vote, match, redux, activemask, elect.
 
-In: a chunk, a mask, values over threads. Out: values over threads. Why: a warp is a row of 32 lanes once an array is reshaped,
-so each routine is a small table look-up or a reduction along rows.
+In: a chunk, a mask, values over threads. Out: values over threads. Why: a warp is a row of 32 lanes once an
+array is reshaped, so each routine is a small table look-up or a reduction along rows.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ _LANE_BITS = np.uint32(1) << np.arange(32, dtype=np.uint32)
 
 
 def _rows(chunk: Chunk, value: Values) -> Array:
-    return np.broadcast_to(value, (chunk.threads,)).reshape(-1, 32)
+    return np.asarray(np.broadcast_to(value, (chunk.threads,)).reshape(-1, 32))
 
 
 def _participants(chunk: Chunk, mask: Mask, members: Values) -> Array:
     """Which lanes take part: the active ones that their member mask names."""
-    active = np.ones((chunk.threads // 32, 32), bool) if mask is None else mask.reshape(-1, 32)
+    everyone = np.ones((chunk.threads // 32, 32), bool)
+    active: Array = everyone if mask is None else mask.reshape(-1, 32)
     if members.ndim == 0:
         if int(members) == 0xFFFFFFFF:
             return active
-        return active & ((np.uint32(members) & _LANE_BITS) != 0)
-    return active & ((_rows(chunk, members) & _LANE_BITS) != 0)
+        return np.asarray(active & ((np.uint32(members) & _LANE_BITS) != 0))
+    return np.asarray(active & ((_rows(chunk, members) & _LANE_BITS) != 0))
 
 
 def _spread(per_warp: Array) -> Array:
@@ -74,7 +75,9 @@ def shuffle(
     return (moved, inside) if with_predicate else (moved,)
 
 
-def vote(chunk: Chunk, mask: Mask, line: int, predicate: Values, members: Values, *, mode: str, count: int) -> tuple[Values]:
+def vote(
+    chunk: Chunk, mask: Mask, line: int, predicate: Values, members: Values, *, mode: str, count: int
+) -> tuple[Values]:
     """vote.all, any, uni and ballot over the participating lanes of each warp."""
     part = _participants(chunk, mask, members)
     truth = _rows(chunk, predicate)
@@ -82,11 +85,15 @@ def vote(chunk: Chunk, mask: Mask, line: int, predicate: Values, members: Values
         return (_spread(np.where(part & truth, _LANE_BITS, np.uint32(0)).sum(axis=1, dtype=np.uint32)),)
     some, every = (part & truth).any(axis=1), (~part | truth).all(axis=1)
     answer = {"all": every, "any": some, "uni": every | ~some}[mode]
-    return (_spread(answer),)
+    return (_spread(np.asarray(answer)),)
 
 
-def match(chunk: Chunk, mask: Mask, line: int, value: Values, members: Values, *, mode: str, count: int) -> tuple[Values, Values]:
-    """match.any: the lanes with my value. match.all: all participants if their values agree, else 0 and false."""
+def match(
+    chunk: Chunk, mask: Mask, line: int, value: Values, members: Values, *, mode: str, count: int
+) -> tuple[Values, Values]:
+    """match.any: the lanes with my value. match.all: all participants if their values agree, else 0 and
+    false.
+    """
     part, rows = _participants(chunk, mask, members), _rows(chunk, value)
     same = (rows[:, :, None] == rows[:, None, :]) & part[:, None, :] & part[:, :, None]
     lanes = np.where(same, _LANE_BITS, np.uint32(0)).sum(axis=2, dtype=np.uint32)
@@ -98,12 +105,22 @@ def match(chunk: Chunk, mask: Mask, line: int, value: Values, members: Values, *
 
 
 _REDUCTIONS: dict[str, Any] = {
-    "add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+    "add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
 }  # fmt: skip
 
 
 def redux(
-    chunk: Chunk, mask: Mask, line: int, value: Values, members: Values, *, mode: str, nan: bool, absolute: bool, count: int
+    chunk: Chunk,
+    mask: Mask,
+    line: int,
+    value: Values,
+    members: Values,
+    *,
+    mode: str,
+    nan: bool,
+    absolute: bool,
+    count: int,
 ) -> tuple[Values]:
     """redux.sync over the participating lanes."""
     part, rows = _participants(chunk, mask, members), _rows(chunk, value)

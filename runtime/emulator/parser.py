@@ -1,7 +1,8 @@
 """The PTX parser.
 
-In: the text of one PTX module, as LLVM or nvcc write it, inline assembly scopes included. Out: a `ptx.Module`.
-Why: registers, labels and variables are resolved to unique names here, so that no engine has to know about scopes.
+In: the text of one PTX module, as LLVM or nvcc write it, inline assembly scopes included. Out: a
+`ptx.Module`. Why: registers, labels and variables are resolved to unique names here, so that no engine has to
+know about scopes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from .ptx import (
 _TOKEN = re.compile(
     r"""
       [ \t\r\n]+ | //[^\n]*
-    | (?P<number> 0[fF][0-9a-fA-F]{8} | 0[dD][0-9a-fA-F]{16} | 0[xX][0-9a-fA-F]+U? | [0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)? | [0-9]+U? )
+    | (?P<number> 0[fF][0-9a-fA-F]{8} | 0[dD][0-9a-fA-F]{16} | 0[xX][0-9a-fA-F]+U?
+                | [0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)? | [0-9]+U? )
     | (?P<word> [A-Za-z_$%.][\w$%]*(?:\.[\w$]+|::\w+)* )
     | (?P<string> "[^"]*" )
     | (?P<mark> [][(){}<>,;:@!|+\-=*&~] )
@@ -199,7 +201,9 @@ class _Parser:
                 continue
             count *= self.integer()
             self.expect("]")
-        variable = Variable(name, space, kind, 0 if unsized else element * count, alignment or element, external, line=line)
+        variable = Variable(
+            name, space, kind, 0 if unsized else element * count, alignment or element, external, line=line
+        )
         if self.accept("="):
             width = max(1, TYPE_BITS[kind] // 8)
             values = self.initialiser()
@@ -272,7 +276,9 @@ class _Parser:
             numbers = [self.integer()] if self.peek()[:1].isdigit() else []
             while numbers and self.accept(","):
                 numbers.append(self.integer())
-            if directive in (".reqntid", ".maxntid") and not (function.block_required and directive == ".maxntid"):
+            if directive in (".reqntid", ".maxntid") and not (
+                function.block_required and directive == ".maxntid"
+            ):
                 x, y, z = (*numbers, 1, 1)[:3]
                 function.block_shape = (x, y, z)
                 function.block_required = directive == ".reqntid"
@@ -344,7 +350,9 @@ class _Parser:
         self.function.body.append(Label(self.scope.unique(name)))
 
     def resolve_labels(self) -> None:
-        """Bind branch targets, which may stand after the branch, to the innermost enclosing scope that has the label."""
+        """Bind branch targets, which may stand after the branch, to the innermost enclosing scope that has
+        the label.
+        """
         body = self.function.body
         for index, scope in self.branches:
             instruction = body[index]

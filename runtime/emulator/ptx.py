@@ -1,13 +1,12 @@
 """The data model of parsed PTX: modules, functions, variables, instructions and operands.
 
-In: nothing. Out: plain dataclasses that the parser fills and every emulator engine reads.
-Why: one front end serves the NumPy engine and any faster one; nothing here knows how an instruction is executed.
+In: nothing. Out: plain dataclasses that the parser fills and every emulator engine reads. Why: one front end
+serves the NumPy engine and any faster one; nothing here knows how an instruction is executed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Union
 
 TYPE_BITS: dict[str, int] = {
     "b8": 8, "u8": 8, "s8": 8,
@@ -45,7 +44,9 @@ class Special:
 
 @dataclass(frozen=True, slots=True)
 class Immediate:
-    """A literal. `bits` is the raw pattern of a float literal of `width` bits, or a signed integer with `width` 0."""
+    """A literal. `bits` is the raw pattern of a float literal of `width` bits, or a signed integer with
+    `width` 0.
+    """
 
     bits: int
     width: int
@@ -94,15 +95,15 @@ class Discard:
     """`_`: a destination that nobody wants."""
 
 
-Operand = Union[Register, Special, Immediate, Symbol, Address, Vector, Pair, Negated, Discard]
+Operand = Register | Special | Immediate | Symbol | Address | Vector | Pair | Negated | Discard
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
     """One PTX instruction.
 
-    `opcode` is the first word (`ld`), `modifiers` the rest (`global`, `v4`, `f32`). `guard` is the predicate register of
-    `@p` or `@!p` (`guard_negated`). `line` counts from 1 in the module's text. `path` names the chain of inlined calls.
+    `opcode` is the first word (`ld`), `modifiers` the rest (`global`, `v4`, `f32`). `guard` is the predicate register
+    of `@p` or `@!p` (`guard_negated`). `line` counts from 1 in the module's text.
     """
 
     opcode: str
@@ -150,8 +151,8 @@ class Label:
 class Variable:
     """A declared variable or parameter.
 
-    `space` is global, const, shared, local or param; `nbytes` is 0 for an unsized extern array. `initial` maps byte offsets
-    to (width in bytes, value), where a value is raw bits or the name of another variable whose address is meant.
+    `space` is global, const, shared, local or param; `nbytes` is 0 for an unsized extern array. `initial` lists (byte
+    offset, width in bytes, value), where a value is raw bits or the name of another variable whose address is meant.
     """
 
     name: str
@@ -187,7 +188,9 @@ class Function:
 
 @dataclass(slots=True)
 class Module:
-    """A parsed PTX module: `functions` and module-level `variables` by name, and the source `lines` for messages."""
+    """A parsed PTX module: `functions` and module-level `variables` by name, and the source `lines` for
+    messages.
+    """
 
     functions: dict[str, Function]
     variables: dict[str, Variable]

@@ -1,6 +1,7 @@
 """Runs PTX on the emulator from tests.
 
-In: PTX text, NumPy arrays, scalars. Out: the arrays after the launch. Why: allocation, upload and download are the same everywhere.
+In: PTX text, NumPy arrays, scalars. Out: the arrays after the launch. Why: allocation, upload and download are the
+same everywhere.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ class Runner:
         return cls((CUDA / f"{stem}.ptx").read_text())
 
     def __call__(
-        self, name: str, *arguments: Any, grid: Sequence[int] = (1,), block: Sequence[int] = (32,), shared: int = 0
+        self,
+        name: str,
+        *arguments: Any,
+        grid: Sequence[int] = (1,),
+        block: Sequence[int] = (32,),
+        shared: int = 0,
     ) -> list[Any]:
         """Launch; arrays go by pointer and come back changed, ints as i32, np.int64 as i64."""
         kernel = self.device.load(name, self.ptx)
@@ -96,7 +102,9 @@ def _runner(body: str, inputs: tuple[str, ...], output: str) -> Runner:
     return Runner(instruction_kernel(body, inputs, output))
 
 
-def apply_instruction(body: str, inputs: Sequence[str], output: str, arrays: Sequence[Any], dtype: str) -> Any:
+def apply_instruction(
+    body: str, inputs: Sequence[str], output: str, arrays: Sequence[Any], dtype: str
+) -> Any:
     """Run `body` on equally long arrays (padded to whole warps here); gives the output as `dtype`."""
     length = len(arrays[0])
     padded = -(-length // 32) * 32

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-
 from tests.emulator.harness import Runner
 
 
@@ -16,7 +15,9 @@ def test_histogram_in_shared_then_global_memory() -> None:
 
 
 def test_every_thread_draws_its_own_ticket() -> None:
-    counter, out = Runner.of("atomics")("tickets", np.zeros(1, "i4"), np.zeros(600, "i4"), grid=(3,), block=(96,))
+    counter, out = Runner.of("atomics")(
+        "tickets", np.zeros(1, "i4"), np.zeros(600, "i4"), grid=(3,), block=(96,)
+    )
     assert counter[0] == 576 and (out[:576:2] == 1).all() and not out[1::2].any()
 
 
@@ -29,7 +30,11 @@ def test_every_operation() -> None:
     )
     fold = functools.partial(functools.reduce)
     assert out[0] == min(0, x.min()) and out[1] == max(0, x.max())
-    assert out[2] == fold(np.bitwise_xor, x) and out[3] == fold(np.bitwise_and, x) and out[4] == fold(np.bitwise_or, x)
+    assert (
+        out[2] == fold(np.bitwise_xor, x)
+        and out[3] == fold(np.bitwise_and, x)
+        and out[4] == fold(np.bitwise_or, x)
+    )
     assert total[0] == 0.5 * x.sum()  # halves of small integers: exact
     assert wide.view("i8")[0] == x.sum()
     count, down = 0, 0
@@ -42,7 +47,10 @@ def test_every_operation() -> None:
 
 def test_compare_and_swap_loop() -> None:
     x = np.random.default_rng(2).random(128).astype("f4")
-    assert Runner.of("atomics")("float_max", x, np.zeros(1, "i4"), grid=(2,), block=(64,))[1].view("f4")[0] == x.max()
+    assert (
+        Runner.of("atomics")("float_max", x, np.zeros(1, "i4"), grid=(2,), block=(64,))[1].view("f4")[0]
+        == x.max()
+    )
 
 
 def test_packed_halves() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from tests.emulator.harness import Runner
+
 from tilewright.runtime.emulator.device import EmulatorDevice
 from tilewright.runtime.errors import DeviceError
 
@@ -21,7 +21,11 @@ def _message(*call: object, **shape: object) -> str:
 @pytest.mark.parametrize("shift", [1, 100, 5000])
 def test_store_past_the_end(shift: int) -> None:
     text = _message("overrun", np.zeros(128, "f4"), shift, grid=(2,), block=(64,))
-    assert "global store of 4 bytes at 0x" in text and "out of bounds" in text and "bytes past the end of allocation 1" in text
+    assert (
+        "global store of 4 bytes at 0x" in text
+        and "out of bounds" in text
+        and "bytes past the end of allocation 1" in text
+    )
     assert "st.global" in text
     first = max(0, 128 - shift)
     assert f"block ({first // 64}, 0, 0), thread ({first % 64}, 0, 0)" in text

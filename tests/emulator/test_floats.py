@@ -13,10 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.emulator.harness import apply_instruction
 
-STORAGE: dict[str, Any] = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f64": np.float64}
+STORAGE: dict[str, Any] = {
+    "f16": np.float16,
+    "bf16": ml_dtypes.bfloat16,
+    "f32": np.float32,
+    "f64": np.float64,
+}
 BITS = {"f16": "u2", "bf16": "u2", "f32": "u4", "f64": "u8"}
 
 
@@ -40,7 +44,9 @@ def pairs(type: str) -> list[np.ndarray]:
 
 def run(body: str, types: list[str], output: str, arrays: list[np.ndarray]) -> np.ndarray:
     """Bit patterns in, result as its NumPy type out."""
-    given_bits = [np.ascontiguousarray(array).view(BITS[type]) for array, type in zip(arrays, types, strict=True)]
+    given_bits = [
+        np.ascontiguousarray(array).view(BITS[type]) for array, type in zip(arrays, types, strict=True)
+    ]
     registers = [{"f16": "b16", "bf16": "b16", "f32": "b32", "f64": "b64"}[type] for type in types]
     if output == "pred":
         return apply_instruction(body, registers, "pred", given_bits, "u4")
@@ -102,11 +108,19 @@ def test_fused_multiply_add(type: str) -> None:
     a, b = pairs(type)
     c = np.resize(samples(type, 60, 4), a.shape)
     with np.errstate(all="ignore"):
-        finite = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & (np.abs(a.astype("f8")) < 1e30) & (np.abs(b.astype("f8")) < 1e30)
+        finite = (
+            np.isfinite(a)
+            & np.isfinite(b)
+            & np.isfinite(c)
+            & (np.abs(a.astype("f8")) < 1e30)
+            & (np.abs(b.astype("f8")) < 1e30)
+        )
     finite &= np.abs(c.astype("f8")) < 1e30
     finite &= (np.abs(a) > 1e-30) & (np.abs(b) > 1e-30) & (c != 0)
     a, b, c = a[finite], b[finite], c[finite]
-    exact = [Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)) for x, y, z in zip(a, b, c, strict=True)]
+    exact = [
+        Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)) for x, y, z in zip(a, b, c, strict=True)
+    ]
     got = run(f"fma.rn.{type} %d, %a, %b, %c;", [type] * 3, type, [a, b, c])
     for value, answer in zip(exact, got, strict=True):
         # Within half an ulp (and the rare double rounding: a hair more).
@@ -134,7 +148,9 @@ def test_half_fused_multiply_add(type: str) -> None:
 def test_packed_halves(type: str, name: str) -> None:
     a, b = (array[: len(array) // 2 * 2] for array in pairs(type))
     packed = [array.view("u4") for array in (a, b)]
-    got = apply_instruction(f"{name}.{type}x2 %d, %a, %b;", ["b32", "b32"], "b32", packed, "u4").view(STORAGE[type])
+    got = apply_instruction(f"{name}.{type}x2 %d, %a, %b;", ["b32", "b32"], "b32", packed, "u4").view(
+        STORAGE[type]
+    )
     wide = a.astype("f8"), b.astype("f8")
     with np.errstate(all="ignore"):
         expected = {
@@ -151,14 +167,19 @@ def test_minimum_and_maximum(type: str) -> None:
     for name, plain, strict in (("min", np.fmin, np.minimum), ("max", np.fmax, np.maximum)):
         same(run(f"{name}.{type} %d, %a, %b;", [type, type], type, [a, b]), plain(*wide), signs=False)
         if type != "f64":
-            same(run(f"{name}.NaN.{type} %d, %a, %b;", [type, type], type, [a, b]), strict(*wide), signs=False)
+            same(
+                run(f"{name}.NaN.{type} %d, %a, %b;", [type, type], type, [a, b]), strict(*wide), signs=False
+            )
 
 
 def test_directed_rounding_brackets_the_exact_value() -> None:
     a, b = (np.abs(samples("f32", 200, seed)[16:]) for seed in (1, 2))
     a[::2] *= -1
     for name, exact in (("add", a.astype("f8") + b), ("mul", a.astype("f8") * b)):
-        down, up, zero = (run(f"{name}.{mode}.f32 %d, %a, %b;", ["f32"] * 2, "f32", [a, b]).astype("f8") for mode in ("rm", "rp", "rz"))
+        down, up, zero = (
+            run(f"{name}.{mode}.f32 %d, %a, %b;", ["f32"] * 2, "f32", [a, b]).astype("f8")
+            for mode in ("rm", "rp", "rz")
+        )
         assert (down <= exact).all() and (up >= exact).all()
         assert (np.nextafter(down.astype("f4"), np.float32(np.inf)).astype("f8") >= exact).all()
         assert (zero == np.where(exact > 0, down, up)).all()
@@ -227,7 +248,10 @@ def test_narrowing_of_any_pattern(patterns: list[int]) -> None:
     with np.errstate(all="ignore"):
         same(run("cvt.rn.f16.f32 %d, %a;", ["f32"], "f16", [a]), a.astype("f2"))
         same(run("cvt.rn.bf16.f32 %d, %a;", ["f32"], "bf16", [a]), a.astype(ml_dtypes.bfloat16))
-        same(run("cvt.f32.bf16 %d, %a;", ["bf16"], "f32", [a.view(ml_dtypes.bfloat16)]), a.view(ml_dtypes.bfloat16))
+        same(
+            run("cvt.f32.bf16 %d, %a;", ["bf16"], "f32", [a.view(ml_dtypes.bfloat16)]),
+            a.view(ml_dtypes.bfloat16),
+        )
 
 
 def test_directed_narrowing() -> None:
@@ -244,7 +268,11 @@ def test_packed_conversions_put_the_first_operand_on_top() -> None:
     a, b = pairs("f32")
     for target in ("f16", "bf16"):
         bits = [array.view("u4") for array in (a, b)]
-        got = apply_instruction(f"cvt.rn.{target}x2.f32 %d, %a, %b;", ["b32", "b32"], "b32", bits, "u4").view("u2").reshape(-1, 2)
+        got = (
+            apply_instruction(f"cvt.rn.{target}x2.f32 %d, %a, %b;", ["b32", "b32"], "b32", bits, "u4")
+            .view("u2")
+            .reshape(-1, 2)
+        )
         with np.errstate(all="ignore"):
             same(np.ascontiguousarray(got[:, 1]).view(STORAGE[target]), a.astype(STORAGE[target]))
             same(np.ascontiguousarray(got[:, 0]).view(STORAGE[target]), b.astype(STORAGE[target]))
@@ -261,7 +289,7 @@ def test_tf32_rounds_to_nearest_ties_away() -> None:
         if not math.isfinite(value):
             assert math.isnan(answer) == math.isnan(value) and (math.isnan(value) or answer == value)
             continue
-        mantissa, exponent = math.frexp(float(value))
+        _, exponent = math.frexp(float(value))
         step = Fraction(2) ** (max(exponent, -125) - 11)
         whole = int(abs(Fraction(float(value))) / step + Fraction(1, 2)) * step
         if whole >= 2**128:
@@ -270,21 +298,37 @@ def test_tf32_rounds_to_nearest_ties_away() -> None:
             assert abs(Fraction(float(answer))) == whole
 
 
-ROUND: dict[str, Callable[[float], int]] = {"rni": round, "rzi": math.trunc, "rmi": math.floor, "rpi": math.ceil}
+ROUND: dict[str, Callable[[float], int]] = {
+    "rni": round,
+    "rzi": math.trunc,
+    "rmi": math.floor,
+    "rpi": math.ceil,
+}
 
 
 @pytest.mark.parametrize("source", ["f16", "f32", "f64"])
 @pytest.mark.parametrize("target", ["s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64"])
 def test_float_to_integer(source: str, target: str) -> None:
-    a = np.concatenate((samples(source, 60, 8), np.array([126.5, 127.5, 255.5, -128.5, 32767.5]).astype(STORAGE[source])))
+    a = np.concatenate(
+        (samples(source, 60, 8), np.array([126.5, 127.5, 255.5, -128.5, 32767.5]).astype(STORAGE[source]))
+    )
     if source != "f16":
-        a = np.concatenate((a, np.array([2.0**31, -(2.0**31), 2.0**32, 2.0**63, -(2.0**63), 2.0**64, 1e18]).astype(STORAGE[source])))
+        a = np.concatenate(
+            (
+                a,
+                np.array([2.0**31, -(2.0**31), 2.0**32, 2.0**63, -(2.0**63), 2.0**64, 1e18]).astype(
+                    STORAGE[source]
+                ),
+            )
+        )
     bits = int(target[1:])
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if target[0] == "s" else (0, (1 << bits) - 1)
     register = f"b{max(16, bits)}"
     for mode, function in ROUND.items():
         body = f"cvt.{mode}.{target}.{source} %d, %a;"
-        got = apply_instruction(body, [f"b{8 * a.dtype.itemsize}"], register, [a.view(BITS[source])], f"u{max(16, bits) // 8}")
+        got = apply_instruction(
+            body, [f"b{8 * a.dtype.itemsize}"], register, [a.view(BITS[source])], f"u{max(16, bits) // 8}"
+        )
         for value, answer in zip(a.astype("f8"), got, strict=True):
             if math.isnan(value):
                 expected = 1 << bits - 1 if source == "f64" or bits == 64 else 0
@@ -301,17 +345,33 @@ def test_integer_to_float(source: str) -> None:
     bits = int(source[1:])
     random = np.random.default_rng(9)
     values = random.integers(0, 1 << 63, 100, dtype="u8") >> random.integers(0, 60, 100).astype("u8")
-    a = np.concatenate((values, np.array([0, 1, (1 << bits) - 1, 1 << bits - 1, (1 << bits - 1) - 1], "u8"))).astype(f"u{bits // 8}")
+    a = np.concatenate(
+        (values, np.array([0, 1, (1 << bits) - 1, 1 << bits - 1, (1 << bits - 1) - 1], "u8"))
+    ).astype(f"u{bits // 8}")
     typed = a.view(f"{'i' if source[0] == 's' else 'u'}{bits // 8}")
     with np.errstate(all="ignore"):
         for target, type in (("f32", "f4"), ("f64", "f8"), ("f16", "f2")):
-            got = apply_instruction(f"cvt.rn.{target}.{source} %d, %a;", [f"b{bits}"], f"b{8 * int(type[1])}", [a], f"u{type[1]}")
-            exact = [float(np.dtype(type).type(int(value))) if abs(int(value)) < 2**53 or target != "f16" else math.inf for value in typed]
-            expected = np.array([np.inf if e == math.inf and v > 0 else -np.inf if e == math.inf else e for e, v in zip(exact, typed, strict=True)])
+            got = apply_instruction(
+                f"cvt.rn.{target}.{source} %d, %a;", [f"b{bits}"], f"b{8 * int(type[1])}", [a], f"u{type[1]}"
+            )
+            exact = [
+                float(np.dtype(type).type(int(value)))
+                if abs(int(value)) < 2**53 or target != "f16"
+                else math.inf
+                for value in typed
+            ]
+            expected = np.array(
+                [
+                    np.inf if e == math.inf and v > 0 else -np.inf if e == math.inf else e
+                    for e, v in zip(exact, typed, strict=True)
+                ]
+            )
             same(got.view(type), expected)
 
 
-@pytest.mark.parametrize(("mode", "function"), [("rni", np.rint), ("rzi", np.trunc), ("rmi", np.floor), ("rpi", np.ceil)])
+@pytest.mark.parametrize(
+    ("mode", "function"), [("rni", np.rint), ("rzi", np.trunc), ("rmi", np.floor), ("rpi", np.ceil)]
+)
 def test_rounding_to_integral_floats(mode: str, function: Callable[[Any], Any]) -> None:
     a = samples("f32", 100, 10)
     same(run(f"cvt.{mode}.f32.f32 %d, %a;", ["f32"], "f32", [a]), function(a))

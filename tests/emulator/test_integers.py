@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.emulator.harness import apply_instruction
 
 BITS = {"u16": 16, "s16": 16, "u32": 32, "s32": 32, "u64": 64, "s64": 64, "b16": 16, "b32": 32, "b64": 64}
@@ -19,8 +18,23 @@ def samples(type: str, count: int, seed: int) -> np.ndarray:
     """Edge values and random ones of all magnitudes, as Python integers."""
     bits = BITS[type]
     random = np.random.default_rng(seed)
-    edges = [0, 1, 2, 3, 31, 32, 33, (1 << bits - 1) - 1, 1 << bits - 1, (1 << bits) - 1, (1 << bits) - 2, 0x1234]
-    values = [int(random.integers(0, 1 << 63)) >> int(random.integers(0, 62)) for _ in range(count - len(edges))]
+    edges = [
+        0,
+        1,
+        2,
+        3,
+        31,
+        32,
+        33,
+        (1 << bits - 1) - 1,
+        1 << bits - 1,
+        (1 << bits) - 1,
+        (1 << bits) - 2,
+        0x1234,
+    ]
+    values = [
+        int(random.integers(0, 1 << 63)) >> int(random.integers(0, 62)) for _ in range(count - len(edges))
+    ]
     return np.array([value & ((1 << bits) - 1) for value in (*edges, *values)], dtype=f"u{bits // 8}")
 
 
@@ -38,7 +52,9 @@ def check(body: str, inputs: list[str], output: str, reference: Callable[..., in
         extra = [np.resize(column, len(grid)) for column in columns[2:]]
         grids = [np.array([row[i] for row in grid], dtype=columns[i].dtype) for i in range(2)] + extra
         columns = [np.concatenate(pair) for pair in zip(grids, columns, strict=True)]
-    got = apply_instruction(body, inputs, output, columns, f"u{BITS.get(output, 32) // 8}" if output != "pred" else "u4")
+    got = apply_instruction(
+        body, inputs, output, columns, f"u{BITS.get(output, 32) // 8}" if output != "pred" else "u4"
+    )
     for row, answer in zip(zip(*columns, strict=True), got, strict=True):
         operands = [signed(int(value), type) for value, type in zip(row, inputs, strict=True)]
         expected = reference(*operands)
@@ -145,8 +161,18 @@ def test_funnel_shifts() -> None:
         return (b << 32 | a) >> n
 
     for way, function in (("l", left), ("r", right)):
-        check(f"shf.{way}.wrap.b32 %d, %a, %b, %c;", ["u32"] * 3, "u32", lambda a, b, c, f=function: f(a, b, c & 31))
-        check(f"shf.{way}.clamp.b32 %d, %a, %b, %c;", ["u32"] * 3, "u32", lambda a, b, c, f=function: f(a, b, min(c, 32)))
+        check(
+            f"shf.{way}.wrap.b32 %d, %a, %b, %c;",
+            ["u32"] * 3,
+            "u32",
+            lambda a, b, c, f=function: f(a, b, c & 31),
+        )
+        check(
+            f"shf.{way}.clamp.b32 %d, %a, %b, %c;",
+            ["u32"] * 3,
+            "u32",
+            lambda a, b, c, f=function: f(a, b, min(c, 32)),
+        )
 
 
 @pytest.mark.parametrize("bits", [32, 64])
@@ -204,15 +230,26 @@ def test_byte_permutation() -> None:
     check("prmt.b32 %d, %a, %b, %c;", ["u32"] * 3, "u32", _permuted)
     check("prmt.b32 %d, %a, %b, 0x7773U;", ["u32"] * 2, "u32", lambda a, b: _permuted(a, b, 0x7773))
     check("prmt.b32 %d, %a, %b, 0xBA98;", ["u32"] * 2, "u32", lambda a, b: _permuted(a, b, 0xBA98))
-    rows = {"f4e": (0x3210, 0x4321, 0x5432, 0x6543), "rc8": (0, 0x1111, 0x2222, 0x3333), "rc16": (0x1010, 0x3232) * 2}
+    rows = {
+        "f4e": (0x3210, 0x4321, 0x5432, 0x6543),
+        "rc8": (0, 0x1111, 0x2222, 0x3333),
+        "rc16": (0x1010, 0x3232) * 2,
+    }
     for mode, row in rows.items():
-        check(f"prmt.b32.{mode} %d, %a, %b, %c;", ["u32"] * 3, "u32", lambda a, b, c, r=row: _permuted(a, b, r[c & 3]))
+        check(
+            f"prmt.b32.{mode} %d, %a, %b, %c;",
+            ["u32"] * 3,
+            "u32",
+            lambda a, b, c, r=row: _permuted(a, b, r[c & 3]),
+        )
 
 
 @pytest.mark.parametrize("table", [0, 0x80, 0xE8, 0x96, 0xCA, 0xFF, 0x1D])
 def test_three_input_logic(table: int) -> None:
     def reference(a: int, b: int, c: int) -> int:
-        return sum((table >> ((a >> i & 1) * 4 + (b >> i & 1) * 2 + (c >> i & 1)) & 1) << i for i in range(32))
+        return sum(
+            (table >> ((a >> i & 1) * 4 + (b >> i & 1) * 2 + (c >> i & 1)) & 1) << i for i in range(32)
+        )
 
     check(f"lop3.b32 %d, %a, %b, %c, {table};", ["u32"] * 3, "u32", reference)
 
@@ -226,7 +263,8 @@ def test_packed_dot_products() -> None:
     for left, right in itertools.product(("s32", "u32"), repeat=2):
         check(
             f"dp4a.{left}.{right} %d, %a, %b, %c;", ["u32"] * 3, "u32",
-            lambda a, b, c, x=left, y=right: c + sum(p * q for p, q in zip(parts(a, 8, x), parts(b, 8, y), strict=True)),
+            lambda a, b, c, x=left, y=right: c
+            + sum(p * q for p, q in zip(parts(a, 8, x), parts(b, 8, y), strict=True)),
         )  # fmt: skip
     check(
         "dp2a.hi.s32.u32 %d, %a, %b, %c;", ["u32"] * 3, "u32",
@@ -238,7 +276,9 @@ def test_packed_dot_products() -> None:
 def test_comparisons(type: str) -> None:
     names = {"eq": "__eq__", "ne": "__ne__", "lt": "__lt__", "le": "__le__", "gt": "__gt__", "ge": "__ge__"}
     for name, method in names.items():
-        check(f"setp.{name}.{type} %d, %a, %b;", [type, type], "pred", lambda a, b, m=method: getattr(a, m)(b))
+        check(
+            f"setp.{name}.{type} %d, %a, %b;", [type, type], "pred", lambda a, b, m=method: getattr(a, m)(b)
+        )
     unsigned = "u" + type[1:]
     check(f"setp.hi.{unsigned} %d, %a, %b;", [unsigned, unsigned], "pred", lambda a, b: a > b)
 
@@ -247,7 +287,12 @@ def test_compound_comparisons_and_selections() -> None:
     body = "setp.lt.s32 %q, %a, 5; setp.gt.and.s32 %d|%p, %b, 3, %q;"
     check(body, ["s32", "s32"], "pred", lambda a, b: b > 3 and a < 5)
     check(body + "mov.pred %d, %p;", ["s32", "s32"], "pred", lambda a, b: not b > 3 and a < 5)
-    check("setp.lt.s32 %q, %a, %b; setp.ne.xor.s32 %d, %a, 1, !%q;", ["s32", "s32"], "pred", lambda a, b: (a != 1) ^ (a >= b))
+    check(
+        "setp.lt.s32 %q, %a, %b; setp.ne.xor.s32 %d, %a, 1, !%q;",
+        ["s32", "s32"],
+        "pred",
+        lambda a, b: (a != 1) ^ (a >= b),
+    )
     check("setp.lt.s32 %p, %a, %b; selp.b32 %d, %a, %b, %p;", ["s32", "s32"], "s32", min)
     check("slct.s32.s32 %d, %a, %b, %c;", ["s32"] * 3, "s32", lambda a, b, c: a if c >= 0 else b)
     check("set.lt.u32.s32 %d, %a, %b;", ["s32", "s32"], "u32", lambda a, b: -(a < b))
@@ -263,10 +308,27 @@ def test_guards() -> None:
 
 
 def test_moves_between_widths() -> None:
-    check(".reg .b16 %x<2>; mov.b32 {%x0, %x1}, %a; mov.b32 %d, {%x1, %x0};", ["u32"], "u32", lambda a: a >> 16 | a << 16)
-    check(".reg .b32 %x<2>; mov.b64 {_, %x1}, %a; mov.b64 %d, {%x1, %x1};", ["u64"], "u64", lambda a: (a >> 32) * (2**32 + 1))
+    check(
+        ".reg .b16 %x<2>; mov.b32 {%x0, %x1}, %a; mov.b32 %d, {%x1, %x0};",
+        ["u32"],
+        "u32",
+        lambda a: a >> 16 | a << 16,
+    )
+    check(
+        ".reg .b32 %x<2>; mov.b64 {_, %x1}, %a; mov.b64 %d, {%x1, %x1};",
+        ["u64"],
+        "u64",
+        lambda a: (a >> 32) * (2**32 + 1),
+    )
     body = ".reg .b16 %x<4>; mov.b64 {%x0, %x1, %x2, %x3}, %a; mov.b64 %d, {%x3, %x2, %x1, %x0};"
-    check(body, ["u64"], "u64", lambda a: int.from_bytes(b"".join(a.to_bytes(8, "little")[i : i + 2] for i in (6, 4, 2, 0)), "little"))
+    check(
+        body,
+        ["u64"],
+        "u64",
+        lambda a: int.from_bytes(
+            b"".join(a.to_bytes(8, "little")[i : i + 2] for i in (6, 4, 2, 0)), "little"
+        ),
+    )
 
 
 WIDTHS = ["u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64"]
@@ -284,7 +346,12 @@ def test_integer_conversions(source: str) -> None:
             return a - (1 << bits) if target[0] == "s" and a >> bits - 1 else a
 
         check(f"cvt.{target}.{source} %d, %a;", [source], register, wrapped)
-        check(f"cvt.sat.{target}.{source} %d, %a;", [source], register, lambda a, lo=low, hi=high: max(lo, min(hi, a)))
+        check(
+            f"cvt.sat.{target}.{source} %d, %a;",
+            [source],
+            register,
+            lambda a, lo=low, hi=high: max(lo, min(hi, a)),
+        )
 
 
 def test_saturating_packs() -> None:
@@ -301,4 +368,7 @@ def test_high_products_of_64_bits(a: int, b: int) -> None:
     arrays = [np.array([a], "u8"), np.array([b], "u8")]
     assert apply_instruction("mul.hi.u64 %d, %a, %b;", ["u64", "u64"], "u64", arrays, "u8")[0] == a * b >> 64
     p, q = signed(a, "s64"), signed(b, "s64")
-    assert apply_instruction("mul.hi.s64 %d, %a, %b;", ["s64", "s64"], "s64", arrays, "u8")[0] == (p * q >> 64) % 2**64
+    assert (
+        apply_instruction("mul.hi.s64 %d, %a, %b;", ["s64", "s64"], "s64", arrays, "u8")[0]
+        == (p * q >> 64) % 2**64
+    )

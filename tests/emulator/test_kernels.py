@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from tests.emulator.harness import Runner
 
 
@@ -20,7 +19,9 @@ def test_pointwise_with_partial_last_block(random: np.random.Generator) -> None:
 
 def test_block_not_a_multiple_of_the_warp(random: np.random.Generator) -> None:
     x = random.standard_normal(35).astype("f4")
-    assert (Runner.of("pointwise")("add_one", x, 33, grid=(3,), block=(11,))[0] == np.append(x[:33] + 1, x[33:])).all()
+    assert (
+        Runner.of("pointwise")("add_one", x, 33, grid=(3,), block=(11,))[0] == np.append(x[:33] + 1, x[33:])
+    ).all()
 
 
 def test_vector_pointwise(random: np.random.Generator) -> None:
@@ -34,7 +35,9 @@ def test_vector_pointwise(random: np.random.Generator) -> None:
 def test_sgemm(random: np.random.Generator) -> None:
     a = random.standard_normal((128, 64)).astype("f4")
     b = random.standard_normal((64, 256)).astype("f4")
-    c = Runner.of("sgemm")("sgemm", a, b, np.zeros((128, 256), "f4"), 128, 256, 64, grid=(2, 1), block=(256,))[2]
+    c = Runner.of("sgemm")(
+        "sgemm", a, b, np.zeros((128, 256), "f4"), 128, 256, 64, grid=(2, 1), block=(256,)
+    )[2]
     # 64 fused steps, each rounding a partial sum of size about 8 to 2^-24 relative.
     np.testing.assert_allclose(c, a.astype("f8") @ b.astype("f8"), atol=2e-5)
 
@@ -42,7 +45,9 @@ def test_sgemm(random: np.random.Generator) -> None:
 def test_sgemm_is_a_chain_of_fused_steps_in_order(random: np.random.Generator) -> None:
     a = random.standard_normal((128, 8)).astype("f4")
     b = random.standard_normal((8, 128)).astype("f4")
-    c = Runner.of("sgemm")("sgemm", a, b, np.zeros((128, 128), "f4"), 128, 128, 8, grid=(1, 1), block=(256,))[2]
+    c = Runner.of("sgemm")("sgemm", a, b, np.zeros((128, 128), "f4"), 128, 128, 8, grid=(1, 1), block=(256,))[
+        2
+    ]
     expected = np.zeros((128, 128), "f4")
     for k in range(8):
         expected = (np.outer(a[:, k].astype("f8"), b[k].astype("f8")) + expected).astype("f4")
@@ -70,7 +75,9 @@ def _softmax(x: np.ndarray) -> np.ndarray:
 def test_hgemm_with_asynchronous_copies_and_ldmatrix(random: np.random.Generator) -> None:
     a = random.standard_normal((64, 96)).astype("f2")
     b = random.standard_normal((96, 128)).astype("f2")
-    c = Runner.of("hgemm")("hgemm", a, b, np.zeros((64, 128), "f4"), 64, 128, 96, grid=(2, 1), block=(128,))[2]
+    c = Runner.of("hgemm")("hgemm", a, b, np.zeros((64, 128), "f4"), 64, 128, 96, grid=(2, 1), block=(128,))[
+        2
+    ]
     # Products of halves are exact in f32; 96 additions round sums of size about 10.
     np.testing.assert_allclose(c, a.astype("f8") @ b.astype("f8"), atol=3e-5)
 
@@ -149,14 +156,18 @@ def test_votes_matches_and_warp_reductions(random: np.random.Generator) -> None:
             row = out[32 * warp + lane]
             assert row[0] == positive
             assert row[1] == bool((lanes > 90).any()) + 2 * bool((lanes < 99).all())
-            assert row[2] == sum(bit for bit, value in zip(bits, lanes, strict=True) if value & 3 == lanes[lane] & 3)
+            assert row[2] == sum(
+                bit for bit, value in zip(bits, lanes, strict=True) if value & 3 == lanes[lane] & 3
+            )
             assert row[3].view("i4") == lanes.sum() and row[4].view("i4") == lanes.max()
             assert row[5] == (positive if lanes[lane] > 0 else 0)
 
 
 def test_barrier_reductions(random: np.random.Generator) -> None:
     x = random.integers(0, 100, 3 * 48).astype("i4")
-    out = Runner.of("control")("reduce_by_barrier", x, np.zeros_like(x), grid=(3,), block=(48,))[1].reshape(3, 48)
+    out = Runner.of("control")("reduce_by_barrier", x, np.zeros_like(x), grid=(3,), block=(48,))[1].reshape(
+        3, 48
+    )
     blocks = x.reshape(3, 48)
     assert (out == ((blocks & 1).sum(1) * 2 + (blocks > 95).any(1))[:, None]).all()
 

@@ -1,7 +1,8 @@
 """The instruction table: what every PTX opcode means, over a small vector-operation API.
 
-In: a parsed instruction and an engine's `Emitter`. Out: calls of that emitter. Why: one description of the semantics serves
-every engine. An opcode is added by decorating a function with `@operation` in a module of this folder.
+In: a parsed instruction and an engine's `Emitter`. Out: calls of that emitter. Why: one description of the
+semantics serves every engine. An opcode is added by decorating a function with `@operation` in a module of
+this folder.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from ..ptx import Instruction
 from .emitter import Emitter
 
 CONTROL = frozenset({"bra", "brx", "ret", "exit", "trap"})
-"""Opcodes that end a block; the control-flow graph, not this table, gives them meaning (with `bar` and `barrier`)."""
+"""Opcodes that end a block; the control-flow graph, not this table, gives them meaning (with `bar` and
+`barrier`).
+"""
 
 Semantics = Callable[[Instruction, Emitter], None]
 

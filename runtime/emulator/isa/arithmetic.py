@@ -1,7 +1,8 @@
 """Integer and floating-point arithmetic: add, mul, fma, div, min, max, the approximations and their kin.
 
-In: instructions of those opcodes. Out: emitter calls. Why: integer and float forms share opcodes, so they share this file;
-half precision computes in f32 (fma in f64) and rounds once at the end, which is exact for add, sub, mul, div and sqrt.
+In: instructions of those opcodes. Out: emitter calls. Why: integer and float forms share opcodes, so they
+share this file; half precision computes in f32 (fma in f64) and rounds once at the end, which is exact for
+add, sub, mul, div and sqrt.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ def read_float(emit: Emitter, operand: Operand, type: str) -> Value:
 def split_packed(emit: Emitter, operand: Operand, element: str) -> list[Value]:
     """The two halves of a packed register, low first, widened to f32."""
     packed = emit.bind(emit.read(operand, "b32"))
-    return [emit.apply(f"{element}_to_f32", "b16", emit.apply(f"{part}_half", "b32", packed)) for part in ("low", "high")]
+    return [
+        emit.apply(f"{element}_to_f32", "b16", emit.apply(f"{part}_half", "b32", packed))
+        for part in ("low", "high")
+    ]
 
 
 def finish(emit: Emitter, instruction: Instruction, type: str, value: Value, computed: str) -> Value:
@@ -42,14 +46,18 @@ def finish(emit: Emitter, instruction: Instruction, type: str, value: Value, com
     return emit.apply("flush", type, value) if instruction.has("ftz") and type == "f32" else value
 
 
-def elementwise(emit: Emitter, instruction: Instruction, operands: Sequence[Operand], compute: Compute) -> None:
+def elementwise(
+    emit: Emitter, instruction: Instruction, operands: Sequence[Operand], compute: Compute
+) -> None:
     """Write operand 0 with `compute(computing type, values of the others)`, per half for packed types."""
     type = instruction.type
     if type in PACKED:
         element = PACKED[type]
         columns = [split_packed(emit, operand, element) for operand in operands[1:]]
         halves = [
-            finish(emit, instruction, element, *_computed(compute, "f32", [column[lane] for column in columns]))
+            finish(
+                emit, instruction, element, *_computed(compute, "f32", [column[lane] for column in columns])
+            )
             for lane in (0, 1)
         ]
         emit.write(operands[0], "b32", emit.apply("pack_halves", "b16", *halves))
@@ -89,7 +97,11 @@ def add_or_subtract(instruction: Instruction, emit: Emitter) -> None:
     type = instruction.type
     a, b = emit.bind(emit.read(left, type)), emit.bind(emit.read(right, type))
     if instruction.has("cc"):
-        emit.call("set_carry", [], [emit.apply("carry_" + instruction.opcode, unsigned(type), *as_unsigned(emit, type, a, b))])
+        emit.call(
+            "set_carry",
+            [],
+            [emit.apply("carry_" + instruction.opcode, unsigned(type), *as_unsigned(emit, type, a, b))],
+        )
     if type in ("u16x2", "s16x2"):
         emit.unsupported("packed 16-bit integer arithmetic")
     if instruction.has("sat"):
@@ -149,7 +161,9 @@ def multiply(instruction: Instruction, emit: Emitter) -> None:
     emit.write(instruction.operands[0], result, product)
 
 
-def _multiply_carry(instruction: Instruction, emit: Emitter, type: str, product: Value, addend: Value) -> None:
+def _multiply_carry(
+    instruction: Instruction, emit: Emitter, type: str, product: Value, addend: Value
+) -> None:
     """mad.cc, madc and madc.cc: the addition at the end takes and leaves the carry."""
     kind = unsigned(type)
     a, b = (emit.bind(value) for value in as_unsigned(emit, type, product, addend))
@@ -164,7 +178,9 @@ def _multiply_carry(instruction: Instruction, emit: Emitter, type: str, product:
 
 @operation("fma")
 def fused_multiply_add(instruction: Instruction, emit: Emitter) -> None:
-    """f32 rounds a f64 sum, so about one result in 2^29 is rounded twice; halves compute in f64 and convert once."""
+    """f32 rounds a f64 sum, so about one result in 2^29 is rounded twice; halves compute in f64 and convert
+    once.
+    """
 
     def compute(type: str, values: list[Value]) -> Value:
         if instruction.type in HALVES or instruction.type in PACKED:
@@ -237,7 +253,9 @@ def absolute_or_negate(instruction: Instruction, emit: Emitter) -> None:
 
 @operation("rcp", "sqrt", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh")
 def unary_function(instruction: Instruction, emit: Emitter) -> None:
-    """The .approx forms answer with the correctly rounded value, so hardware differs from them by its few ulp."""
+    """The .approx forms answer with the correctly rounded value, so hardware differs from them by its few
+    ulp.
+    """
     elementwise(emit, instruction, instruction.operands,
                 lambda type, values: _rounded(emit, instruction, instruction.opcode, type, values))  # fmt: skip
 

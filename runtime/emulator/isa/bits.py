@@ -1,6 +1,7 @@
 """Logic, shifts, bit fields, moves, comparisons and selections.
 
-In: instructions of those opcodes. Out: emitter calls. Why: everything that works on bit patterns and predicates stands together.
+In: instructions of those opcodes. Out: emitter calls. Why: everything that works on bit patterns and
+predicates stands together.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ def logical_not(instruction: Instruction, emit: Emitter) -> None:
     value = emit.read(instruction.operands[1], type)
     if instruction.opcode == "cnot":
         equal = emit.apply("eq", type, value, emit.constant(type, 0))
-        emit.write(instruction.operands[0], type, emit.apply("select", type, equal, emit.constant(type, 1), emit.constant(type, 0)))
+        emit.write(
+            instruction.operands[0],
+            type,
+            emit.apply("select", type, equal, emit.constant(type, 1), emit.constant(type, 0)),
+        )
         return
     emit.write(instruction.operands[0], type, emit.apply("not", type, value))
 
@@ -33,16 +38,16 @@ def logical_not(instruction: Instruction, emit: Emitter) -> None:
 def shift(instruction: Instruction, emit: Emitter) -> None:
     """Counts beyond the width give 0, or copies of the sign."""
     type = instruction.type
-    if instruction.opcode == "shl":
-        type = "u" + type[1:]
-    elif type[0] == "b":
+    if instruction.opcode == "shl" or type[0] == "b":
         type = "u" + type[1:]
     count = emit.read(instruction.operands[2], "u32")
     if type.endswith("16"):
         count = emit.apply("minimum", "u32", count, emit.constant("u32", 31))
     count = emit.convert("u32", type, count)
     name = "shift_left" if instruction.opcode == "shl" else "shift_right"
-    emit.write(instruction.operands[0], type, emit.apply(name, type, emit.read(instruction.operands[1], type), count))
+    emit.write(
+        instruction.operands[0], type, emit.apply(name, type, emit.read(instruction.operands[1], type), count)
+    )
 
 
 @operation("shf")
@@ -64,7 +69,9 @@ def count_bits(instruction: Instruction, emit: Emitter) -> None:
 def find_leading_bit(instruction: Instruction, emit: Emitter) -> None:
     type = instruction.type
     name = "find_bit_shift_amount" if instruction.has("shiftamt") else "find_bit"
-    emit.write(instruction.operands[0], "u32", emit.apply(name, type, emit.read(instruction.operands[1], type)))
+    emit.write(
+        instruction.operands[0], "u32", emit.apply(name, type, emit.read(instruction.operands[1], type))
+    )
 
 
 @operation("bfe")
@@ -85,7 +92,11 @@ def insert_bit_field(instruction: Instruction, emit: Emitter) -> None:
 def permute_bytes(instruction: Instruction, emit: Emitter) -> None:
     a, b, selector = (emit.read(operand, "u32") for operand in instruction.operands[1:])
     mode = instruction.first_of("f4e", "b4e", "rc8", "ecl", "ecr", "rc16")
-    emit.write(instruction.operands[0], "u32", emit.apply("permute_bytes" + ("_" + mode if mode else ""), "u32", a, b, selector))
+    emit.write(
+        instruction.operands[0],
+        "u32",
+        emit.apply("permute_bytes" + ("_" + mode if mode else ""), "u32", a, b, selector),
+    )
 
 
 @operation("lop3")
@@ -105,13 +116,19 @@ def move(instruction: Instruction, emit: Emitter) -> None:
     if isinstance(source, Vector):
         width = TYPE_BITS[type] // len(source.elements)
         parts = [emit.read(element, f"u{width}") for element in source.elements]
-        emit.write(target, f"u{width * len(parts)}", emit.apply(f"concatenate_{len(parts)}", f"u{width}", *parts))
+        emit.write(
+            target, f"u{width * len(parts)}", emit.apply(f"concatenate_{len(parts)}", f"u{width}", *parts)
+        )
     elif isinstance(target, Vector):
         width = TYPE_BITS[type] // len(target.elements)
         value = emit.bind(emit.read(source, "u" + type[1:]))
         for index, element in enumerate(target.elements):
             if not isinstance(element, Discard):
-                emit.write(element, f"u{width}", emit.apply(f"part_{index}_of_{len(target.elements)}", "u" + type[1:], value))
+                emit.write(
+                    element,
+                    f"u{width}",
+                    emit.apply(f"part_{index}_of_{len(target.elements)}", "u" + type[1:], value),
+                )
     else:
         emit.write(target, type, emit.read(source, type))
 
@@ -140,7 +157,7 @@ def compare(emit: Emitter, name: str, type: str, a: Value, b: Value) -> Value:
 
 def _comparison_type(instruction: Instruction, type: str) -> str:
     unsigned = instruction.has(*_UNSIGNED)
-    return "u" + type[1:] if unsigned or type[0] == "b" and type not in FLOATS else type
+    return "u" + type[1:] if unsigned or (type[0] == "b" and type not in FLOATS) else type
 
 
 def _compared(instruction: Instruction, emit: Emitter, type: str) -> list[Value]:
@@ -161,7 +178,9 @@ def _compared(instruction: Instruction, emit: Emitter, type: str) -> list[Value]
 
 @operation("setp")
 def set_predicate(instruction: Instruction, emit: Emitter) -> None:
-    """`setp.cmp{.bool}.type p{|q}, a, b{, c}`; q is the complement, or for packed types the upper half's result."""
+    """`setp.cmp{.bool}.type p{|q}, a, b{, c}`; q is the complement, or for packed types the upper half's
+    result.
+    """
     target = instruction.operands[0]
     results = [emit.bind(value) for value in _compared(instruction, emit, instruction.type)]
     first, second = (target.first, target.second) if isinstance(target, Pair) else (target, Discard())

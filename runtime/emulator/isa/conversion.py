@@ -1,6 +1,7 @@
 """cvt and cvta: between number types, and between address windows.
 
-In: `cvt...`, `cvta...`, `isspacep`. Out: emitter calls. Why: rounding, saturation and NaN rules of conversions in one place.
+In: `cvt...`, `cvta...`, `isspacep`. Out: emitter calls. Why: rounding, saturation and NaN rules of
+conversions in one place.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ def convert(instruction: Instruction, emit: Emitter) -> None:
         halves = [_to_float(instruction, emit, "f32", _PACKED[target], value) for value in (low, high)]
         emit.write(instruction.operands[0], "b32", emit.apply("pack_halves", "b16", *halves))
         return
-    supported = {"f16", "bf16", "f32", "f64", "tf32", *(f"{sign}{bits}" for sign in "us" for bits in (8, 16, 32, 64))}
+    supported = {
+        "f16",
+        "bf16",
+        "f32",
+        "f64",
+        "tf32",
+        *(f"{sign}{bits}" for sign in "us" for bits in (8, 16, 32, 64)),
+    }
     if target not in supported or source not in supported:
         emit.unsupported(f"conversion from {source} to {target}")
     floats = {"f16", "bf16", "f32", "f64", "tf32"}
@@ -97,7 +105,9 @@ def _pack(instruction: Instruction, emit: Emitter) -> None:
     for operand in instruction.operands[1:3]:
         saturated = emit.apply(f"{source}_to_{narrow}_saturating", source, emit.read(operand, source))
         parts.append(emit.convert(f"u{width}", "u32", emit.apply(f"reinterpret_u{width}", narrow, saturated)))
-    value = emit.apply("or", "u32", emit.apply("shift_left", "u32", parts[0], emit.constant("u32", width)), parts[1])
+    value = emit.apply(
+        "or", "u32", emit.apply("shift_left", "u32", parts[0], emit.constant("u32", width)), parts[1]
+    )
     if len(instruction.operands) == 4 and 2 * width < 32:
         above = emit.read(instruction.operands[3], "u32")
         above = emit.apply("shift_left", "u32", above, emit.constant("u32", 2 * width))
@@ -107,10 +117,14 @@ def _pack(instruction: Instruction, emit: Emitter) -> None:
 
 @operation("cvta")
 def convert_address(instruction: Instruction, emit: Emitter) -> None:
-    """Shared, local and parameter space appear at fixed windows of the generic space; global and const are the identity."""
+    """Shared, local and parameter space appear at fixed windows of the generic space; global and const are
+    the identity.
+    """
     type = instruction.type
     value = emit.read(instruction.operands[1], type)
-    space = instruction.first_of("global", "const", "shared", "shared::cta", "shared::cluster", "local", "param")
+    space = instruction.first_of(
+        "global", "const", "shared", "shared::cta", "shared::cluster", "local", "param"
+    )
     window = {"shared": "shared", "shared::cta": "shared", "local": "local", "param": "param"}.get(space)
     if window is not None:
         if type != "u64":
@@ -121,7 +135,9 @@ def convert_address(instruction: Instruction, emit: Emitter) -> None:
 
 @operation("isspacep")
 def is_in_space(instruction: Instruction, emit: Emitter) -> None:
-    space = instruction.first_of("global", "const", "shared", "shared::cta", "shared::cluster", "local", "param")
+    space = instruction.first_of(
+        "global", "const", "shared", "shared::cta", "shared::cluster", "local", "param"
+    )
     value = emit.read(instruction.operands[1], "u64")
     name = "shared" if space.startswith("shared") else "global" if space == "const" else space
     emit.write(instruction.operands[0], "pred", emit.apply(f"is_{name}_address", "u64", value))

@@ -1,7 +1,7 @@
 """The vector-operation API between instruction semantics and an engine.
 
-In: nothing. Out: the `Emitter` protocol and the names of the operations every engine provides. Why: semantics written against
-this API run on the NumPy engine and on any later code generator unchanged.
+In: nothing. Out: the `Emitter` protocol and the names of the operations every engine provides. Why: semantics
+written against this API run on the NumPy engine and on any later code generator unchanged.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from typing import Any, Protocol
 from ..ptx import Address, Instruction, Operand, Variable
 
 Value = Any
-"""An engine's handle of one value per thread (an expression, an SSA value). Its type is the type it was made with."""
+"""An engine's handle of one value per thread (an expression, an SSA value). Its type is the type it was made
+with.
+"""
 
 
 class Emitter(Protocol):
     """What an engine offers while one instruction is translated.
 
-    Types are PTX types (`u32`, `f32`, `b16`, `pred`). There is no f16 or bf16 arithmetic: halves are `b16` patterns that
-    `apply("f16_to_f32", ...)` and its inverses convert.
+    Types are PTX types (`u32`, `f32`, `b16`, `pred`). There is no f16 or bf16 arithmetic: halves are `b16` patterns
+    that `apply("f16_to_f32", ...)` and its inverses convert.
     """
 
     instruction: Instruction
@@ -37,14 +39,18 @@ class Emitter(Protocol):
         """A handle of `value` that may be used several times without evaluating it again."""
 
     def apply(self, operation: str, type: str, *values: Value) -> Value:
-        """A pure operation on operands of `type`: add sub mul mul_high and or xor not shift_left shift_right minimum maximum
-        ... ; comparisons give `pred`; `select` takes (pred, a, b)."""
+        """A pure operation on operands of `type`: add sub mul mul_high and or xor not shift_left shift_right minimum
+        maximum ... ; comparisons give `pred`; `select` takes (pred, a, b)."""
 
     def convert(self, source: str, target: str, value: Value) -> Value:
         """Numeric conversion: integers wrap or extend, floats round to nearest even."""
 
-    def call(self, routine: str, results: Sequence[str], values: Sequence[Value], **static: Any) -> list[Value]:
-        """A routine that touches memory, other lanes or the tensor cores; gives one value per entry of `results`."""
+    def call(
+        self, routine: str, results: Sequence[str], values: Sequence[Value], **static: Any
+    ) -> list[Value]:
+        """A routine that touches memory, other lanes or the tensor cores; gives one value per entry of
+        `results`.
+        """
 
     def is_predicate(self, operand: Operand) -> bool:
         """Whether `operand` is a predicate register."""

@@ -1,7 +1,8 @@
 """Tensor-core instructions of the sm_80 family: ldmatrix, stmatrix, movmatrix, mma.sync.
 
-In: instructions of those opcodes. Out: calls of the engine's `load_matrix`, `store_matrix`, `transpose_matrix`, `mma` routines.
-Why: shapes and element types are checked here against one table, so that an engine may trust them.
+In: instructions of those opcodes. Out: calls of the engine's `load_matrix`, `store_matrix`,
+`transpose_matrix`, `mma` routines. Why: shapes and element types are checked here against one table, so that
+an engine may trust them.
 """
 
 from __future__ import annotations
@@ -25,18 +26,34 @@ MMA_FORMS: dict[tuple[str, str, str, str], tuple[int, int, int]] = {
 
 @operation("mma")
 def multiply_matrices(instruction: Instruction, emit: Emitter) -> None:
-    shape = next((modifier for modifier in instruction.modifiers if modifier[0] == "m" and modifier[1:2].isdigit()), "")
+    shape = next(
+        (modifier for modifier in instruction.modifiers if modifier[0] == "m" and modifier[1:2].isdigit()), ""
+    )
     types = instruction.types
     form = (shape, types[1], types[2], types[3]) if len(types) >= 4 else (shape, "", "", "")
-    if form not in MMA_FORMS or types[0] != types[3] or instruction.has("sp", "satfinite") or not instruction.has("row"):
-        emit.unsupported("this shape and these types; supported: " + ", ".join(sorted({".".join(key) for key in MMA_FORMS})))
+    if (
+        form not in MMA_FORMS
+        or types[0] != types[3]
+        or instruction.has("sp", "satfinite")
+        or not instruction.has("row")
+    ):
+        emit.unsupported(
+            "this shape and these types; supported: "
+            + ", ".join(sorted({".".join(key) for key in MMA_FORMS}))
+        )
     vectors = instruction.operands[:4]
-    target, *sources = (operand.elements if isinstance(operand, Vector) else (operand,) for operand in vectors)
+    target, *sources = (
+        operand.elements if isinstance(operand, Vector) else (operand,) for operand in vectors
+    )
     accumulator = "b32" if types[3] == "f16" else types[3]
     kinds = ("b32", "b32", accumulator)
-    values = [emit.read(element, kind) for source, kind in zip(sources, kinds, strict=True) for element in source]
+    values = [
+        emit.read(element, kind) for source, kind in zip(sources, kinds, strict=True) for element in source
+    ]
     counts = MMA_FORMS[form]
-    results = emit.call("mma", [accumulator] * counts[2], values, counts=counts, a=form[1], b=form[2], c=form[3])
+    results = emit.call(
+        "mma", [accumulator] * counts[2], values, counts=counts, a=form[1], b=form[2], c=form[3]
+    )
     for element, value in zip(target, results, strict=True):
         emit.write(element, accumulator, value)
 

@@ -1,7 +1,8 @@
 """Loads, stores, atomics, asynchronous copies and fences.
 
-In: instructions of those opcodes. Out: calls of the engine's `load`, `store`, `atomic`, `copy_async`, `load_parameter` routines.
-Why: state spaces, vector forms and sub-word registers are taken apart here; the engine sees addresses and byte widths only.
+In: instructions of those opcodes. Out: calls of the engine's `load`, `store`, `atomic`, `copy_async`,
+`load_parameter` routines. Why: state spaces, vector forms and sub-word registers are taken apart here; the
+engine sees addresses and byte widths only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,13 @@ from ..ptx import TYPE_BITS, Address, Discard, Immediate, Instruction, Operand, 
 from . import operation
 from .emitter import Emitter
 
-_SPACES = {"global": "global", "const": "global", "shared": "shared", "shared::cta": "shared", "local": "local"}
+_SPACES = {
+    "global": "global",
+    "const": "global",
+    "shared": "shared",
+    "shared::cta": "shared",
+    "local": "local",
+}
 
 
 def _address_operand(emit: Emitter, operand: Operand) -> Address:

@@ -56,7 +56,11 @@ def reduce_across_warp(instruction: Instruction, emit: Emitter) -> None:
     members = instruction.operands[2] if len(instruction.operands) > 2 else _ALL_LANES
     values = [emit.read(instruction.operands[1], type), emit.read(members, "u32")]
     nan, absolute = instruction.has("NaN"), instruction.has("abs")
-    emit.write(instruction.operands[0], type, emit.call("redux", [type], values, mode=mode, nan=nan, absolute=absolute)[0])
+    emit.write(
+        instruction.operands[0],
+        type,
+        emit.call("redux", [type], values, mode=mode, nan=nan, absolute=absolute)[0],
+    )
 
 
 @operation("activemask")
