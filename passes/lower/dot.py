@@ -7,11 +7,14 @@ new registers.
 from __future__ import annotations
 
 from mlir import ir
+from mlir.dialects import llvm
 
 from ...runtime.errors import InternalError
 from .context import LoweringContext, RegisterTile, SharedTile, lowering
 from .dot_fma import dot_fma
 from .dot_mma import INSTRUCTIONS, dot_mma
+
+_REGISTER_LETTERS = {"f32": "f", "f64": "d", "i32": "r", "i64": "l"}
 
 
 @lowering("tile.dot")
@@ -30,4 +33,18 @@ def _dot(context: LoweringContext, operation: ir.Operation) -> None:
         result = dot_mma(context, left, right, accumulator, stage, INSTRUCTIONS[name])
     else:
         raise InternalError(f"tile.dot: unknown instruction {name!r}; known: fma, {', '.join(INSTRUCTIONS)}")
+    if "pinned" in operation.attributes:
+        result = RegisterTile(result.layout, tuple(_pinned(value) for value in result.values))
     context.set(operation.results[0], result)
+
+
+def _pinned(value: ir.Value) -> ir.Value:
+    """The same value behind an empty piece of assembly that LLVM must leave where it stands.
+
+    Where a main loop has a single step it disappears, and LLVM would then sink every sum into the branch that
+    stores it, keeping all operands alive until there: hundreds of registers.
+    """
+    letter = _REGISTER_LETTERS[str(value.type)]
+    result = llvm.inline_asm(value.type, [value], "", f"={letter},0", has_side_effects=True)
+    assert isinstance(result, ir.Value)
+    return result

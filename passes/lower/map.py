@@ -13,6 +13,8 @@ from .bodies import BodyEmitter
 from .context import LoweringContext, RegisterTile, lowering, tile_type
 from .layouts import Group, parse_layout
 
+IN_FLIGHT = 16  # elements whose loads may be under way before the first store: enough for the latency, few registers
+
 
 @lowering("tile.full")
 def _full(context: LoweringContext, operation: ir.Operation) -> None:
@@ -46,11 +48,19 @@ def _map(context: LoweringContext, operation: ir.Operation) -> None:
         pending.append(emitter)
         if len(operation.results):
             registers += _filled(operation, emitter, yielded[0], group)
+        if sum(waiting.group.width for waiting in pending) >= IN_FLIGHT:
+            _flush(pending)
+    _flush(pending)
+    if len(operation.results):
+        context.set(operation.results[0], RegisterTile(layout, tuple(registers)))
+
+
+def _flush(pending: list[BodyEmitter]) -> None:
+    """Emit the stores that wait for their loads."""
     for emitter in pending:
         for store in emitter.stores:
             store()
-    if len(operation.results):
-        context.set(operation.results[0], RegisterTile(layout, tuple(registers)))
+    pending.clear()
 
 
 def _full_dimensions(operation: ir.Operation) -> set[str]:

@@ -258,11 +258,20 @@ def _main_loop(
             "tile.dot",
             results=[tile_of(rows, columns, accumulator_type, plan.layout)],
             operands=[left_tile, right_tile, loop.inner_iter_args[0], stage],
-            attributes={"instruction": ir.StringAttr.get(instruction)},
+            attributes=_dot_attributes(plan),
         ).result
         ir.Operation.create("tile.barrier")
         scf.yield_([product])
     return loop.results[0]
+
+
+def _dot_attributes(plan: _Plan) -> dict[str, ir.Attribute]:
+    """`pinned` when the loop has one step at most: see passes/lower/dot.py."""
+    attributes: dict[str, ir.Attribute] = {"instruction": ir.StringAttr.get(plan.arithmetic.instruction)}
+    depth = plan.view.depth.as_constant()
+    if depth is not None and depth <= plan.schedule.block[2]:
+        attributes["pinned"] = ir.UnitAttr.get()
+    return attributes
 
 
 def _epilogue(

@@ -16,6 +16,7 @@ from ..unit import Unit, register_pass
 from .tile_types import i64
 
 _TRANSFERS = ("tile.copy", "tile.fill")
+_ROLLED = "#llvm.loop_annotation<unroll = <disable = true>>"
 
 
 @register_pass("pipeline", requires="tile", ensures="tile")
@@ -28,7 +29,7 @@ def pipeline(unit: Unit) -> None:
 
     after, for three stages::
 
-        copy steps 0 and 1, each followed by tile.commit
+        scf.for %s = 0 to 2 { copy step s; tile.commit }
         scf.for %k { tile.wait 1; tile.barrier; copy step k + 2; tile.commit; tile.dot }
     """
     with unit.module.context, ir.Location.unknown():
@@ -92,17 +93,19 @@ def _overlap(loop: ir.Operation, step: _Step, stages: int) -> None:
     index = ir.IndexType.get()
     with ir.InsertionPoint(loop):
         zero, one = arith.constant(index, 0), arith.constant(index, 1)
-        ring = [arith.constant(index, number) for number in range(1, stages + 1)]
-        position = low
-        for number in range(stages - 1):
-            stage = zero if number == 0 else ring[number - 1]
-            if number > 0:
-                position = arith.addi(position, stride)
+        last, ring = arith.constant(index, stages - 1), arith.constant(index, stages)
+        # A loop, not a copy per stage: the transfers are most of the program's text.
+        filling = scf.ForOp(zero, last, one)
+        filling.operation.attributes["loop_annotation"] = ir.Attribute.parse(_ROLLED)
+        with ir.InsertionPoint(filling.body):
+            stage = filling.induction_variable
+            position = arith.addi(low, arith.muli(stage, stride))
             _transfer(loop, step, position, high, stage)
             ir.Operation.create("tile.commit")
-        ahead = arith.muli(stride, ring[stages - 2])
+            scf.yield_([])
+        ahead = arith.muli(stride, last)
         # Carried: the accumulator, the stage to read, the stage to fill.
-        new = scf.ForOp(low, high, stride, [start, zero, ring[stages - 2]])
+        new = scf.ForOp(low, high, stride, [start, zero, last])
     with ir.InsertionPoint(new.body):
         accumulator, read, write = new.inner_iter_args
         ir.Operation.create("tile.wait", attributes={"pending": i64(stages - 2)})
@@ -115,7 +118,7 @@ def _overlap(loop: ir.Operation, step: _Step, stages: int) -> None:
             operands=[*list(step.dot.operands)[:2], accumulator, read],
             attributes={"instruction": step.dot.attributes["instruction"]},
         ).result
-        scf.yield_([product, *(_following(stage, one, ring[-1], zero) for stage in (read, write))])
+        scf.yield_([product, *(_following(stage, one, ring, zero) for stage in (read, write))])
     loop.results[0].replace_all_uses_with(new.results[0])
     loop.erase()
 
