@@ -16,6 +16,7 @@ from tests.style.sources import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")  # relative links; those with a scheme have a colon
 OPERATORS = ROOT / "docs" / "operators.md"
+NOT_ONNX = {"SimplifiedLayerNormalization"}  # onnxruntime's, which writes it in the standard domain
 OPERATORS_HEAD = """\
 # Operators
 
@@ -53,5 +54,5 @@ def test_operators_page_is_up_to_date() -> None:
 def test_registered_operators_exist_in_onnx() -> None:
     from tilewright.compiler.frontend.registry import registered_operators
 
-    known = {schema.name for schema in onnx.defs.get_all_schemas()}
+    known = {schema.name for schema in onnx.defs.get_all_schemas()} | NOT_ONNX
     assert not [name for domain, name in registered_operators() if not domain and name not in known]

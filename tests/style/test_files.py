@@ -1,12 +1,11 @@
-"""House style that a machine can check: sizes, docstrings, names, loose ends."""
+"""House style that a machine can check: sizes, docstrings, names, loose ends. Each test lists every offender."""
 
 from __future__ import annotations
 
 import ast
 import re
 
-import pytest
-from tests.style.sources import Source, all_sources, package_sources
+from tests.style.sources import all_sources, package_sources
 
 MOST_LINES = 600
 MOST_FUNCTION_LINES = 50
@@ -14,42 +13,54 @@ VAGUE_NAMES = re.compile(r"(^|_)(utils?|helpers?|misc|stuff|2|new|old|tmp)(_|$)|
 LOOSE_ENDS = re.compile(r"\b(TODO|FIXME|XXX)\b|raise NotImplementedError")
 HERE = "tests/style/test_files.py"  # names what it looks for
 
-each_file = pytest.mark.parametrize("source", all_sources(), ids=lambda source: str(source.path))
-each_package_file = pytest.mark.parametrize("source", package_sources(), ids=lambda source: str(source.path))
+Definition = ast.FunctionDef | ast.ClassDef
 
 
-@each_file
-def test_no_file_is_too_long(source: Source) -> None:
-    assert len(source.text.splitlines()) <= MOST_LINES
+def test_no_file_is_too_long() -> None:
+    lengths = {str(source.path): len(source.text.splitlines()) for source in all_sources()}
+    assert not {path: length for path, length in lengths.items() if length > MOST_LINES}
 
 
-@each_package_file
-def test_no_function_is_too_long(source: Source) -> None:
-    functions = [node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef)]
-    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
-    assert not {name: length for name, length in lengths.items() if length > MOST_FUNCTION_LINES}
+def test_no_function_is_too_long() -> None:
+    lengths = {
+        f"{source.path}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for source in package_sources()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert not {place: length for place, length in lengths.items() if length > MOST_FUNCTION_LINES}
 
 
-@each_file
-def test_module_has_a_docstring(source: Source) -> None:
-    assert not source.text.strip() or ast.get_docstring(source.tree)
+def test_every_module_has_a_docstring() -> None:
+    bare = [source for source in all_sources() if source.text.strip() and not ast.get_docstring(source.tree)]
+    assert not [str(source.path) for source in bare]
 
 
-@each_package_file
-def test_public_things_have_docstrings(source: Source) -> None:
+def is_public(node: ast.stmt) -> bool:
     """A function under a decorator, such as a rule in a table, is described by what it is registered as."""
-    definitions = [node for node in source.tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    plain = [node for node in definitions if isinstance(node, ast.ClassDef) or not node.decorator_list]
-    public = [node for node in plain if not node.name.startswith("_")]
-    assert not [node.name for node in public if not ast.get_docstring(node)]
+    if not isinstance(node, Definition) or node.name.startswith("_"):
+        return False
+    return isinstance(node, ast.ClassDef) or not node.decorator_list
 
 
-@each_file
-def test_no_vague_names(source: Source) -> None:
-    assert not VAGUE_NAMES.search(source.path.stem)
+def test_public_things_have_docstrings() -> None:
+    assert not [
+        f"{source.path}:{node.lineno} {node.name}"
+        for source in package_sources()
+        for node in source.tree.body
+        if isinstance(node, Definition) and is_public(node) and not ast.get_docstring(node)
+    ]
 
 
-@each_file
-def test_no_loose_ends(source: Source) -> None:
-    lines = source.text.splitlines() if str(source.path) != HERE else []
-    assert not [f"{number}: {line}" for number, line in enumerate(lines, 1) if LOOSE_ENDS.search(line)]
+def test_no_vague_names() -> None:
+    assert not [str(source.path) for source in all_sources() if VAGUE_NAMES.search(source.path.stem)]
+
+
+def test_no_loose_ends() -> None:
+    assert not [
+        f"{source.path}:{number} {line.strip()}"
+        for source in all_sources()
+        if str(source.path) != HERE
+        for number, line in enumerate(source.text.splitlines(), 1)
+        if LOOSE_ENDS.search(line)
+    ]
