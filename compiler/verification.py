@@ -28,6 +28,9 @@ from .package import package
 from .pipeline import STAGES, run_pipeline
 
 Array = np.ndarray[Any, Any]
+IR_VERSION = (
+    10  # of the ONNX file format: the newest that every onnxruntime we allow reads; nodes mean the same
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Reference:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        self.nodes, source = ({}, str(path)) if not layers else _with_all_outputs(path)
+        self.nodes, source = _prepare(path, layers)
         try:
             self._evaluator = onnxruntime.InferenceSession(
                 source, options, providers=["CPUExecutionProvider"]
@@ -114,12 +117,19 @@ class Reference:
         return dict(zip(self.names, self._evaluator.run(None, dict(inputs)), strict=True))
 
 
-def _with_all_outputs(path: Path) -> tuple[dict[str, tuple[str, ...]], bytes | str]:
-    """(outputs of every named top-level node, the model in which they are graph outputs)."""
+def _prepare(path: Path, layers: bool) -> tuple[dict[str, tuple[str, ...]], bytes | str]:
+    """(outputs of every top-level node, the model as onnxruntime can read it, with them as graph outputs)."""
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's and the file system's
+        raise ModelError(f"cannot read {path}: {error}") from None
+    if not layers and model.ir_version <= IR_VERSION:
+        return {}, str(path)
     model = onnx.load(str(path))
+    model.ir_version = min(model.ir_version, IR_VERSION)
     known = {value.name for value in model.graph.output}
     nodes = {}
-    for node in model.graph.node:
+    for node in model.graph.node if layers else ():
         outputs = tuple(name for name in node.output if name)
         nodes[node.name or (outputs[0] if outputs else "")] = outputs
         for name in outputs:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from tests.backend.kernels import job, text
+
 from tilewright import InternalError
 from tilewright.compiler.backend import assemble as assemble_module
 from tilewright.compiler.backend.assemble import assemble, disassemble, find_tools, serialises
 from tilewright.compiler.backend.emit import emit_ptx
 from tilewright.compiler.backend.kernel import compile_kernel, read_signature
 from tilewright.passes.target import TARGETS, find_target
-
-from tests.backend.kernels import job, text
 
 REPORT = """\
 ptxas info    : 0 bytes gmem

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from tilewright.compiler.backend import cache as cache_module
 from tilewright.compiler.backend.cache import Cache, default_folder, make_key
 from tilewright.compiler.backend.versions import KERNEL_SOURCES, source_digest, tool_versions

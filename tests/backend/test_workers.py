@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.backend.kernels import FATAL, job
+
 from tilewright import InternalError, UnsupportedError
 from tilewright.compiler.backend import workers as workers_module
 from tilewright.compiler.backend.repro import read_repro
 from tilewright.compiler.backend.workers import WorkerPool, kernel_error, shared_pool
-
-from tests.backend.kernels import FATAL, job
 
 
 @pytest.fixture(scope="module")
