@@ -8,6 +8,7 @@ The model is made here: a matrix product with bias, ReLU and a scale, which must
 from __future__ import annotations
 
 import argparse
+import csv
 import tempfile
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import tilewright
 
-LINES = 60  # of each level; the files have the rest
+LINES = 60  # of each dump; the files have the rest
+COLUMNS = 140
 
 
 def model() -> onnx.ModelProto:
@@ -44,11 +46,20 @@ def model() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
 
 
+def changed(folder: Path) -> list[Path]:
+    """The dumps in order, without those of stages that left the IR as it was."""
+    with (folder / "index.tsv").open(newline="") as lines:
+        rows = csv.DictReader(lines, delimiter="\t")
+        unchanged = {row["number"] for row in rows if row["changed"] == "no"}
+    dumps = [path for path in sorted(folder.iterdir()) if path.suffix in (".mlir", ".ptx")]
+    return [path for path in dumps if path.name[:2] not in unchanged or "-tile." in path.name]
+
+
 def show(path: Path) -> None:
-    """Print the beginning of one dump."""
-    lines = path.read_text().splitlines()
+    """Print the beginning of one dump, long lines shortened."""
+    lines = [line for line in path.read_text().splitlines() if line.strip()]
     print(f"\n{'=' * 8} {path.name} ({len(lines)} lines) {'=' * 8}")
-    print("\n".join(line[:160] for line in lines[:LINES]))
+    print("\n".join(line if len(line) <= COLUMNS else line[: COLUMNS - 1] + "…" for line in lines[:LINES]))
     if len(lines) > LINES:
         print(f"... {len(lines) - LINES} more lines in {path}")
 
@@ -60,9 +71,8 @@ def main() -> None:
     folder = parser.parse_args().output or Path(tempfile.mkdtemp(prefix="tilewright-walk-"))
     layer = model()
     engine = tilewright.compile(layer, dump=folder)
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".mlir", ".ptx"):
-            show(path)
+    for path in changed(folder):
+        show(path)
     print(f"\nall dumps: {folder}, what each pass did: {folder / 'index.tsv'}")
 
     x = np.random.default_rng(1).standard_normal((5, 64)).astype(np.float32)

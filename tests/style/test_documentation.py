@@ -1,6 +1,6 @@
 """The documentation says what is there: links lead somewhere, and docs/operators.md lists what can be imported.
 
-`TILEWRIGHT_UPDATE=1 make test TESTS=tests/style/test_documentation.py` writes the list again.
+`TILEWRIGHT_UPDATE=1 make test TESTS=tests/style/test_documentation.py` writes the list and the excerpts of IR again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from pathlib import Path
 
 import onnx.defs
 import pytest
+from examples.walk_ir import model
 from tests.style.sources import ROOT
+from tests.support.excerpts import MARKER, refresh
+
+import tilewright
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")  # relative links; those with a scheme have a colon
@@ -56,3 +60,21 @@ def test_registered_operators_exist_in_onnx() -> None:
 
     known = {schema.name for schema in onnx.defs.get_all_schemas()} | NOT_ONNX
     assert not [name for domain, name in registered_operators() if not domain and name not in known]
+
+
+@pytest.fixture(scope="module")
+def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dumps of the example that the documentation walks through."""
+    folder = tmp_path_factory.mktemp("dumps")
+    tilewright.compile(model(), dump=folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/ir-levels.md"])
+def test_excerpts_are_what_the_compiler_prints(name: str, dumps: Path) -> None:
+    page = ROOT / name
+    assert MARKER.search(page.read_text())
+    fresh = refresh(page.read_text(), dumps)
+    if os.environ.get("TILEWRIGHT_UPDATE"):
+        page.write_text(fresh)
+    assert page.read_text() == fresh, "run with TILEWRIGHT_UPDATE=1"
