@@ -19,7 +19,11 @@ from ..runtime.errors import InternalError
 from ..runtime.symbolic import ONE, Expression, ExpressionLike, expression
 from ..runtime.symbolic import product as symbolic_product
 from .scalar import Scalar, is_float
-from .tensors import Shape, element_of, element_type, rank_of, scalar_type, shape_of, tensor_type
+from .tensors import Shape as Shape
+from .tensors import element_of as element_of
+from .tensors import element_type, scalar_type, tensor_type
+from .tensors import rank_of as rank_of
+from .tensors import shape_of as shape_of
 
 Unify = Callable[[Expression, Expression], Expression]
 
@@ -108,9 +112,7 @@ def dense(values: np.ndarray[Any, Any], element: str) -> ir.Attribute:
             return ir.Attribute.parse(f"dense<{str(flat[0]).lower()}> : tensor<{shape}>")
         nested = str(values.astype(bool).tolist()).lower()
         return ir.Attribute.parse(f"dense<{nested}> : tensor<{shape}>")
-    return ir.Attribute.parse(
-        f'dense<"0x{np.ascontiguousarray(values).tobytes().hex().upper()}"> : tensor<{shape}>'
-    )
+    return ir.Attribute.parse(f'dense<"0x{np.ascontiguousarray(values).tobytes().hex().upper()}"> : tensor<{shape}>')
 
 
 # Pointwise --------------------------------------------------------------------------------------------------
@@ -128,9 +130,7 @@ def map(
     may use `index`, `dimension` and `element_at`.
     """
     result_shape = (
-        broadcast_shapes([shape_of(value) for value in inputs], unify)
-        if shape is None
-        else expressions(shape)
+        broadcast_shapes([shape_of(value) for value in inputs], unify) if shape is None else expressions(shape)
     )
     # The result's dtype is known only after the body is built, so the body grows in a block that moves
     # afterwards.
@@ -154,9 +154,7 @@ def element_at(tensor: ir.Value, indices: Sequence[Scalar | int]) -> Scalar:
     """In a map: the element at i64 indices, one a dimension, which must be in bounds and not negative."""
     element = element_of(tensor)
     values = [(item if isinstance(item, Scalar) else Scalar.constant(item, "i64")).value for item in indices]
-    operation = ir.Operation.create(
-        "graph.element_at", results=[scalar_type(element)], operands=[tensor, *values]
-    )
+    operation = ir.Operation.create("graph.element_at", results=[scalar_type(element)], operands=[tensor, *values])
     return Scalar(operation.result, element)
 
 
@@ -174,9 +172,7 @@ def dimension(size: ExpressionLike) -> Scalar:
     if known is not None:
         return Scalar.constant(known, "i64")
     i64 = ir.IntegerType.get_signless(64)
-    operation = ir.Operation.create(
-        "graph.dimension", results=[i64], attributes={"expression": attribute(str(value))}
-    )
+    operation = ir.Operation.create("graph.dimension", results=[i64], attributes={"expression": attribute(str(value))})
     return Scalar(operation.result, "i64")
 
 
@@ -254,9 +250,7 @@ def concatenate(tensors: Sequence[ir.Value], axis: int, unify: Unify = strict) -
     return build("concatenate", result, element_of(tensors[0]), blocks=[block], axis=axis)
 
 
-def pad(
-    tensor: ir.Value, value: ir.Value, low: Sequence[ExpressionLike], high: Sequence[ExpressionLike]
-) -> ir.Value:
+def pad(tensor: ir.Value, value: ir.Value, low: Sequence[ExpressionLike], high: Sequence[ExpressionLike]) -> ir.Value:
     """`low` and `high` elements of the 0-d tensor `value` on each side (negative: cropped)."""
     begin, end = expressions(low), expressions(high)
     if all(item == 0 for item in (*begin, *end)):
@@ -302,7 +296,7 @@ def arg_reduce(tensor: ir.Value, kind: str, axis: int, last: bool = False) -> ir
 
 def scan(tensor: ir.Value, kind: str, axis: int, exclusive: bool = False, reverse: bool = False) -> ir.Value:
     """Running `kind` (sum) along `axis`."""
-    options = {"kind": kind, "axis": axis, "exclusive": int(exclusive), "reverse": int(reverse)}
+    options: dict[str, Any] = {"kind": kind, "axis": axis, "exclusive": int(exclusive), "reverse": int(reverse)}
     return build("scan", shape_of(tensor), element_of(tensor), [tensor], **options)
 
 
@@ -328,17 +322,14 @@ def pool(
     """Channels-first windows over the third dimension and on; `output` overrides the sizes (ceil mode)."""
     shape, rank = shape_of(tensor), len(kernel)
     sizes = output or [
-        window_output(shape[2 + i], kernel[i], strides[i], pads[i], pads[rank + i], dilations[i])
-        for i in range(rank)
+        window_output(shape[2 + i], kernel[i], strides[i], pads[i], pads[rank + i], dilations[i]) for i in range(rank)
     ]
-    attributes = {"kind": kind, "kernel": list(kernel), "include_padding": int(include_padding)}
+    attributes: dict[str, Any] = {"kind": kind, "kernel": list(kernel), "include_padding": int(include_padding)}
     window = _window(strides, pads, dilations)
     return build("pool", [*shape[:2], *sizes], element_of(tensor), [tensor], **attributes, **window)
 
 
-def _window(
-    strides: Sequence[int], pads: Sequence[ExpressionLike], dilations: Sequence[int]
-) -> dict[str, Any]:
+def _window(strides: Sequence[int], pads: Sequence[ExpressionLike], dilations: Sequence[int]) -> dict[str, Any]:
     return {
         "strides": list(strides),
         "pads": expressions(pads),
@@ -362,7 +353,7 @@ def matmul(
     if depth != other_depth:
         unify(depth, other_depth)
     shape = [*broadcast_shapes([first[:-2], second[:-2]], unify), rows, columns]
-    flags = {"transpose_left": int(transpose_left), "transpose_right": int(transpose_right)}
+    flags: dict[str, Any] = {"transpose_left": int(transpose_left), "transpose_right": int(transpose_right)}
     return build("matmul", shape, element or element_of(left), [left, right], **flags)
 
 
@@ -391,9 +382,7 @@ def convolution(
     ]
     window = _window(strides, pads, dilations)
     result = [shape[0], weights[0], *sizes]
-    return build(
-        "convolution", result, element or element_of(tensor), [tensor, kernel], groups=groups, **window
-    )
+    return build("convolution", result, element or element_of(tensor), [tensor, kernel], groups=groups, **window)
 
 
 def convolution_transpose(
@@ -408,9 +397,7 @@ def convolution_transpose(
     """Channels-first: tensor [N, C, spatial...], kernel [C, O/groups, sizes...]; `output`: spatial sizes."""
     result = [shape_of(tensor)[0], shape_of(kernel)[1] * groups, *expressions(output)]
     window = _window(strides, pads, dilations)
-    return build(
-        "convolution_transpose", result, element_of(tensor), [tensor, kernel], groups=groups, **window
-    )
+    return build("convolution_transpose", result, element_of(tensor), [tensor, kernel], groups=groups, **window)
 
 
 # Recurrence -------------------------------------------------------------------------------------------------

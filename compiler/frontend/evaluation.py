@@ -100,7 +100,7 @@ def _elements(node: Node) -> int:
     """An upper bound of the outputs' elements, before anything is computed: files are untrusted."""
     sizes = [tensor.size or 0 for tensor in node.inputs if tensor is not None]
     if node.operator in GROWING:
-        counts = [1, *(abs(item.as_constant() or 0) for item in node.input(1).known().ravel())] if node.has(1) else [1]
+        counts = [abs(int(item)) for item in node.input(1).array().ravel()] if node.has(1) else []
         return math.prod(counts) * max(sizes[0], 1)
     if node.operator == "Range":
         start, limit, step = (float(tensor.array().reshape(())) for tensor in node.inputs if tensor is not None)

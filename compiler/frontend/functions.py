@@ -6,6 +6,8 @@ operator schemas; some depend on the node's attributes and input types.
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 import onnx.defs
 
@@ -18,13 +20,13 @@ _KINDS = {name: kind for kind, name in ELEMENT_TYPES.items()}
 def function_body(node: Node) -> onnx.FunctionProto | None:
     """The body for this node, with the defaults of its attributes, or None when ONNX defines none."""
     try:
-        schema = onnx.defs.get_schema(node.operator, node.version, node.domain)
+        schema: Any = onnx.defs.get_schema(node.operator, node.version, node.domain)
     except onnx.defs.SchemaError:
         return None
     data = _plain_body(schema, node) or _context_body(schema, node)
     if data is None:
         return None
-    body = onnx.FunctionProto.FromString(data)
+    body: onnx.FunctionProto = onnx.FunctionProto.FromString(data)
     declared = {item.name for item in body.attribute_proto}
     for name, attribute in schema.attributes.items():
         if name not in declared and attribute.default_value.type:
@@ -39,12 +41,12 @@ def _newest(versions: list[int], limit: int) -> int | None:
     return max(usable) if usable else None
 
 
-def _plain_body(schema: onnx.defs.OpSchema, node: Node) -> bytes | None:
+def _plain_body(schema: Any, node: Node) -> bytes | None:
     version = _newest(list(schema.function_opset_versions), node.version)
     return schema.get_function_with_opset_version(version) if version is not None else None
 
 
-def _context_body(schema: onnx.defs.OpSchema, node: Node) -> bytes | None:
+def _context_body(schema: Any, node: Node) -> bytes | None:
     version = _newest(list(schema.context_dependent_function_opset_versions), node.version)
     if version is None:
         return None

@@ -148,13 +148,9 @@ class Importer:
                 scope[output] = results[position] if position < len(results) else None
 
     def _node(self, proto: onnx.NodeProto, name: str, inputs: list[Tensor | None], scope: Scope) -> Node:
-        attributes: dict[str, Any] = {}
-        for attribute in proto.attribute:
-            given: onnx.AttributeProto | None = attribute
-            if attribute.ref_attr_name:
-                given = scope.attributes.get(attribute.ref_attr_name)
-            if given is not None:
-                attributes[attribute.name] = _attribute_value(given)
+        if any(attribute.ref_attr_name for attribute in proto.attribute):
+            proto = _resolved(proto, scope.attributes)
+        attributes = {attribute.name: _attribute_value(attribute) for attribute in proto.attribute}
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         version = scope.opsets.get(domain, 1)
         node = Node(self, name, proto.op_type, domain, version, inputs, attributes, list(proto.output))
@@ -193,6 +189,19 @@ class Importer:
         # Bodies of operators leave out what computes an optional output that nobody wants.
         wanted = [node.wants(position) or position == 0 for position in range(len(body.output))]
         return [inner.find(name) if want else None for name, want in zip(body.output, wanted, strict=True)]
+
+
+def _resolved(proto: onnx.NodeProto, given: dict[str, onnx.AttributeProto]) -> onnx.NodeProto:
+    """A node of a function body whose attributes that name the function's are replaced by their values."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(proto)
+    del copy.attribute[:]
+    for attribute in proto.attribute:
+        source = given.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
+        if source is not None:
+            copy.attribute.add().CopyFrom(source)
+            copy.attribute[-1].name = attribute.name
+    return copy
 
 
 def _attribute_value(attribute: onnx.AttributeProto) -> Any:

@@ -16,7 +16,7 @@ import onnx.checker
 import onnx.defs
 import onnx.helper
 import onnx.inliner
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ...runtime.errors import ModelError, UnsupportedError
 
@@ -65,7 +65,7 @@ def _read(path: Path) -> bytes:
 
 def _parse(data: bytes, where: str) -> onnx.ModelProto:
     try:
-        model = onnx.ModelProto.FromString(data)
+        model: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError:
         raise ModelError(f"{where} is not an ONNX model: truncated, damaged or of another format") from None
     if not model.HasField("graph"):

@@ -19,7 +19,7 @@ from ...runtime.errors import ModelError
 from .errors import Unsupported
 from .tensor import Array, Loader
 
-ELEMENT_TYPES = {
+ELEMENT_TYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "f32",
     onnx.TensorProto.FLOAT16: "f16",
     onnx.TensorProto.BFLOAT16: "bf16",
@@ -41,7 +41,7 @@ def element_name(kind: int) -> str:
     found = ELEMENT_TYPES.get(kind)
     if found is None:
         try:
-            label = onnx.TensorProto.DataType.Name(kind).lower()
+            label: str = onnx.TensorProto.DataType.Name(kind).lower()
         except ValueError:
             raise ModelError(f"unknown ONNX element type {kind}") from None
         raise Unsupported(f"element type {label}", ", ".join(DTYPES))

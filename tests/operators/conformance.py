@@ -1,7 +1,7 @@
 """onnx's own node test cases, run through our importer and the graph interpreter.
 
-In: the cases that ship with the onnx package. Out: for one case, how far our outputs are from the expected ones; it needs no kernel, so
-it measures the frontend alone.
+In: the cases that ship with the onnx package. Out: for one case, how far our outputs are from the expected
+ones; it needs no kernel, so it measures the frontend alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from mlir import ir
 from onnx.backend.test.case.node import collect_testcases
+
 from tilewright.compiler.frontend import import_model
 from tilewright.dialects import verify
 from tilewright.passes.graph.interpret import interpret
@@ -41,7 +42,8 @@ def as_array(value: Any) -> Any:
 def frozen(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto:
     """The model with all its inputs but the first floating-point one (or the first) as constants.
 
-    Test cases pass shapes, axes and sizes as run-time inputs; real models compute them from shapes or hold them.
+    Test cases pass shapes, axes and sizes as run-time inputs; real models compute them from shapes or hold
+    them.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -57,7 +59,9 @@ def frozen(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto:
 
 
 def run_case(case: Any, freeze: bool = False) -> None:
-    """Import, verify, interpret and compare every data set. Raises AssertionError, or what the import raises."""
+    """Import, verify, interpret and compare every data set. Raises AssertionError, or what the import
+    raises.
+    """
     names = [value.name for value in case.model.graph.input]
     outputs = [value.name for value in case.model.graph.output]
     for inputs, expected in case.data_sets:
@@ -79,6 +83,7 @@ def compare(actual: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any], rtol: fl
     if wanted.dtype.kind in "biu":
         np.testing.assert_array_equal(actual, wanted)
         return
-    # Results of narrow types may differ by one rounding of the last place: 2^-8 and 2^-11 relative, doubled.
-    rtol = max(rtol, {"bfloat16": 2.0**-7, "float16": 2.0**-10}.get(wanted.dtype.name, 0.0))
+    # Narrow results may differ by a few roundings of the last place (2^-8 and 2^-11 relative): cases with several
+    # operators round in between, and not always where we do.
+    rtol = max(rtol, {"bfloat16": 2.0**-6, "float16": 2.0**-9}.get(wanted.dtype.name, 0.0))
     np.testing.assert_allclose(actual.astype(np.float64), wanted.astype(np.float64), rtol=rtol, atol=atol)

@@ -109,7 +109,7 @@ def swiglu(node: Node) -> ir.Value:
     """Gated linear unit with swish: the operator's function body is used for anything but two float
     inputs.
     """
-    alpha = node.get("alpha", 1.0)
+    alpha: float = node.get("alpha", 1.0)
 
     def body(x: Scalar, y: Scalar) -> Scalar:
         assert is_float(x.dtype)

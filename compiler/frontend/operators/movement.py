@@ -235,6 +235,7 @@ def depth_to_space(node: Node) -> ir.Value:
     x, block = node.input(0), int(node.get("blocksize"))
     batch, channels, height, width = _image(node, x)
     depth = channels // (block * block)
+    split_shape: list[Expression | int]
     if node.get("mode", "DCR") == "DCR":
         split_shape, order = [batch, block, block, depth, height, width], [0, 3, 4, 1, 5, 2]
     else:

@@ -25,7 +25,7 @@ def batch_normalization(node: Node) -> ir.Value:
         raise Unsupported("BatchNormalization in training mode", "inference")
     if node.version < 9 and not node.get("spatial", 1):
         raise Unsupported("BatchNormalization with spatial=0", "statistics for each channel")
-    epsilon = node.get("epsilon", 1e-5)
+    epsilon: float = node.get("epsilon", 1e-5)
     x, rank = node.input(0), node.rank(0)
     statistics = [node.input(position) for position in range(1, 5)]
     if all(tensor.is_constant for tensor in statistics):

@@ -33,8 +33,8 @@ def parameter(node: Node, tensor: Tensor, x: Tensor) -> Tensor:
         return node.reshaped(tensor, shape)
     if not block or tensor.rank != x.rank:
         raise Unsupported(f"{node.operator} with a scale of rank {tensor.rank}", "scalars, vectors and blocks")
-    spread = [*tensor.shape[: axis + 1], block, *tensor.shape[axis + 1 :]]
-    inner = [*tensor.shape[: axis + 1], 1, *tensor.shape[axis + 1 :]]
+    spread: list[Expression | int] = [*tensor.shape[: axis + 1], block, *tensor.shape[axis + 1 :]]
+    inner: list[Expression | int] = [*tensor.shape[: axis + 1], 1, *tensor.shape[axis + 1 :]]
     merged = list(tensor.shape)
     merged[axis] = tensor.shape[axis] * block
     value = build.reshape(build.broadcast(node.reshaped(tensor, inner).value, spread), merged)

@@ -206,7 +206,7 @@ def rnn(node: Node) -> list[ir.Value]:
 def _step(
     node: Node, sequence: Sequence, gates: ir.Value, recurrence: ir.Value, hidden: ir.Value, step: int, name: str
 ) -> ir.Value:
-    state_shape = [sequence.batch, sequence.hidden]
+    state_shape: list[Expression | int] = [sequence.batch, sequence.hidden]
     current = build.reshape(build.slice(gates, [step, 0, 0], [1, *state_shape]), state_shape)
     carried = build.matmul(hidden, recurrence, transpose_right=True)
     activations = {"tanh": Scalar.tanh, "relu": lambda x: x.maximum(0.0), "sigmoid": Scalar.sigmoid}

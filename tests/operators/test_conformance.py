@@ -1,0 +1,66 @@
+"""Every registered operator against onnx's own node test cases, through the importer and the graph interpreter.
+
+A case may be unsupported only for a reason listed here; anything else that does not agree fails.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+from tilewright.compiler.frontend import registered_operators
+from tilewright.runtime.errors import UnsupportedError
+
+from tests.operators.conformance import as_array, cases, operator_of, run_case
+
+REASONS = (
+    "element type",  # strings, 4-bit integers and 8-bit floats have no dtype here yet
+    "training mode",
+    "indices as second output",
+    "sequence_lens",
+    "of kind",  # sequences and optionals as model inputs
+    "QuantizeLinear to",
+    "operator ",  # in function bodies: an operator that has no importer
+    "several axes",
+)
+
+
+@lru_cache(maxsize=1)
+def cases_by_operator() -> dict[tuple[str, str], list[Any]]:
+    """Cases grouped by the operator of their first node."""
+    grouped: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    for case in cases().values():
+        grouped[operator_of(case)].append(case)
+    return grouped
+
+
+def is_numeric(case: Any) -> bool:
+    """False for cases that pass sequences, optionals or strings."""
+    for inputs, outputs in case.data_sets:
+        for item in (*inputs, *outputs):
+            array = as_array(item)
+            if not isinstance(array, (np.ndarray, np.generic)) or array.dtype.kind in "OSU":
+                return False
+    return True
+
+
+@pytest.mark.parametrize("operator", [name for domain, name in registered_operators() if not domain])
+def test_operator(operator: str) -> None:
+    failures = []
+    for case in cases_by_operator()[("", operator)]:
+        if not is_numeric(case):
+            continue
+        try:
+            try:
+                run_case(case)
+            except UnsupportedError:
+                run_case(case, freeze=True)
+        except UnsupportedError as error:
+            if not any(reason in str(error) for reason in REASONS):
+                failures.append(f"{case.name}: {error}")
+        except Exception as error:
+            failures.append(f"{case.name}: {type(error).__name__}: {str(error)[:300]}")
+    assert not failures, "\n".join(failures)
