@@ -93,11 +93,12 @@ def main() -> None:
 
     table = Table("file", "type", "probability")
     for path, row in zip(files, rows, strict=True):
-        table.add_row(str(path), labels[int(row.argmax())], f"{row.max():.1%}")
+        shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+        table.add_row(str(shown), labels[int(row.argmax())], f"{row.max():.1%}")
     console.print(table)
-    console.print(f"compiled in {compiled:.2f} s: {len(engine.kernels)} kernels for {engine.target}")
-    console.print(f"ran {len(files)} files in {ran:.2f} s on {device}")
-    console.print(f"engine   {engine_file}\nIR dumps {dumps}")
+    print(f"compiled in {compiled:.2f} s: {len(engine.kernels)} kernels for {engine.target}")
+    print(f"ran {len(files)} files in {ran:.2f} s on {device}")
+    print(f"engine   {engine_file}\nIR dumps {dumps}")
 
 
 if __name__ == "__main__":
