@@ -90,8 +90,19 @@ def _leads_to_matmul(grouping: Grouping, node: Node) -> bool:
         return True
     if not node.is_map:
         return False
-    sources = [_source(grouping, own) for own in node.inputs if node.shape_of(own) == node.shape]
-    return any(source is not None and _leads_to_matmul(grouping, source) for source in sources)
+    pending, seen = [node], {node.index}
+    while pending:
+        current = pending.pop()
+        for own in current.inputs:
+            source = _source(grouping, own) if node.shape_of(own) == node.shape else None
+            if source is None or source.index in seen:
+                continue
+            if source.name == "matmul":
+                return True
+            seen.add(source.index)
+            if source.is_map:
+                pending.append(source)
+    return False
 
 
 def _fits(scores: Node, output: Node) -> bool:

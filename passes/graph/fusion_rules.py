@@ -133,7 +133,7 @@ def _weight_side(grouping: Grouping, anchor: Node) -> Iterable[int]:
     """Nodes that lead only to the anchor's second operand, such as the dequantisation of weights."""
     if len(anchor.operation.operands) < 2:
         return []
-    found: list[int] = []
+    found: dict[int, None] = {}
     pending = [
         index
         for index in anchor.producers
@@ -141,8 +141,9 @@ def _weight_side(grouping: Grouping, anchor: Node) -> Iterable[int]:
     ]
     while pending:
         index = pending.pop()
-        found.append(index)
-        pending += grouping.nodes[index].producers
+        if index not in found:
+            found[index] = None
+            pending += grouping.nodes[index].producers
     return found
 
 

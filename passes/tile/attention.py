@@ -161,7 +161,7 @@ def attention_program(request: Request) -> KernelProgram:
 
 def _note_schedule(builder: TileBuilder, work: _Attention) -> None:
     schedule = work.schedule
-    values = {"rows": schedule.rows, "keys": schedule.keys, "warps": schedule.warps}
+    values = {"rows": schedule.rows, "keys": schedule.keys, "warps": schedule.warps, "stages": 1}
     builder.set_attribute("tile.schedule", ir.DictAttr.get({name: i64(value) for name, value in values.items()}))
 
 
