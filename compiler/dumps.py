@@ -28,6 +28,7 @@ WEIGHTS_FOLDER = "weights"
 
 _ALIAS = re.compile(r"^(#loc\d*) = (loc\(.*\))$", re.MULTILINE)
 _USE = re.compile(r" ?loc\((#loc\d*)\)")
+_NAME = re.compile(r"#loc\d*\b")
 _UNKNOWN = re.compile(r" ?loc\(unknown\)")
 _ANY_LOCATION = re.compile(
     r' ?loc\((?:#loc\d*|unknown|"(?:[^"\\]|\\.)*"(?:\([^()]*\))?|fused(?:<[^>]*>)?\[[^\]]*\])\)'
@@ -40,18 +41,19 @@ def readable(module: ir.Module) -> str:
     """
     text = module.operation.get_asm(enable_debug_info=True)
     aliases = dict(_ALIAS.findall(text))
-    text = _ALIAS.sub("", text).rstrip() + "\n"
+    text = _ALIAS.sub("", text).strip() + "\n"
+
+    def resolved(location: str) -> str:
+        for _ in range(4):  # a fused location mentions other aliases
+            location = _NAME.sub(lambda use: aliases.get(use.group(0), "")[4:-1] or "unknown", location)
+        return location
 
     def inline(found: re.Match[str]) -> str:
-        name = found.group(1)
-        location = aliases.get(name, "")
-        for _ in range(4):  # a fused location mentions other aliases
-            location = re.sub(
-                r"#loc\d*", lambda use: aliases.get(use.group(0), "")[4:-1] or "unknown", location
-            )
+        location = resolved(aliases.get(found.group(1), ""))
         return "" if location in ("", "loc(unknown)") or _is_position(location) else " " + location
 
-    return _UNKNOWN.sub("", _USE.sub(inline, text))
+    # What is left is fused locations that stand in place, as those of a function's arguments do.
+    return _UNKNOWN.sub("", resolved(_USE.sub(inline, text)))
 
 
 def _is_position(location: str) -> bool:
