@@ -43,9 +43,10 @@ class EmulatorDevice:
     name = "emulator"
     description = "PTX emulator (NumPy engine, bounds and alignment checked)"
 
-    def __init__(self, capacity: int = 1 << 36) -> None:
+    def __init__(self, capacity: int = 1 << 36, cores: int | None = None) -> None:
+        """Reserve (not commit) `capacity` bytes of address space; use `cores` CPU cores, by default up to eight."""
         self._memory = GlobalMemory(capacity)
-        self._engine = NumpyEngine()
+        self._engine = NumpyEngine(cores=cores)
         self._kernels: dict[tuple[str, bytes], EmulatedKernel] = {}
 
     # Memory.
@@ -183,5 +184,6 @@ class EmulatorDevice:
 
     def close(self) -> None:
         """Release everything; the device must not be used afterwards."""
+        self._engine.close()
         self._kernels.clear()
         self._memory.close()

@@ -56,6 +56,7 @@ class Compiled:
     local_bytes: int
     parameter_offsets: dict[str, int]
     parameter_bytes: int
+    atomics: bool
     source: str
 
 
@@ -82,7 +83,9 @@ def compile_program(program: Program, addresses: dict[str, int]) -> Compiled:
     initial = [np.zeros((), dtype)[()] for dtype in dtypes]
     return Compiled(
         program, functions, initial, layout.offsets, layout.static_shared, layout.local_bytes,
-        layout.parameter_offsets, layout.parameter_bytes, source,
+        layout.parameter_offsets, layout.parameter_bytes,
+        any(instruction.opcode in ("atom", "red") for block in program.blocks for instruction in block.instructions),
+        source,
     )  # fmt: skip
 
 

@@ -1,10 +1,15 @@
 """The NumPy engine: runs launches of compiled kernels, chunk by chunk.
 
-In: PTX programs and launches. Out: effects on global memory. Why: it needs nothing but NumPy, compiles in
-milliseconds, checks every access, and is the reference for faster engines.
+In: PTX programs and launches. Out: effects on global memory. Why: it needs nothing but NumPy, compiles in milliseconds,
+checks every access, and is the reference for faster engines. Chunks run on several cores, since NumPy lets go of the
+interpreter lock inside its loops; kernels with atomics run on one, so that their answers do not depend on timing.
 """
 
 from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -15,9 +20,10 @@ from .numpy_codegen import Compiled, compile_program
 from .numpy_scheduler import run_chunk
 
 CHUNK_THREADS = 8192
-"""About how many threads advance together: enough to hide Python's overhead, few enough for the second-level
-cache.
-"""
+"""About how many threads advance together: enough to hide Python's overhead, few enough for the second-level cache."""
+_SMALL_CHUNK_THREADS = 2048
+"""A launch is not cut into smaller chunks than this for the sake of more cores."""
+_MOST_CORES = 8
 _CHUNK_SHARED_BYTES = 1 << 28
 _GEOMETRIES_KEPT = 16
 
@@ -25,11 +31,13 @@ __all__ = ["CHUNK_THREADS", "Compiled", "Launch", "NumpyEngine"]
 
 
 class NumpyEngine:
-    """Compiles programs and runs launches. Holds only caches."""
+    """Compiles programs and runs launches. Holds only caches and, once it is needed, a pool of `cores` threads."""
 
-    def __init__(self, chunk_threads: int = CHUNK_THREADS) -> None:
+    def __init__(self, chunk_threads: int = CHUNK_THREADS, cores: int | None = None) -> None:
         self.chunk_threads = chunk_threads
+        self.cores = cores or min(_MOST_CORES, _available_cores())
         self._geometries: dict[tuple[tuple[int, int, int], int], Geometry] = {}
+        self._pool: ThreadPoolExecutor | None = None
 
     def compile(self, program: Program, addresses: dict[str, int]) -> Compiled:
         """Generate code. `addresses` are those of the module's global variables."""
@@ -38,21 +46,58 @@ class NumpyEngine:
         except (AssertionError, IndexError, ValueError, KeyError, TypeError) as error:
             # Malformed operands surface here; the parser accepts more than PTX allows.
             raise DeviceError(
-                f"emulator: kernel {program.name} is malformed or uses an unknown form: {type(error).__name__}: {error}"
+                f"emulator: kernel {program.name} is malformed or uses an unknown form: "
+                f"{type(error).__name__}: {error}"
             ) from error
 
     def run(self, compiled: Compiled, launch: Launch) -> None:
-        """Run all blocks of `launch`, in order, several at a time."""
+        """Run all blocks of `launch`, several at a time, handed out in order."""
         x, y, z = launch.grid
         total = x * y * z
         padded = -(-(launch.block[0] * launch.block[1] * launch.block[2]) // 32) * 32
+        cores = 1 if compiled.atomics else self.cores
         together = max(
             1, min(total, self.chunk_threads // padded, _CHUNK_SHARED_BYTES // max(1, launch.shared_bytes))
         )
+        if cores > 1:
+            together = min(together, max(_SMALL_CHUNK_THREADS // padded, -(-total // cores), 1))
+        starts = range(0, total, together)
+        chunks = deque(starts)
+        cores = min(cores, len(starts))
+        for first in (0, total - total % together):
+            if first < total:
+                self._geometry(launch.block, min(together, total - first))
+        if cores == 1:
+            self._work(compiled, launch, together, chunks)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.cores, thread_name_prefix="emulator")
+        futures = [self._pool.submit(self._work, compiled, launch, together, chunks) for _ in range(cores)]
+        try:
+            found = [error for error in (future.exception() for future in futures) if error is not None]
+        except BaseException:
+            chunks.clear()
+            raise
+        if found:
+            # Chunks were handed out in order and all begun ones ended, so the first finding is always the same.
+            raise min(found, key=lambda error: getattr(error, "first_block", -1))
+
+    def _work(self, compiled: Compiled, launch: Launch, together: int, chunks: deque[int]) -> None:
+        """Take chunks until there are none, or until one fails (here or in another thread)."""
+        x, y, z = launch.grid
         with np.errstate(all="ignore"):
-            for first in range(0, total, together):
-                geometry = self._geometry(launch.block, min(together, total - first))
-                run_chunk(compiled, Chunk(launch, geometry, first))
+            while True:
+                try:
+                    first = chunks.popleft()
+                except IndexError:
+                    return
+                geometry = self._geometry(launch.block, min(together, x * y * z - first))
+                try:
+                    run_chunk(compiled, Chunk(launch, geometry, first))
+                except BaseException as error:
+                    chunks.clear()
+                    error.first_block = first  # type: ignore[attr-defined]
+                    raise
 
     def _geometry(self, block: tuple[int, int, int], blocks: int) -> Geometry:
         key = (block, blocks)
@@ -62,3 +107,13 @@ class NumpyEngine:
                 self._geometries.pop(next(iter(self._geometries)))
             found = self._geometries[key] = Geometry(block, blocks)
         return found
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

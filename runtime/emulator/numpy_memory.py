@@ -156,7 +156,9 @@ def copy_async(
         if reading is not None:
             data[~reading] = 0
     if size is not None and full is not None:
-        _copy_partial(chunk, mask, line, source, np.broadcast_to(size, (chunk.threads,)), nbytes, data)
+        partial = (size != 0) & (size < np.uint32(nbytes))
+        if partial.any():
+            _copy_partial(chunk, mask, line, source, np.broadcast_to(size, (chunk.threads,)), nbytes, data)
     index = _indices(chunk, mask, line, target, nbytes, "shared", "cp.async write")
     if mask is None:
         chunk.view("shared", wide)[index] = data
