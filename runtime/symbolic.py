@@ -25,6 +25,9 @@ class Operation:
     left: Expression
     right: Expression
 
+    def __hash__(self) -> int:
+        return hash((self.kind, self.left._hash, self.right._hash))
+
     def __str__(self) -> str:
         if self.kind in ("max", "min"):
             return f"{self.kind}({self.left}, {self.right})"
@@ -42,15 +45,14 @@ _NO_EXTENTS: Extents = {}
 class Expression:
     """An integer polynomial over atoms, in normal form; immutable and hashable."""
 
-    __slots__ = ("_hash", "terms")
-    terms: tuple[tuple[Monomial, int], ...]
+    __slots__ = ("_hash", "_key", "_text", "terms")
+    terms: tuple[tuple[Monomial, int], ...]  # in no particular order; `ordered_terms` and the text are canonical
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
-        kept = [(monomial, factor) for monomial, factor in terms.items() if factor]
-        if len(kept) > 1:
-            kept.sort(key=_term_order)
-        self.terms = tuple(kept)
-        self._hash = hash(self.terms)
+        self.terms = tuple(item for item in terms.items() if item[1])
+        self._key = frozenset(self.terms) if len(self.terms) > 1 else self.terms
+        self._hash = hash(self._key)
+        self._text = ""
 
     # Construction -----------------------------------------------------------------------------------------------
     @staticmethod
@@ -170,7 +172,7 @@ class Expression:
                 elif not left_monomial:
                     monomial = right_monomial
                 else:
-                    monomial = tuple(sorted(left_monomial + right_monomial, key=str))
+                    monomial = _sorted_monomial(left_monomial + right_monomial)
                 terms[monomial] = terms.get(monomial, 0) + left_factor * right_factor
         return Expression(terms)
 
@@ -238,16 +240,26 @@ class Expression:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, int):
             return self.as_constant() == other
-        return isinstance(other, Expression) and self.terms == other.terms
+        return isinstance(other, Expression) and self._hash == other._hash and self._key == other._key
 
     def __hash__(self) -> int:
         return self._hash
 
+    @property
+    def ordered_terms(self) -> list[tuple[Monomial, int]]:
+        """The terms in the order of the text, whatever way the expression was computed."""
+        return sorted(self.terms, key=_term_order) if len(self.terms) > 1 else list(self.terms)
+
     def __str__(self) -> str:
+        if not self._text:
+            self._text = self._written()
+        return self._text
+
+    def _written(self) -> str:
         if not self.terms:
             return "0"
         parts: list[str] = []
-        for monomial, factor in self.terms:
+        for monomial, factor in self.ordered_terms:
             names = [a if isinstance(a, str) else f"({a})" if a.kind not in ("max", "min") else str(a) for a in monomial]
             size = abs(factor)
             body = "*".join(([str(size)] if size != 1 or not names else []) + names)
@@ -260,6 +272,12 @@ class Expression:
 
     def __repr__(self) -> str:
         return f"Expression({str(self)!r})"
+
+
+def _sorted_monomial(atoms: Monomial) -> Monomial:
+    if len(atoms) == 2:
+        return atoms if str(atoms[0]) <= str(atoms[1]) else (atoms[1], atoms[0])
+    return tuple(sorted(atoms, key=str))
 
 
 def _term_order(term: tuple[Monomial, int]) -> tuple[int, str]:

@@ -214,7 +214,7 @@ class TileBuilder:
             return found
         constant = wanted.as_constant()
         total: ir.Value | None = arith.constant(ir.IndexType.get(), constant) if constant is not None else None
-        for monomial, factor in () if constant is not None else sorted(wanted.terms, key=lambda term: term[1] < 0):
+        for monomial, factor in () if constant is not None else sorted(wanted.ordered_terms, key=lambda term: term[1] < 0):
             part = self._monomial(monomial, abs(factor))
             if total is None:
                 total = part if factor > 0 else self._binary(arith.subi, self.index(0), part)
