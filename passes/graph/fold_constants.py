@@ -41,7 +41,6 @@ Array = np.ndarray[Any, Any]
 
 SMALL_BYTES = 1 << 20  # a result of fewer bytes is always worth keeping
 INLINE_ELEMENTS = 16  # as many as a graph.constant may have
-LAZY_BYTES = 1 << 16  # a transposed weight above this is made only when the engine is written
 
 
 @register_pass("fold-constants", requires="graph", ensures="graph")
@@ -103,8 +102,8 @@ class _Folder:
         size = _nbytes(result)
         if size > max(SMALL_BYTES, sum(_nbytes(value) for value in inputs if _is_stored(value))):
             return
-        if operation.name == "graph.transpose" and size > LAZY_BYTES and _is_stored(inputs[0]):
-            self._transpose_later(operation, inputs[0])
+        if operation.name in ("graph.transpose", "graph.reshape") and _is_stored(inputs[0]):
+            self._rearrange_later(operation, inputs[0])
         else:
             self._store(operation, self.evaluate(result))
 
@@ -123,10 +122,15 @@ class _Folder:
         self.known[value] = True
         replace(operation, [value])
 
-    def _transpose_later(self, operation: ir.Operation, source: ir.Value) -> None:
+    def _rearrange_later(self, operation: ir.Operation, source: ir.Value) -> None:
         owner = producer(source)
         assert owner is not None and owner.name == "graph.weight"
-        value = transposed_weight(self.weights, owner, integers(operation, "permutation"), operation)
+        if operation.name == "graph.reshape":  # the same bytes under another type
+            with building_before(operation):
+                shape = shape_of(operation.results[0])
+                value = graph_builder.weight(string(owner, "handle"), shape, element_of(source))
+        else:
+            value = transposed_weight(self.weights, owner, integers(operation, "permutation"), operation)
         self.known[value] = True
         replace(operation, [value])
 

@@ -11,12 +11,16 @@ from collections.abc import Iterator
 
 from mlir import ir
 
+from ...dialects import graph_builder
+from ...dialects.tensors import element_of
 from ..unit import Unit, register_pass
 from . import fusion_rules
 from .grouping import Group, Grouping
 from .rewriting import (
     blocks_within,
+    building_before,
     clone_into,
+    constant_array,
     erase_dead,
     functions,
     fused_location,
@@ -25,6 +29,7 @@ from .rewriting import (
     operations_of,
     producer,
     remap,
+    replace,
 )
 
 Values = dict[ir.Value, ir.Value]
@@ -51,10 +56,26 @@ def fuse(unit: Unit) -> None:
     """
     with unit.module.context, ir.Location.unknown():
         main = functions(unit.module)["main"]
+        _store_constants(unit, main)
         counters: dict[str, int] = {}
         for block in reversed(list(blocks_within(main))):
             _fuse_block(unit.module, block, counters)
         erase_dead(main)
+
+
+def _store_constants(unit: Unit, main: ir.Operation) -> None:
+    """Constants of several elements become weights, so that kernels which differ in them only are one kernel."""
+    for block in blocks_within(main):
+        for operation in operations_of(block):
+            if operation.name != "graph.constant":
+                continue
+            array = constant_array(operation)
+            if array.size > 1:
+                names = node_names(operation.location)
+                handle = unit.weights.add(names[0] if names else "constant", array)
+                with building_before(operation):
+                    value = graph_builder.weight(handle, array.shape, element_of(operation.results[0]))
+                replace(operation, [value])
 
 
 def _fuse_block(module: ir.Module, block: ir.Block, counters: dict[str, int]) -> None:

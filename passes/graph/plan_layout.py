@@ -239,9 +239,17 @@ class _Planner:
         if not missing:
             return self.read(value, order, before)
         plain = self.read(value, range(len(shape)), before)
-        with building_before(before):
-            padded = graph_builder.reshape(plain, [ONE] * missing + list(shape))
-            return graph_builder.transpose(padded, order)
+        full = [ONE] * missing + list(shape)
+        wanted = [full[axis] for axis in order]
+        key = (plain, (-1, *order))
+        if key not in self.made:
+            with building_before(before):
+                moved = [axis for axis in order if full[axis] != ONE]
+                if moved == sorted(moved):
+                    self.made[key] = graph_builder.reshape(plain, wanted)
+                else:
+                    self.made[key] = graph_builder.transpose(graph_builder.reshape(plain, full), order)
+        return self.made[key]
 
     # Reductions -------------------------------------------------------------------------------------------------
     def reduce(self, operation: ir.Operation) -> bool:
