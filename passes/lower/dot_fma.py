@@ -7,15 +7,18 @@ one line, or neighbouring rows or columns.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from mlir import ir
-from mlir.dialects import arith, llvm, vector
+from mlir.dialects import arith, llvm, scf, vector
 
 from .context import LoweringContext, RegisterTile, SharedTile, byte_width
 from .dot_layouts import FmaLayout, parse_shared
 
 ACCESS_BYTES = 16
+UNROLLED_PRODUCTS = 512  # multiply-adds of a thread in straight line: a tenth of a second of LLVM and ptxas
+ROLLED = "#llvm.loop_annotation<unroll = <disable = true>>"
 
 Fragment = dict[tuple[int, int], ir.Value]  # (index of the thread's row or column, k) -> scalar
 
@@ -33,18 +36,46 @@ def dot_fma(
     right_reader = OperandReader(
         context, right, stage, column, 1, layout.each[1], layout.vector[1], layout.column_offset
     )
-    step = max(left_reader.depth_step, right_reader.depth_step)
-    multiply_add = _multiply_add(left.element)
-    values = list(accumulator.values)
+    unrolled = _unrolled(layout, left.columns)
+    if unrolled == left.columns:
+        values = _steps(layout, left_reader, right_reader, list(accumulator.values), unrolled)
+        return RegisterTile(layout, tuple(values))
+    loop = scf.ForOp(
+        context.integer(0), context.integer(left.columns), context.integer(unrolled), list(accumulator.values)
+    )
+    loop.operation.attributes["loop_annotation"] = ir.Attribute.parse(ROLLED)
+    with ir.InsertionPoint(loop.body):
+        start = loop.induction_variable
+        values = _steps(
+            layout, left_reader.at(start), right_reader.at(start), list(loop.inner_iter_args), unrolled
+        )
+        scf.yield_(values)
+    return RegisterTile(layout, tuple(loop.results))
+
+
+def _unrolled(layout: FmaLayout, depth: int) -> int:
+    """How many of `depth` k are unrolled: compile time grows with the products, registers do not shrink."""
     rows, columns = layout.each
-    for start in range(0, left.columns, step):
-        left_values, right_values = left_reader.read(start, step), right_reader.read(start, step)
+    while depth % 8 == 0 and depth * rows * columns > UNROLLED_PRODUCTS:
+        depth //= 2
+    return depth
+
+
+def _steps(
+    layout: FmaLayout, left: OperandReader, right: OperandReader, values: list[ir.Value], depths: int
+) -> list[ir.Value]:
+    """`depths` outer products added to `values`."""
+    multiply_add = _multiply_add(left.tile.element)
+    step = max(left.depth_step, right.depth_step)
+    rows, columns = layout.each
+    for start in range(0, depths, step):
+        left_values, right_values = left.read(start, step), right.read(start, step)
         for depth in range(step):
             for i in range(rows):
                 for j in range(columns):
                     place = i * columns + j
                     values[place] = multiply_add(left_values[i, depth], right_values[j, depth], values[place])
-    return RegisterTile(layout, tuple(values))
+    return values
 
 
 def _multiply_add(element: ir.Type) -> Callable[[ir.Value, ir.Value, ir.Value], ir.Value]:
@@ -84,6 +115,14 @@ class OperandReader:
             stage_offset(context, tile, stage), context.multiply(origin, self.line_stride * self.size)
         )
         self.base = context.shared_pointer(byte_offset)
+
+    def at(self, depth: ir.Value) -> OperandReader:
+        """The same reader `depth` k further on."""
+        moved = copy.copy(self)
+        moved.base = self.context.offset_pointer(
+            self.base, self.context.multiply(depth, self.depth_stride), self.tile.element
+        )
+        return moved
 
     @property
     def depth_step(self) -> int:

@@ -65,6 +65,9 @@ def _lower_function(function: ir.Operation, target: Target) -> LoweredKernel:
     shell = ir.Module.parse(_shell_text(name, body, written, threads, target))
     gpu_module = shell.body.operations[0]
     kernel = next(op for op in gpu_module.regions[0].blocks[0].operations if op.operation.name == "llvm.func").operation
+    if "tile.minimum_blocks" in function.attributes:
+        # ptxas otherwise spills a little to reach an occupancy of its own choice.
+        kernel.attributes["nvvm.minctasm"] = function.attributes["tile.minimum_blocks"]
     block = kernel.regions[0].blocks[0]
     block.operations[0].operation.erase()  # the placeholder return
     lowering = LoweringContext(target, threads)

@@ -139,6 +139,7 @@ def dot_program(request: Request) -> KernelProgram:
     with ir.InsertionPoint(builder.block):
         plan = _make_plan(builder, request)
         builder.set_attribute("tile.schedule", plan.schedule.attribute())
+        builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))
         batch, row, column = _block_position(builder, plan)
         accumulator = _main_loop(builder, plan, batch, row, column)
         _epilogue(builder, plan, batch, (builder.index(row), builder.index(column)), accumulator)
