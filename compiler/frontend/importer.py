@@ -8,7 +8,6 @@ collected and reported together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,12 +69,12 @@ class Scope:
 class Importer:
     """State of one import."""
 
-    def __init__(self, unit: Unit, anchor: ir.Operation, folder: Path | None) -> None:
+    def __init__(self, unit: Unit, anchor: ir.Operation, source: Source) -> None:
         self.unit = unit
         self.materialiser = Materialiser(anchor, unit.weights)
         self.constraints = Constraints()
         self.report = Report()
-        self._folder = folder
+        self._source = source
         self._count = 0
 
     # What evaluators need -----------------------------------------------------------------------------------
@@ -83,18 +82,19 @@ class Importer:
         """The dtype name of an ONNX element type. Raises Unsupported."""
         return element_name(kind)
 
-    def constant_of(self, proto: onnx.TensorProto, name: str) -> Tensor:
-        """A constant tensor of the file."""
-        loader, dtype, shape = loader_of(proto, self._folder)
+    def constant_of(self, proto: onnx.TensorProto, name: str, raw: Array | None = None) -> Tensor:
+        """A constant tensor of the file; `raw` are its bytes when they were left in the file."""
+        loader, dtype, shape = loader_of(proto, self._source.folder, raw)
         sizes = tuple(expression(size) for size in shape)
         return Tensor(self.materialiser, dtype, sizes, name=name, loader=loader)
 
     # Graphs -------------------------------------------------------------------------------------------------
     def run_graph(self, graph: onnx.GraphProto, scope: Scope) -> list[Tensor | None]:
         """Import every node; returns the graph's outputs."""
+        mapped = self._source.mapped if scope.outer is None else {}
         for tensor in graph.initializer:
             try:
-                scope[tensor.name] = self.constant_of(tensor, tensor.name)
+                scope[tensor.name] = self.constant_of(tensor, tensor.name, mapped.get(tensor.name))
             except Unsupported as error:
                 self.report.add_text(error, f"initializer '{tensor.name}'")
                 scope[tensor.name] = None
@@ -262,7 +262,7 @@ def _import_main(unit: Unit, loaded: Source, shapes: Shapes | None) -> None:
     block = main.add_entry_block()
     with ir.InsertionPoint(block):
         anchor = build.constant(0, "i64").owner
-        importer = Importer(unit, anchor, loaded.folder)
+        importer = Importer(unit, anchor, loaded)
         scope = Scope(
             None,
             {"" if item.domain == "ai.onnx" else item.domain: item.version for item in loaded.model.opset_import},

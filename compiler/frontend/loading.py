@@ -19,6 +19,8 @@ import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ...runtime.errors import ModelError, UnsupportedError
+from .mapped_file import map_model
+from .tensor import Array
 
 MAXIMUM_PROTOBUF_BYTES = (1 << 31) - 1  # protobuf's own limit
 KEPT_INITIALIZER_ELEMENTS = 256  # larger initializers are checked here, not copied through the checker
@@ -28,37 +30,47 @@ ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 @dataclass(frozen=True)
 class Source:
-    """A checked model. `folder` is None for models that did not come from a file; `name` is for people."""
+    """A checked model. `folder` is None for models that did not come from a file; `name` is for people.
+
+    `mapped` has the bytes of the large initializers that were left in the file.
+    """
 
     model: onnx.ModelProto
     folder: Path | None
     name: str
+    mapped: dict[str, Array]
 
 
 def load(source: ModelSource) -> Source:
     """Read and check a model. Raises ModelError, or UnsupportedError for opsets newer than the onnx
     package.
     """
+    mapped: dict[str, Array] = {}
+    folder: Path | None
     if isinstance(source, onnx.ModelProto):
         model, folder, name = source, None, source.graph.name or "model"
     elif isinstance(source, bytes):
         model, folder, name = _parse(source, "the given bytes"), None, "model"
     else:
         path = Path(source)
-        model, folder, name = _parse(_read(path), str(path)), path.resolve().parent, path.stem
+        model, mapped = _read(path)
+        folder, name = path.resolve().parent, path.stem
     _check_opsets(model, name)
     _check(model, name)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    return Source(model, folder, name)
+    return Source(model, folder, name, mapped)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> tuple[onnx.ModelProto, dict[str, Array]]:
     try:
         size = path.stat().st_size
         if size > MAXIMUM_PROTOBUF_BYTES:
             raise ModelError(f"{path} has {size} bytes, more than a protobuf file can have\n  supported: external data")
-        return path.read_bytes()
+        found = map_model(path)
+        if found is not None:
+            return _parse(found.skeleton, str(path)), found.data
+        return _parse(path.read_bytes(), str(path)), {}
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
 

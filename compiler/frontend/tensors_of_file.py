@@ -48,7 +48,9 @@ def element_name(kind: int) -> str:
     return found
 
 
-def loader_of(tensor: onnx.TensorProto, folder: Path | None) -> tuple[Loader, str, tuple[int, ...]]:
+def loader_of(
+    tensor: onnx.TensorProto, folder: Path | None, raw: Array | None = None
+) -> tuple[Loader, str, tuple[int, ...]]:
     """(function that reads the array, dtype name, shape). Raises ModelError at once for what is wrong with
     the layout.
     """
@@ -59,8 +61,13 @@ def loader_of(tensor: onnx.TensorProto, folder: Path | None) -> tuple[Loader, st
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         mapped = _map_external(tensor, dtype, shape, folder)
         return (lambda: mapped), dtype.name, shape
-    if tensor.raw_data and len(tensor.raw_data) != math.prod(shape) * dtype.bytes:
-        raise _wrong_size(tensor, len(tensor.raw_data), math.prod(shape) * dtype.bytes)
+    expected = math.prod(shape) * dtype.bytes
+    if raw is not None:
+        if raw.nbytes != expected:
+            raise _wrong_size(tensor, raw.nbytes, expected)
+        return (lambda: np.require(raw.view(dtype.numpy), requirements="A").reshape(shape)), dtype.name, shape
+    if tensor.HasField("raw_data") and len(tensor.raw_data) != expected:
+        raise _wrong_size(tensor, len(tensor.raw_data), expected)
     return (lambda: _read(tensor, dtype)), dtype.name, shape
 
 

@@ -49,8 +49,8 @@ def frozen(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto:
     copy.CopyFrom(model)
     arrays = [as_array(item) for item in inputs]
     floats = [position for position, array in enumerate(arrays) if array.dtype.kind not in "iub"]
-    kept = floats[0] if floats else 0
-    if model.graph.node[0].op_type in ("ConstantOfShape", "Range") or "range" in model.graph.name:
+    kept = max(floats, key=lambda position: arrays[position].size) if floats else 0
+    if (not floats and len(arrays) == 1) or model.graph.node[0].op_type == "Range" or "range" in model.graph.name:
         kept = -1
     for position, (value, array) in enumerate(zip(model.graph.input, arrays, strict=False)):
         if position != kept:

@@ -1,4 +1,5 @@
-"""Every registered operator against onnx's own node test cases, through the importer and the graph interpreter.
+"""Every registered operator against onnx's own node test cases, through the importer and the graph
+interpreter.
 
 A case may be unsupported only for a reason listed here; anything else that does not agree fails.
 """
@@ -11,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.operators.conformance import as_array, cases, operator_of, run_case
+
 from tilewright.compiler.frontend import registered_operators
 from tilewright.runtime.errors import UnsupportedError
-
-from tests.operators.conformance import as_array, cases, operator_of, run_case
 
 REASONS = (
     "element type",  # strings, 4-bit integers and 8-bit floats have no dtype here yet
