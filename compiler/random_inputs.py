@@ -19,6 +19,8 @@ from ..runtime.manifest import evaluate_shape
 
 Array = np.ndarray[Any, Any]
 BATCH, OTHER = 1, 32  # sizes of dimensions that nothing determines
+TOKENS = 100  # integers are below it: bytes, token ids
+BINARY_NAMES = ("mask", "type", "segment")
 
 
 def fill_inputs(
@@ -38,7 +40,7 @@ def fill_inputs(
     arrays = dict(given)
     for binding in missing:
         shape = evaluate_shape(binding.shape, symbols, f"input {binding.name!r}")
-        arrays[binding.name] = random_array(generator, shape, binding.dtype)
+        arrays[binding.name] = random_array(generator, binding.name, shape, binding.dtype)
     return arrays
 
 
@@ -57,9 +59,12 @@ def _symbols(
     return values
 
 
-def random_array(generator: np.random.Generator, shape: Sequence[int], element: str) -> Array:
-    """Normal floats; integers and booleans are 0 or 1, which every table of embeddings and every mask has."""
+def random_array(generator: np.random.Generator, name: str, shape: Sequence[int], element: str) -> Array:
+    """Normal floats. Integers are small enough for every table of embeddings, and 0 or 1 where the name says
+    mask or type.
+    """
     kind = dtype(element)
     if kind.name.startswith(("f", "bf")):
         return generator.standard_normal(shape).astype(kind.numpy)
-    return generator.integers(0, 2, shape).astype(kind.numpy)
+    binary = element == "i1" or any(word in name.lower() for word in BINARY_NAMES)
+    return generator.integers(0, 2 if binary else TOKENS, shape).astype(kind.numpy)
