@@ -262,11 +262,10 @@ def form_loops(grouping: Grouping) -> None:
             continue
         if node.name == "reshape":
             continue  # between kernels it is another name for the same memory
-        if loops and _is_free_to_repeat(grouping, node):
+        if loops and len(loops) == len(homes) and _is_free_to_repeat(grouping, node):
             for group in loops:
                 grouping.add_copy(group, node.index)
-            if len(loops) == len(homes):
-                continue
+            continue
         sibling = next((group for group in loops if _same_loop(grouping, group, node)), None)
         if sibling is not None and node.index not in sibling.copies:
             grouping.add(sibling, node.index)

@@ -213,7 +213,7 @@ class Grouping:
         return [user for user in self.nodes[index].users if self._needs_outside(group, user)]
 
     def _needs_outside(self, group: Group, user: int) -> bool:
-        return user not in group.members and bool(self.live_homes(user) - {group.number})
+        return bool(self.live_homes(user) - {group.number})
 
     def live_homes(self, index: int) -> set[int]:
         """Homes of a node, without itself where it is free but every reader computes its own copy."""
