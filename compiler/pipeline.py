@@ -65,6 +65,7 @@ STAGES = (
     Stage("simplify", "graph"),
     Stage("fold-affine-into-convolution", "graph"),
     Stage("plan-layout", "graph"),
+    Stage("merge-matmuls", "graph"),
     Stage("plan-precision", "graph"),
     Stage("simplify-planned", "graph", transform="simplify"),
     Stage("fuse", "graph", kept=True),
