@@ -1,7 +1,7 @@
 """MLIR contexts that know our dialects, and verification with messages that name the operation.
 
-In: nothing, or a module. Out: a context, or `InternalError` with the diagnostic. One place creates contexts, because loading an
-IRDL dialect twice in one context aborts the process.
+In: nothing, or a module. Out: a context, or `InternalError` with the diagnostic. One place creates contexts, because
+loading an IRDL dialect twice in one context aborts the process.
 """
 
 from __future__ import annotations

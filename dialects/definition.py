@@ -1,8 +1,9 @@
 """What an operation of ours looks like, as data, and how that becomes IRDL.
 
-In: `OperationDefinition` records. Out: IRDL text that MLIR loads, and the checks that IRDL cannot express. Every operand and result
-slot gets an IRDL variable of its own, because one variable in two slots would force the two types to be equal; this also makes
-a variadic group homogeneous, which is why operations with mixed operands capture them in a region (docs/decisions.md).
+In: `OperationDefinition` records. Out: IRDL text that MLIR loads, and the checks that IRDL cannot express. Every
+operand and result slot gets an IRDL variable of its own, because one variable in two slots would force the two types
+to be equal; this also makes a variadic group homogeneous, which is why operations with mixed operands capture them in
+a region (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ ATTRIBUTE_KINDS = {
 class OperationDefinition:
     """One operation: `operands` and `results` are slot names; a name ending in ``*`` is variadic, in ``?`` optional.
 
-    `attributes` maps a required attribute's name to its kind (a key of `ATTRIBUTE_KINDS`); others may be attached freely.
+    `attributes` maps a required attribute's name to its kind (a key of `ATTRIBUTE_KINDS`); others may be attached
+    freely.
     """
 
     name: str

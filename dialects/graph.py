@@ -1,7 +1,8 @@
 """The `graph` dialect: whole tensors, a compact core to which every ONNX operator decomposes.
 
-In: builtin tensor types whose dynamic dimensions are named by the type's encoding (``tensor<?x3xf32, ["n", "3"]>``). Out: operation
-definitions. Pointwise work of any kind is one operation, `graph.map`, with a scalar body; whatever moves data says how in attributes.
+In: builtin tensor types whose dynamic dimensions are named by the type's encoding (``tensor<?x3xf32, ["n", "3"]>``).
+Out: operation definitions. Pointwise work of any kind is one operation, `graph.map`, with a scalar body; whatever
+moves data says how in attributes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ OPERATIONS = (
         "graph.weight", "A constant tensor kept outside the IR, by handle.", (), ("output",), {"handle": "string"}
     ),
     OperationDefinition("graph.constant", "A small constant (16 elements at most).", (), ("output",), {"value": "any"}),
-    # Pointwise ----------------------------------------------------------------------------------------------------
+    # Pointwise ----------------------------------------------------------------------------------------------
     OperationDefinition(
         "graph.map",
         "Every element of the result is what the scalar body yields (gpu.yield) at that position.",
@@ -47,14 +48,22 @@ OPERATIONS = (
         ("tensor", "indices*"),
         ("element",),
     ),
-    OperationDefinition("graph.index", "In a map: the current position along `axis`, i64.", (), ("index",), {"axis": "integer"}),
+    OperationDefinition(
+        "graph.index", "In a map: the current position along `axis`, i64.", (), ("index",), {"axis": "integer"}
+    ),
     OperationDefinition(
         "graph.dimension", "In a map: the value of a symbolic integer, i64.", (), ("value",), {"expression": "string"}
     ),
-    # Data movement ------------------------------------------------------------------------------------------------
-    OperationDefinition("graph.reshape", "The same elements in row-major order, in the result's shape.", ("input",), ("output",)),
+    # Data movement ------------------------------------------------------------------------------------------
     OperationDefinition(
-        "graph.transpose", "output dimension d is input dimension permutation[d].", ("input",), ("output",), {"permutation": "integers"}
+        "graph.reshape", "The same elements in row-major order, in the result's shape.", ("input",), ("output",)
+    ),
+    OperationDefinition(
+        "graph.transpose",
+        "output dimension d is input dimension permutation[d].",
+        ("input",),
+        ("output",),
+        {"permutation": "integers"},
     ),
     OperationDefinition("graph.broadcast", "Stretch to the result's shape as numpy does.", ("input",), ("output",)),
     OperationDefinition(
@@ -79,7 +88,7 @@ OPERATIONS = (
         ("output",),
         {"low": "expressions"},
     ),
-    # Reductions ---------------------------------------------------------------------------------------------------
+    # Reductions ---------------------------------------------------------------------------------------------
     OperationDefinition(
         "graph.reduce",
         "Reduce over `axes`, which stay as size 1. Floats narrower than f32 accumulate in f32.",
@@ -108,7 +117,7 @@ OPERATIONS = (
         ("output",),
         {"kind": "string", "kernel": "integers", "include_padding": "integer", **_WINDOW},
     ),
-    # Contractions -------------------------------------------------------------------------------------------------
+    # Contractions -------------------------------------------------------------------------------------------
     OperationDefinition(
         "graph.matmul",
         "[..., M, K] x [..., K, N] -> [..., M, N], batch dimensions broadcast; a transposed operand is [..., K, M] or [..., N, K]. "
@@ -133,7 +142,7 @@ OPERATIONS = (
         ("output",),
         {"groups": "integer", **_WINDOW},
     ),
-    # Recurrence: one direction, input already multiplied by W and biased --------------------------------------------
+    # Recurrence: one direction, input already multiplied by W and biased ------------------------------------
     OperationDefinition(
         "graph.lstm",
         "gates [T, N, 4*H] (i, o, f, c in ONNX order, X*W^T + biases), recurrence [4*H, H], h0, c0 [N, H], peepholes [3*H] "

@@ -1,7 +1,7 @@
 """The `host` dialect: the program that the runtime interprets, one operation an instruction.
 
-In: buffers as `!host.buffer` values. Out: operation definitions; compiler/package.py turns them into the JSON of docs/interfaces.md.
-It exists so that what the host does is inspected and tested like everything else.
+In: buffers as `!host.buffer` values. Out: operation definitions; compiler/package.py turns them into the JSON of
+docs/interfaces.md. It exists so that what the host does is inspected and tested like everything else.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ OPERATIONS = (
     OperationDefinition("host.copy", "Device to device, whole buffer.", ("source", "target"), ()),
     OperationDefinition("host.fill", "Set every byte.", ("target",), (), {"byte": "integer"}),
     OperationDefinition(
-        "host.if", "Read the one-byte condition back to the host and run the first region or the second.", ("condition",), (), regions=2
+        "host.if",
+        "Read the one-byte condition back to the host and run the first region or the second.",
+        ("condition",),
+        (),
+        regions=2,
     ),
 )

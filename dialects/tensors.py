@@ -1,7 +1,7 @@
 """Tensor types with named dimensions.
 
-In: shapes as symbolic expressions and dtype names. Out: builtin tensor types and back. A static tensor has no encoding; a dynamic one
-carries every dimension's text: ``tensor<?x384xf32, ["n", "384"]>``.
+In: shapes as symbolic expressions and dtype names. Out: builtin tensor types and back. A static tensor has no
+encoding; a dynamic one carries every dimension's text: ``tensor<?x384xf32, ["n", "384"]>``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""The `tile` dialect: what one block computes, on two-dimensional tiles whose types carry shape, element type and layout.
+"""The `tile` dialect: what one block computes, on two-dimensional tiles whose types carry shape, element type and
+layout.
 
-In: `!tile.tile<[rows, columns], element, "layout">` values, flat `memref<?xT>` arguments, `index` sizes; loops are `scf.for`, scalar
-work inside maps is `arith`/`math`. Out: operation definitions. The layout text names a class of passes/lower/layouts.
+In: `!tile.tile<[rows, columns], element, "layout">` values, flat `memref<?xT>` arguments, `index` sizes; loops are
+`scf.for`, scalar work inside maps is `arith`/`math`. Out: operation definitions. The layout text names a class of
+passes/lower/layouts.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ TYPES: dict[str, tuple[str, ...]] = {"tile": ("shape", "element", "layout")}
 LANES = ("contiguous", "uniform", "scattered")  # how a load's offset moves across the lanes of a vector
 
 OPERATIONS = (
-    OperationDefinition("tile.program_id", "The block's position in the grid along `axis`.", (), ("id",), {"axis": "integer"}),
+    OperationDefinition(
+        "tile.program_id", "The block's position in the grid along `axis`.", (), ("id",), {"axis": "integer"}
+    ),
     # Register tiles -----------------------------------------------------------------------------------------
     OperationDefinition(
         "tile.map",
@@ -27,7 +31,10 @@ OPERATIONS = (
         regions=1,
     ),
     OperationDefinition(
-        "tile.element", "In a map: the captured tile's element at this position; a dimension of size 1 stretches.", ("tile",), ("element",)
+        "tile.element",
+        "In a map: the captured tile's element at this position; a dimension of size 1 stretches.",
+        ("tile",),
+        ("element",),
     ),
     OperationDefinition(
         "tile.load",
@@ -74,9 +81,17 @@ OPERATIONS = (
         (),
         regions=1,
     ),
-    OperationDefinition("tile.put", "Write a register tile into stage `stage` of a shared tile.", ("target", "stage", "tile"), ()),
+    OperationDefinition(
+        "tile.put", "Write a register tile into stage `stage` of a shared tile.", ("target", "stage", "tile"), ()
+    ),
     OperationDefinition("tile.commit", "Close a group of asynchronous copies.", (), ()),
-    OperationDefinition("tile.wait", "Wait until at most `pending` groups are in flight, for this thread.", (), (), {"pending": "integer"}),
+    OperationDefinition(
+        "tile.wait",
+        "Wait until at most `pending` groups are in flight, for this thread.",
+        (),
+        (),
+        {"pending": "integer"},
+    ),
     OperationDefinition("tile.barrier", "Wait for all threads of the block.", (), ()),
     OperationDefinition(
         "tile.dot",

@@ -1,7 +1,8 @@
 """What a pass gets: one model on its way through the compiler.
 
-In: the module of the current level, the weights beside it, and the options. Out: the same object, changed in place by each pass. Passes
-register themselves with `register_pass`; the order in which they run is the table in compiler/pipeline.py.
+In: the module of the current level, the weights beside it, and the options. Out: the same object, changed in place by
+each pass. Passes register themselves with `register_pass`; the order in which they run is the table in
+compiler/pipeline.py.
 """
 
 from __future__ import annotations

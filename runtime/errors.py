@@ -1,7 +1,8 @@
 """Every error a user can meet.
 
-In: what went wrong, told by whoever noticed it. Out: one of four exceptions under `Error`, so that callers can tell a bad
-model from a missing feature, a device fault and our own bug. The command line prints the message alone, without a traceback.
+In: what went wrong, told by whoever noticed it. Out: one of four exceptions under `Error`, so that callers can tell a
+bad model from a missing feature, a device fault and our own bug. The command line prints the message alone, without a
+traceback.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ class Error(Exception):
 
 
 class ModelError(Error):
-    """The input is wrong: a damaged, invalid or hostile model or engine file, or arrays of wrong name, shape or dtype."""
+    """The input is wrong: a damaged, invalid or hostile model or engine file, or arrays of wrong name, shape or
+    dtype.
+    """
 
 
 class UnsupportedError(Error):

@@ -1,8 +1,9 @@
 """Symbolic integers: tensor dimensions, grids, buffer sizes and, in the compiler, index functions.
 
-In: integers, symbol names, and text such as ``"8*s + (h + 1)//2"``. Out: `Expression`, an immutable integer polynomial in normal
-form, so that two dimensions are equal exactly when their expressions compare equal wherever polynomial algebra can tell.
-It exists because one engine must serve every shape: sizes stay symbols from the ONNX file to the launch.
+In: integers, symbol names, and text such as ``"8*s + (h + 1)//2"``. Out: `Expression`, an immutable integer
+polynomial in normal form, so that two dimensions are equal exactly when their expressions compare equal wherever
+polynomial algebra can tell. It exists because one engine must serve every shape: sizes stay symbols from the ONNX
+file to the launch.
 """
 
 from __future__ import annotations
@@ -260,7 +261,9 @@ class Expression:
             return "0"
         parts: list[str] = []
         for monomial, factor in self.ordered_terms:
-            names = [a if isinstance(a, str) else f"({a})" if a.kind not in ("max", "min") else str(a) for a in monomial]
+            names = [
+                a if isinstance(a, str) else f"({a})" if a.kind not in ("max", "min") else str(a) for a in monomial
+            ]
             size = abs(factor)
             body = "*".join(([str(size)] if size != 1 or not names else []) + names)
             sign = "-" if factor < 0 else "+"

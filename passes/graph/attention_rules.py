@@ -1,8 +1,8 @@
 """Recognition of attention: softmax(f(Q x K^T)) x V becomes one group of kind ``attention``.
 
-In: a `Grouping`. Out: the same with every attention found owned by a group. The pattern is that of the decomposed operators, so it does not
-matter which exporter wrote the softmax: maximum, exp of the difference, sum, quotient. It exists because the scores are the largest
-tensors of a transformer and never need to reach memory.
+In: a `Grouping`. Out: the same with every attention found owned by a group. The pattern is that of the decomposed
+operators, so it does not matter which exporter wrote the softmax: maximum, exp of the difference, sum, quotient. It
+exists because the scores are the largest tensors of a transformer and never need to reach memory.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _scores(grouping: Grouping, value: ir.Value, chain: list[Node]) -> Node | No
     node = _source(grouping, value)
     while node is not None and node.is_map and not node.gathers:
         full = [own for own in node.inputs if node.shape_of(own) == node.shape]
-        behind = [source for source in map(lambda own: _source(grouping, own), full) if source is not None]
+        behind = [source for source in (_source(grouping, own) for own in full) if source is not None]
         candidates = [source for source in behind if _leads_to_matmul(grouping, source)]
         if len(candidates) != 1:
             return None

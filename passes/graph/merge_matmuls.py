@@ -1,8 +1,9 @@
-"""Pass `merge-matmuls`: matmuls of one tensor with several constant weights become one, such as Q, K and V of an attention.
+"""Pass `merge-matmuls`: matmuls of one tensor with several constant weights become one, such as Q, K and V of an
+attention.
 
-In: matmuls that share their left operand and whose results, after an optional bias, are only moved about. Out: one matmul with the weights side
-by side, one bias, and a slice for each. One larger problem fills a GPU better and costs one launch; the slices are index functions of
-whatever reads them.
+In: matmuls that share their left operand and whose results, after an optional bias, are only moved about. Out: one
+matmul with the weights side by side, one bias, and a slice for each. One larger problem fills a GPU better and costs
+one launch; the slices are index functions of whatever reads them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Lowering of scalar bodies: the region of a tile.map run for a few neighbouring columns (lanes) at once.
 
-In: a region on `index` and scalars. Out: the same operations for each lane, where values that do not depend on the lane are computed
-once, loads marked ``contiguous`` become one vector access, and stores are put off so that all loads are in flight first.
+In: a region on `index` and scalars. Out: the same operations for each lane, where values that do not depend on the
+lane are computed once, loads marked ``contiguous`` become one vector access, and stores are put off so that all loads
+are in flight first.
 """
 
 from __future__ import annotations
@@ -147,13 +148,16 @@ def _load(emitter: BodyEmitter, operation: ir.Operation) -> None:
     uniform = width == 1 or kind == "uniform" or not (isinstance(offset, list) or isinstance(predicate, list))
     lanes = 1 if uniform else width
     values = [
-        llvm.load(stored, context.offset_pointer(memory.pointer, safe(lane), stored), alignment=size) for lane in range(lanes)
+        llvm.load(stored, context.offset_pointer(memory.pointer, safe(lane), stored), alignment=size)
+        for lane in range(lanes)
     ]
     finished = finish(values)
     emitter.values[result] = finished[0] if lanes == 1 else finished
 
 
-def load_vector(context: LoweringContext, pointer: ir.Value, offset: ir.Value, stored: ir.Type, width: int) -> list[ir.Value]:
+def load_vector(
+    context: LoweringContext, pointer: ir.Value, offset: ir.Value, stored: ir.Type, width: int
+) -> list[ir.Value]:
     """`width` neighbouring elements through accesses of at most 16 bytes; the first must be aligned to the access."""
     step = min(width, VECTOR_BYTES // byte_width(stored))
     values: list[ir.Value] = []

@@ -1,8 +1,8 @@
 """The state of one kernel's lowering: values seen so far, thread position, shared memory.
 
-In: operations of the tile level, one at a time, through the driver in kernel.py. Out: operations on scalars of one thread. Rules only build
-IR through this class; the driver owns location, mapping and failure. Inside a kernel `index` is i32: no tensor may have 2^31 elements,
-which the runtime checks before it launches.
+In: operations of the tile level, one at a time, through the driver in kernel.py. Out: operations on scalars of one
+thread. Rules only build IR through this class; the driver owns location, mapping and failure. Inside a kernel `index`
+is i32: no tensor may have 2^31 elements, which the runtime checks before it launches.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class LoweringContext:
     values: dict[ir.Value, Any] = field(default_factory=dict)
     shared_bytes: int = 0
     shared_base: ir.Value | None = None  # !llvm.ptr<3>
-    thread: ir.Value = None  # type: ignore[assignment]  # i32, set by the driver
+    thread: ir.Value = None  # i32, set by the driver
 
     # Types ---------------------------------------------------------------------------------------------------------
     @property
@@ -193,6 +193,6 @@ class LoweringContext:
 
 def byte_width(type_: ir.Type) -> int:
     """Bytes of one element in memory."""
-    if isinstance(type_, ir.IntegerType) or str(type_).startswith("i"):
-        return max(1, ir.IntegerType(type_).width // 8)
+    if isinstance(type_, ir.IntegerType):
+        return max(1, int(type_.width) // 8)
     return int(ir.FloatType(type_).width) // 8

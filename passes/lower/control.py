@@ -1,6 +1,8 @@
-"""Block-level control and everything that is not a tile: program ids, barriers, loops that carry tiles, scalar arithmetic.
+"""Block-level control and everything that is not a tile: program ids, barriers, loops that carry tiles, scalar
+arithmetic.
 
-In: operations between the maps of a tile program. Out: the same per thread; an scf.for that carries a tile carries its registers.
+In: operations between the maps of a tile program. Out: the same per thread; an scf.for that carries a tile carries
+its registers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Lowering of one tile program to a GPU module of scalars, ready for NVVM and PTX.
 
-In: the text of a module with one `func.func` in the tile dialect, and a target. Out: `LoweredKernel`: the text of a module holding one
-`gpu.module` with an `llvm.func` kernel, its dynamic shared memory and its block size. The kernel shell is `llvm.func`, because
-`gpu.func` rejects grid constants and bare pointers (codegen notes).
+In: the text of a module with one `func.func` in the tile dialect, and a target. Out: `LoweredKernel`: the text of a
+module holding one `gpu.module` with an `llvm.func` kernel, its dynamic shared memory and its block size. The kernel
+shell is `llvm.func`, because `gpu.func` rejects grid constants and bare pointers (codegen notes).
 """
 
 from __future__ import annotations

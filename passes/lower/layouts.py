@@ -1,9 +1,11 @@
 """Layouts: which thread holds which element of a register tile.
 
-In: the layout text of a tile type. Out: a `Layout` that tells, for each register of a thread, its row and column. A tile is a set of
-groups; a group is `width` registers that are neighbours along the columns, so one vector access serves it.
+In: the layout text of a tile type. Out: a `Layout` that tells, for each register of a thread, its row and column. A
+tile is a set of groups; a group is `width` registers that are neighbours along the columns, so one vector access
+serves it.
 
-A layout is a class registered under the word before ``<``; tile.map and tile.reduce are lowered for any layout through this interface.
+A layout is a class registered under the word before ``<``; tile.map and tile.reduce are lowered for any layout
+through this interface.
 """
 
 from __future__ import annotations
@@ -115,7 +117,9 @@ class Blocked(Layout):
         thread_column = context.thread
         if self.thread_rows > 1:
             thread_column = context.remainder(context.thread, self.thread_columns)
-        return context.add(context.multiply(thread_column, self.vector), column_slot * self.thread_columns * self.vector)
+        return context.add(
+            context.multiply(thread_column, self.vector), column_slot * self.thread_columns * self.vector
+        )
 
 
 @register_layout("blocked")

@@ -1,7 +1,7 @@
 """tile.map and tile.full: pointwise work on register tiles of any layout.
 
-In: a map with its region. Out: for each group of the layout the body on this thread's rows and columns. Coordinates outside the bounds are
-clamped to the last valid ones, so that loads need no branch; only the stores are guarded.
+In: a map with its region. Out: for each group of the layout the body on this thread's rows and columns. Coordinates
+outside the bounds are clamped to the last valid ones, so that loads need no branch; only the stores are guarded.
 """
 
 from __future__ import annotations
@@ -107,5 +107,3 @@ def _filled(
         return lanes
     fill = arith.constant(tile_type(operation.results[0].type).element, operation.attributes["fill"])
     return [arith.select(emitter.active, lane, fill) for lane in lanes]
-
-

@@ -1,7 +1,7 @@
 """tile.reduce: combine the lines of a register tile across registers, lanes and warps.
 
-In: a tile in a `blocked` layout. Out: a `reduced` tile that every thread of the line holds. Registers first, then a butterfly of shuffles
-inside the warp, then, where a line spans warps, one exchange through shared memory.
+In: a tile in a `blocked` layout. Out: a `reduced` tile that every thread of the line holds. Registers first, then a
+butterfly of shuffles inside the warp, then, where a line spans warps, one exchange through shared memory.
 """
 
 from __future__ import annotations

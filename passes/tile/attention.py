@@ -1,8 +1,8 @@
 """The program of attention: two contractions with a softmax between them, without the scores ever reaching memory.
 
-In: a kernel function of kind ``attention``: scores = Q x K^T, maps over them (scale, mask), softmax over the last axis, x V, epilogue. Out: a block
-per tile of query rows that goes over the keys once, keeping the running maximum and sum of each row (online softmax: Milakov and
-Gimelshein 2018, Dao et al. 2022).
+In: a kernel function of kind ``attention``: scores = Q x K^T, maps over them (scale, mask), softmax over the last
+axis, x V, epilogue. Out: a block per tile of query rows that goes over the keys once, keeping the running maximum and
+sum of each row (online softmax: Milakov and Gimelshein 2018, Dao et al. 2022).
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def find_parts(operations: list[ir.Operation]) -> Parts:
 
 
 def _tests_for_nan(operation: ir.Operation) -> bool:
-    """A map between the softmax and the second contraction that compares: passes/graph/attention_rules.py admits no other."""
+    """A map between the softmax and the second contraction that compares: passes/graph/attention_rules.py admits no
+    other.
+    """
     names = [view.operation.name for region in operation.regions for view in region.blocks[0].operations]
     return operation.name == "graph.map" and "arith.cmpf" in names
 
@@ -87,7 +89,9 @@ def _schedule(first: Contraction, second: Contraction, arithmetic: Arithmetic) -
         raise InternalError("the head size of an attention kernel is a constant")
     if arithmetic.instruction == "fma":
         return Schedule(warps * 16, 32, warps, -(-head // 4) * 4, -(-width // 32) * 32)
-    return Schedule(warps * 16, 64 if arithmetic.operand != "f32" else 32, warps, -(-head // 16) * 16, -(-width // 8) * 8)
+    return Schedule(
+        warps * 16, 64 if arithmetic.operand != "f32" else 32, warps, -(-head // 16) * 16, -(-width // 8) * 8
+    )
 
 
 @dataclass
@@ -138,7 +142,8 @@ class _Attention:
 def attention_program(request: Request) -> KernelProgram:
     """
     before: scores = Q x K^T; maps; softmax; x V; maps
-    after:  scf.for over keys { S = dot Q, K; map; m' = max(m, rows of S); P = exp(S - m'); l = l*a + rows of P; O = O*a + dot P, V }; store O / l
+    after:  scf.for over keys { S = dot Q, K; map; m' = max(m, rows of S); P = exp(S - m'); l = l*a + rows of P; O =
+    O*a + dot P, V }; store O / l
     """
     load_rules()
     builder = TileBuilder(request.function, request.name)
@@ -176,13 +181,28 @@ def _prepare(builder: TileBuilder, request: Request) -> _Attention:
     builder.extents["%probe_batch"] = first.batch
     emitter = ElementEmitter(builder)
     query = plan_operand(
-        builder, emitter, lambda row, k: first.left(batch, row, k), (first.rows, first.depth), 0, first_arithmetic.operand
+        builder,
+        emitter,
+        lambda row, k: first.left(batch, row, k),
+        (first.rows, first.depth),
+        0,
+        first_arithmetic.operand,
     )
     key = plan_operand(
-        builder, emitter, lambda k, col: first.right(batch, k, col), (first.depth, first.columns), 1, first_arithmetic.operand
+        builder,
+        emitter,
+        lambda k, col: first.right(batch, k, col),
+        (first.depth, first.columns),
+        1,
+        first_arithmetic.operand,
     )
     value = plan_operand(
-        builder, emitter, lambda k, col: second.right(batch, k, col), (second.depth, second.columns), 1, second_arithmetic.operand
+        builder,
+        emitter,
+        lambda k, col: second.right(batch, k, col),
+        (second.depth, second.columns),
+        1,
+        second_arithmetic.operand,
     )
     return _Attention(
         request,
@@ -235,10 +255,15 @@ def _loop_over_keys(work: _Attention) -> tuple[ir.Value, ir.Value]:
         shift = _line(work, lambda: _finite(element(maximum_now, f32)))
         scale = _line(work, lambda: math.exp(arith.subf(element(maximum, f32), element(shift, f32))))
         weights = _tile(
-            work, schedule.keys, work.score_layout, lambda: math.exp(arith.subf(element(scores, f32), element(shift, f32)))
+            work,
+            schedule.keys,
+            work.score_layout,
+            lambda: math.exp(arith.subf(element(scores, f32), element(shift, f32))),
         )
         part = reduce(weights, "sum", 1, work.line_type)
-        total_now = _line(work, lambda: arith.addf(arith.mulf(element(total, f32), element(scale, f32)), element(part, f32)))
+        total_now = _line(
+            work, lambda: arith.addf(arith.mulf(element(total, f32), element(scale, f32)), element(part, f32))
+        )
         ir.Operation.create("tile.put", operands=[weights_tile, zero, weights])
         scaled = _tile(
             work, schedule.width, work.output_layout, lambda: arith.mulf(element(output, f32), element(scale, f32))
@@ -280,7 +305,13 @@ def full_line(work: _Attention, value: ir.Value) -> ir.Value:
 
 
 def _dot(
-    work: _Attention, left: ir.Value, right: ir.Value, start: ir.Value, arithmetic: Arithmetic, columns: int, layout: str
+    work: _Attention,
+    left: ir.Value,
+    right: ir.Value,
+    start: ir.Value,
+    arithmetic: Arithmetic,
+    columns: int,
+    layout: str,
 ) -> ir.Value:
     return ir.Operation.create(
         "tile.dot",

@@ -1,8 +1,8 @@
 """Building one tile program: the function, its arguments, and symbolic integers turned into `arith` on `index`.
 
-In: a kernel function of the graph level. Out: a `func.func` whose arguments are flat memrefs (the kernel's inputs, then its outputs) and the
-symbols that its shapes mention. Index functions stay `Expression`s until an operation needs the value, so that algebra, not
-pattern matching, finds out what is contiguous and what needs no division.
+In: a kernel function of the graph level. Out: a `func.func` whose arguments are flat memrefs (the kernel's inputs,
+then its outputs) and the symbols that its shapes mention. Index functions stay `Expression`s until an operation needs
+the value, so that algebra, not pattern matching, finds out what is contiguous and what needs no division.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from mlir.dialects import arith
 
 from ...dialects.tensors import Shape, element_of, scalar_type, shape_of
 from ...runtime.errors import InternalError
-from ...runtime.symbolic import ONE, ZERO, Expression, ExpressionLike, Operation, expression, floor_divide, modulo, product
+from ...runtime.symbolic import (
+    ONE,
+    ZERO,
+    Expression,
+    ExpressionLike,
+    Operation,
+    expression,
+    floor_divide,
+    modulo,
+    product,
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +168,9 @@ class TileBuilder:
 
     # Multi-dimensional positions -----------------------------------------------------------------------------------
     def delinearize(self, flat: Expression, shape: Sequence[Expression]) -> tuple[Expression, ...]:
-        """Row-major position of element `flat` (0 <= flat < product(shape)); remembered, so that `linearize` can undo it."""
+        """Row-major position of element `flat` (0 <= flat < product(shape)); remembered, so that `linearize` can
+        undo it.
+        """
         indices: list[Expression] = []
         stride = ONE
         for axis in range(len(shape) - 1, -1, -1):
@@ -201,7 +213,9 @@ class TileBuilder:
             length = len(kept)
             if length <= best or length > len(positions):
                 continue
-            if all(run_positions[i] == p and run_sizes[i] == s for i, p, s in zip(kept, positions, sizes, strict=False)):
+            if all(
+                run_positions[i] == p and run_sizes[i] == s for i, p, s in zip(kept, positions, sizes, strict=False)
+            ):
                 best, value = length, whole
         return best, value
 
@@ -214,7 +228,9 @@ class TileBuilder:
             return found
         constant = wanted.as_constant()
         total: ir.Value | None = arith.constant(ir.IndexType.get(), constant) if constant is not None else None
-        for monomial, factor in () if constant is not None else sorted(wanted.ordered_terms, key=lambda term: term[1] < 0):
+        for monomial, factor in (
+            () if constant is not None else sorted(wanted.ordered_terms, key=lambda term: term[1] < 0)
+        ):
             part = self._monomial(monomial, abs(factor))
             if total is None:
                 total = part if factor > 0 else self._binary(arith.subi, self.index(0), part)
@@ -289,7 +305,9 @@ class TileBuilder:
         """How `offset` moves over the lanes of the current vector: contiguous (and aligned), uniform or scattered."""
         if self.vector is None or self.vector.width == 1:
             return "uniform"
-        if any(self._variables[n] in self.varying for n in offset.symbols if n in self._variables and n != self.vector.name):
+        if any(
+            self._variables[n] in self.varying for n in offset.symbols if n in self._variables and n != self.vector.name
+        ):
             return "scattered"
         if self.vector.name not in offset.symbols:
             return "uniform"
@@ -339,5 +357,3 @@ def kernel_symbols(function: ir.Operation) -> set[str]:
     for argument in function.regions[0].blocks[0].arguments:
         add_type(argument.type)
     return found
-
-

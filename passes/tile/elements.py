@@ -1,8 +1,9 @@
 """The value of a graph tensor at a position, as scalar code.
 
-In: a value of a kernel function and its indices as `Expression`s. Out: the SSA scalar, emitted at the current insertion point by walking the
-producers: data movement changes the indices, maps are inlined, arguments are loaded. One registered rule per graph operation says
-what its element is; whatever a tile program computes otherwise (a reduction, an accumulator) is bound.
+In: a value of a kernel function and its indices as `Expression`s. Out: the SSA scalar, emitted at the current
+insertion point by walking the producers: data movement changes the indices, maps are inlined, arguments are loaded.
+One registered rule per graph operation says what its element is; whatever a tile program computes otherwise (a
+reduction, an accumulator) is bound.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from mlir import ir
 from mlir.dialects import arith
@@ -234,7 +235,8 @@ def pad_position(operation: ir.Operation, indices: Indices) -> tuple[Indices, li
     return tuple(position), conditions
 
 
-# Data movement: the position in the operand that a position of the result reads -----------------------------------------
+# Data movement: the position in the operand that a position of the result reads
+# -----------------------------------------
 def movement_rule(name: str) -> Callable[[MovementRule], MovementRule]:
     """Decorator: the position that the result of graph operation `name` reads in its first operand."""
 
@@ -343,11 +345,11 @@ def _constant(emitter: ElementEmitter, operation: ir.Operation, indices: Indices
     return chosen
 
 
-def _scalar_constant(type_: ir.Type, item: object) -> ir.Value:
+def _scalar_constant(type_: ir.Type, item: Any) -> ir.Value:
     value = item.value if isinstance(item, (ir.FloatAttr, ir.IntegerAttr, ir.BoolAttr)) else item
     if isinstance(type_, ir.FloatType):
-        return arith.constant(type_, float(value))  # type: ignore[arg-type]
-    number = int(value)  # type: ignore[call-overload]
+        return arith.constant(type_, float(value))
+    number = int(value)
     width = ir.IntegerType(type_).width
     if width == 1:
         number &= 1
@@ -359,7 +361,9 @@ def _scalar_constant(type_: ir.Type, item: object) -> ir.Value:
 @element_rule("graph.pad")
 def _pad(emitter: ElementEmitter, operation: ir.Operation, indices: Indices) -> ir.Value:
     position, conditions = pad_position(operation, indices)
-    return padded_element(emitter, operation.operands[0], position, conditions, lambda: emitter.element(operation.operands[1], ()))
+    return padded_element(
+        emitter, operation.operands[0], position, conditions, lambda: emitter.element(operation.operands[1], ())
+    )
 
 
 def padded_element(

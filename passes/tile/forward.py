@@ -1,7 +1,8 @@
 """From a position of one value of a kernel to the positions of what is computed from it.
 
-In: a value, a position, and a later value that depends on it through maps and data movement. Out: the position in the later value. Programs
-that produce a tensor tile by tile (reductions, contractions) use it to find where each element of their result ends up.
+In: a value, a position, and a later value that depends on it through maps and data movement. Out: the position in the
+later value. Programs that produce a tensor tile by tile (reductions, contractions) use it to find where each element
+of their result ends up.
 """
 
 from __future__ import annotations

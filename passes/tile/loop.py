@@ -1,7 +1,8 @@
 """The program of kernels whose every result element is independent: pointwise chains, data movement, windows.
 
-In: a kernel function of kind ``loop``. Out: one flat loop over the result: a tile of neighbouring elements per block, vectors of up to 16 bytes
-per thread. Broadcasts, transposes, slices, concatenations and windows are index functions inside the body.
+In: a kernel function of kind ``loop``. Out: one flat loop over the result: a tile of neighbouring elements per block,
+vectors of up to 16 bytes per thread. Broadcasts, transposes, slices, concatenations and windows are index functions
+inside the body.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from .tile_types import map_, program_id
 
 THREADS = 128
 WIDE = 16  # bytes of one access
-_HEAVY = ("graph.pool", "graph.convolution", "graph.convolution_transpose", "graph.reduce", "graph.scan", "graph.arg_reduce")
+_HEAVY = (
+    "graph.pool",
+    "graph.convolution",
+    "graph.convolution_transpose",
+    "graph.reduce",
+    "graph.scan",
+    "graph.arg_reduce",
+)
 
 
 @tile_program("scan")

@@ -1,7 +1,8 @@
 """The element of a graph.map: its scalar body inlined at a position.
 
-In: a map and the indices of one element. Out: the body's operations on scalars. Integer arithmetic on positions is also followed as
-`Expression`s, so that ``element_at`` with computed indices (Gather, Resize, reversed reads) is as good as data movement.
+In: a map and the indices of one element. Out: the body's operations on scalars. Integer arithmetic on positions is
+also followed as `Expression`s, so that ``element_at`` with computed indices (Gather, Resize, reversed reads) is as
+good as data movement.
 """
 
 from __future__ import annotations
@@ -89,7 +90,11 @@ class _Body:
         if name in _SYMBOLIC:
             self.symbolic[operation.results[0]] = _SYMBOLIC[name](left, right)
             return True
-        if name in _SYMBOLIC_NONNEGATIVE and (right.as_constant() or 0) > 0 and left.is_nonnegative(self.emitter.builder.extents):
+        if (
+            name in _SYMBOLIC_NONNEGATIVE
+            and (right.as_constant() or 0) > 0
+            and left.is_nonnegative(self.emitter.builder.extents)
+        ):
             own = _SYMBOLIC_NONNEGATIVE[name]
             extents = self.emitter.builder.extents
             make = floor_divide if own is floor_divide else modulo

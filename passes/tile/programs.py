@@ -1,7 +1,7 @@
 """The registry of tile programs: one per kind of kernel.
 
-In: a kernel function of the graph level with its kind. Out: a `KernelProgram`. A program is a function registered under the kind's name in a
-module of this folder; the `tile` pass finds it there.
+In: a kernel function of the graph level with its kind. Out: a `KernelProgram`. A program is a function registered
+under the kind's name in a module of this folder; the `tile` pass finds it there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The program of recurrent layers: all steps of an LSTM or GRU direction in one launch.
 
-In: a kernel function of kind ``recurrent`` around one graph.lstm or graph.gru (the product with the input is a matmul before it). Out: one block a
-batch entry, one thread a hidden unit, an scf.for over the steps. The hidden state lives in the `y_h` result, between two barriers a step.
+In: a kernel function of kind ``recurrent`` around one graph.lstm or graph.gru (the product with the input is a matmul
+before it). Out: one block a batch entry, one thread a hidden unit, an scf.for over the steps. The hidden state lives
+in the `y_h` result, between two barriers a step.
 """
 
 from __future__ import annotations
@@ -82,7 +83,11 @@ class _Layer:
         )
 
     def product(
-        self, at: ElementEmitter, unit: Expression, gates: list[int], source: Callable[[ElementEmitter, Expression], ir.Value]
+        self,
+        at: ElementEmitter,
+        unit: Expression,
+        gates: list[int],
+        source: Callable[[ElementEmitter, Expression], ir.Value],
     ) -> list[ir.Value]:
         """For each gate g: sum over k of recurrence[g*H + unit, k] * source(k)."""
         type_ = scalar_type(self.wide)

@@ -1,9 +1,10 @@
-"""The program of reductions with what stands before and after them: softmax, normalisations, means, pooling over everything.
+"""The program of reductions with what stands before and after them: softmax, normalisations, means, pooling over
+everything.
 
-In: a kernel function of kind ``row``: maps and reductions over one set of axes of one shape. Out: a two-dimensional program, kept positions x
-reduced positions, with one phase per reduction and a last phase that stores. A short line stays in registers between the phases; a
-long or dynamic one is read again. Where the innermost dimension is kept, the tile is turned round so that threads still read
-neighbours.
+In: a kernel function of kind ``row``: maps and reductions over one set of axes of one shape. Out: a two-dimensional
+program, kept positions x reduced positions, with one phase per reduction and a last phase that stores. A short line
+stays in registers between the phases; a long or dynamic one is read again. Where the innermost dimension is kept, the
+tile is turned round so that threads still read neighbours.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ...runtime.errors import InternalError
 from ...runtime.symbolic import ONE, ZERO, Expression, product
 from ..lower.layouts import reduced_text
 from ..unit import KernelProgram
-from .builder import TileBuilder, bytes_of
+from .builder import Argument, TileBuilder, bytes_of
 from .elements import ElementEmitter, Indices, load_rules
 from .forward import forward_position
 from .loop import store
@@ -33,7 +34,9 @@ THREADS = 256
 
 @dataclass(frozen=True)
 class Schedule:
-    """Tile of `lines` kept positions x `chunk` reduced ones; `across` = 1: reduced positions lie along the columns, 0: along the rows."""
+    """Tile of `lines` kept positions x `chunk` reduced ones; `across` = 1: reduced positions lie along the columns,
+    0: along the rows.
+    """
 
     across: int
     lines: int
@@ -49,7 +52,9 @@ class Schedule:
 
     @property
     def layout(self) -> str:
-        rows, columns = (self.thread_lines, self.thread_chunk) if self.across else (self.thread_chunk, self.thread_lines)
+        rows, columns = (
+            (self.thread_lines, self.thread_chunk) if self.across else (self.thread_chunk, self.thread_lines)
+        )
         return f"blocked<{rows}x{columns}, vector={self.vector}>"
 
     @property
@@ -70,7 +75,9 @@ def _power_of_two(value: int) -> int:
     return 1 << max(0, value - 1).bit_length()
 
 
-def choose_schedule(lines: Expression, length: Expression, inner: Expression, kept_inner: bool, widest: int) -> Schedule:
+def choose_schedule(
+    lines: Expression, length: Expression, inner: Expression, kept_inner: bool, widest: int
+) -> Schedule:
     """Threads along the dimension that is contiguous in memory; the rest by how long the lines are."""
     constant = length.as_constant()
     vector = 4 if widest <= 4 else 2
@@ -154,7 +161,9 @@ class _Row:
         shape, layout = schedule.shape, schedule.layout
         if per_line:
             # One thread of each line acts: a chunk as narrow as the threads, cut off after the first place.
-            shape = (schedule.lines, schedule.thread_chunk) if schedule.across else (schedule.thread_chunk, schedule.lines)
+            shape = (
+                (schedule.lines, schedule.thread_chunk) if schedule.across else (schedule.thread_chunk, schedule.lines)
+            )
             if schedule.across:
                 layout = f"blocked<{schedule.thread_lines}x{schedule.thread_chunk}, vector=1>"
         ordered = (self.origin, start) if schedule.across else (start, self.origin)
@@ -227,7 +236,8 @@ def _reader(
 def row_program(request: Request) -> KernelProgram:
     """
     before: reductions over one set of axes with maps around them
-    after:  per reduction a tile.map and a tile.reduce (in an scf.for over chunks for long lines); a last tile.map that stores
+    after:  per reduction a tile.map and a tile.reduce (in an scf.for over chunks for long lines); a last tile.map
+    that stores
     """
     load_rules()
     reductions = [operation for operation in request.operations if operation.name == "graph.reduce"]
@@ -359,12 +369,12 @@ def _store_all(row: _Row) -> None:
     anchor_line = next(op.results[0] for op in row.request.operations if op.name == "graph.reduce")
     builder, schedule = row.builder, row.schedule
 
-    def stores(outputs: list[tuple[object, ir.Value]], anchor: ir.Value) -> Callable[..., None]:
+    def stores(outputs: list[tuple[Argument, ir.Value]], anchor: ir.Value) -> Callable[..., None]:
         def body(at: ElementEmitter, indices: Indices, _: Expression) -> None:
             for argument, value in outputs:
                 position = _position_of(row, anchor, indices, value)
-                offset = builder.linearize(position, argument.shape)  # type: ignore[attr-defined]
-                store(builder, at.element(value, position), argument.memory, offset, argument.element)  # type: ignore[attr-defined]
+                offset = builder.linearize(position, argument.shape)
+                store(builder, at.element(value, position), argument.memory, offset, argument.element)
 
         return body
 

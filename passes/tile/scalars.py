@@ -1,6 +1,7 @@
 """Scalar pieces shared by the tile programs: accumulation types, neutral elements, combination.
 
-In: dtype names and reduction kinds. Out: `arith` operations and attributes. Floats narrower than f32 accumulate in f32, 8-bit integers in i32.
+In: dtype names and reduction kinds. Out: `arith` operations and attributes. Floats narrower than f32 accumulate in
+f32, 8-bit integers in i32.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The pass `tile`: every kernel function becomes a tile program.
 
-In: @main calling private functions with a kind. Out: `unit.kernels`, one `KernelProgram` a function; the functions stay, because host planning
-reads their signatures.
+In: @main calling private functions with a kind. Out: `unit.kernels`, one `KernelProgram` a function; the functions
+stay, because host planning reads their signatures.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ def program_id(axis: int) -> ir.Value:
 
 
 def full(rows: int, columns: int, layout: str, value: ir.Value) -> ir.Value:
-    return ir.Operation.create("tile.full", results=[tile_of(rows, columns, value.type, layout)], operands=[value]).result
+    return ir.Operation.create(
+        "tile.full", results=[tile_of(rows, columns, value.type, layout)], operands=[value]
+    ).result
 
 
 def reduce(tile: ir.Value, kind: str, axis: int, result: ir.Type) -> ir.Value:

@@ -1,8 +1,9 @@
 """Elements that a thread computes with a loop of its own: pooling, direct convolution, sequential reductions.
 
-In: an operation and the position of one result element. Out: a scalar; short window loops are unrolled, so that their index arithmetic
-folds, longer ones are `scf.for` inside the body. Depthwise convolutions and small windows are at home here; large reductions and
-dense convolutions have programs of their own and use this only where they are fused into a pointwise kernel.
+In: an operation and the position of one result element. Out: a scalar; short window loops are unrolled, so that their
+index arithmetic folds, longer ones are `scf.for` inside the body. Depthwise convolutions and small windows are at
+home here; large reductions and dense convolutions have programs of their own and use this only where they are fused
+into a pointwise kernel.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ UNROLL = 27  # taps of a window that are unrolled: 3x3x3
 Step = Callable[[ElementEmitter, tuple[Expression, ...], list[ir.Value]], list[ir.Value]]
 
 
-def loop_nest(emitter: ElementEmitter, extents: Sequence[ExpressionLike], initial: list[ir.Value], step: Step) -> list[ir.Value]:
+def loop_nest(
+    emitter: ElementEmitter, extents: Sequence[ExpressionLike], initial: list[ir.Value], step: Step
+) -> list[ir.Value]:
     """Carry `initial` through `step` for every position of the box; inner constant dimensions are unrolled."""
     sizes = [expression(extent) for extent in extents]
     split, count = len(sizes), 1
@@ -94,7 +97,11 @@ def _pool(emitter: ElementEmitter, operation: ir.Operation, indices: Indices) ->
     def step(at: ElementEmitter, taps: tuple[Expression, ...], carried: list[ir.Value]) -> list[ir.Value]:
         position, conditions, counted = [], [], []
         for axis, tap in enumerate(taps):
-            own = window.spatial(indices)[axis] * window.strides[axis] - window.before[axis] + tap * window.dilations[axis]
+            own = (
+                window.spatial(indices)[axis] * window.strides[axis]
+                - window.before[axis]
+                + tap * window.dilations[axis]
+            )
             position.append(own)
             conditions += [own, sizes[axis] - 1 - own]
             counted += [sizes[axis] + window.after[axis] - 1 - own] if count_all else [own, sizes[axis] - 1 - own]
@@ -148,7 +155,11 @@ def _convolution(emitter: ElementEmitter, operation: ir.Operation, indices: Indi
         inner_channel, taps = (taps[0], taps[1:]) if inner != 1 else (ZERO, taps)
         position, conditions = [], []
         for axis, tap in enumerate(taps):
-            own = window.spatial(indices)[axis] * window.strides[axis] - window.before[axis] + tap * window.dilations[axis]
+            own = (
+                window.spatial(indices)[axis] * window.strides[axis]
+                - window.before[axis]
+                + tap * window.dilations[axis]
+            )
             position.append(own)
             conditions += [own, sizes[axis] - 1 - own]
         where = window.position(indices[0], group * inner + inner_channel, position)
@@ -218,7 +229,9 @@ def _arg_reduce(emitter: ElementEmitter, operation: ir.Operation, indices: Indic
 
 def _better(kind: str, element: str, last: bool, new: ir.Value, old: ir.Value) -> ir.Value:
     if is_float(element):
-        predicate = {("max", False): "OGT", ("max", True): "OGE", ("min", False): "OLT", ("min", True): "OLE"}[(kind, last)]
+        predicate = {("max", False): "OGT", ("max", True): "OGE", ("min", False): "OLT", ("min", True): "OLE"}[
+            (kind, last)
+        ]
         beats = arith.cmpf(getattr(arith.CmpFPredicate, predicate), new, old)
         new_nan = arith.cmpf(arith.CmpFPredicate.UNO, new, new)
         old_nan = arith.cmpf(arith.CmpFPredicate.UNO, old, old)
@@ -248,7 +261,9 @@ def _scan(emitter: ElementEmitter, operation: ir.Operation, indices: Indices) ->
         found = at.track(convert(found, element, wide), found)
         total = at.track(combine(kind, wide, carried[0], found), carried[0], found)
         counts = at.nonnegative(distance)
-        return [total if counts is None else at.track(arith.select(counts, total, carried[0]), counts, total, carried[0])]
+        return [
+            total if counts is None else at.track(arith.select(counts, total, carried[0]), counts, total, carried[0])
+        ]
 
     initial = [arith.constant(scalar_type(wide), neutral(kind, wide))]
     total = loop_nest(emitter, [shape_of(value)[axis]], initial, step)[0]

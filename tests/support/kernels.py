@@ -1,7 +1,7 @@
 """One kernel function all the way: tile program, PTX, emulator, beside the graph interpreter.
 
-In: the text of a kernel function and its input arrays. Out: what the emulator computed and what numpy says, so that a test of a tile program
-needs nothing but graph IR.
+In: the text of a kernel function and its input arrays. Out: what the emulator computed and what numpy says, so that a
+test of a tile program needs nothing but graph IR.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def build(text: str, kind: str, target: str = "sm_90a", precision: str = "strict
         results = ", ".join(f'{type_} {{graph.name = "r{i}"}}' for i, type_ in enumerate(types.results))
         arguments = ", ".join(f"%a{i}" for i in range(len(types.inputs)))
         plain = ", ".join(map(str, types.results))
-        call = f"%r:{len(types.results)} = func.call @k({arguments}) : ({', '.join(map(str, types.inputs))}) -> ({plain})"
+        call = (
+            f"%r:{len(types.results)} = func.call @k({arguments}) : ({', '.join(map(str, types.inputs))}) -> ({plain})"
+        )
         names = ", ".join(f"%r#{i}" for i in range(len(types.results)))
         main = f"func.func @main({parameters}) -> ({results}) {{\n  {call}\n  return {names} : {plain}\n}}"
         module = ir.Module.parse(text + "\n" + main)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mlir import ir
 from tests.support.kernels import tensor
+
 from tilewright.dialects import create_context
 from tilewright.passes.graph.fuse import fuse
 from tilewright.passes.graph.interpret import interpret
@@ -17,20 +18,25 @@ FULL, SCORES, LINE, TURNED = tensor("2,9,4,8"), tensor("2,4,9,9"), tensor("2,4,9
 def program(replace_nan: bool, leak: bool) -> str:
     """Heads are split from [batch, sequence, heads, size] by transposes and merged again."""
     turn = "{permutation = array<i64: 0, 2, 1, 3>}"
-    tail = """
+    tail = (
+        """
     %t = arith.cmpf uno, %s1, %s1 : f32
     %zero = arith.constant 0.0 : f32
     %r = arith.select %t, %zero, %s1 : f32
-    gpu.yield %r : f32""" if replace_nan else "gpu.yield %s1 : f32"
+    gpu.yield %r : f32"""
+        if replace_nan
+        else "gpu.yield %s1 : f32"
+    )
     results, types = ("%x, %p", f"{FULL}, {SCORES}") if leak else ("%x", FULL)
     named = ", ".join(f'{type_} {{graph.name = "y{i}"}}' for i, type_ in enumerate(types.split(", ")))
     return f"""
-func.func @main(%q: {FULL} {{graph.name = "q"}}, %k: {FULL} {{graph.name = "k"}}, %v: {FULL} {{graph.name = "v"}}) -> ({named}) {{
+func.func @main(%q: {FULL} {{graph.name = "q"}}, %k: {FULL} {{graph.name = "k"}}, %v: {FULL} {{graph.name = "v"}}) ->
+({named}) {{
   %qt = "graph.transpose"(%q) {turn} : ({FULL}) -> {TURNED}
   %kt = "graph.transpose"(%k) {turn} : ({FULL}) -> {TURNED}
   %vt = "graph.transpose"(%v) {turn} : ({FULL}) -> {TURNED}
-  %s = "graph.matmul"(%qt, %kt) {{transpose_left = 0 : i64, transpose_right = 1 : i64}} : ({TURNED}, {TURNED}) -> {SCORES}
-  %c = "graph.map"() ({{
+  %s = "graph.matmul"(%qt, %kt) {{transpose_left = 0 : i64, transpose_right = 1 : i64}} : ({TURNED}, {TURNED}) ->
+  {SCORES} %c = "graph.map"() ({{
     %a = "graph.element"(%s) : ({SCORES}) -> f32
     %f = arith.constant 0.3 : f32
     %g = arith.mulf %a, %f : f32
@@ -51,9 +57,8 @@ func.func @main(%q: {FULL} {{graph.name = "q"}}, %k: {FULL} {{graph.name = "k"}}
     %s1 = arith.divf %a, %b : f32
     {tail}
   }}) : () -> {SCORES}
-  %o = "graph.matmul"(%p, %vt) {{transpose_left = 0 : i64, transpose_right = 0 : i64}} : ({SCORES}, {TURNED}) -> {TURNED}
-  %x = "graph.transpose"(%o) {turn} : ({TURNED}) -> {FULL}
-  return {results} : {types}
+  %o = "graph.matmul"(%p, %vt) {{transpose_left = 0 : i64, transpose_right = 0 : i64}} : ({SCORES}, {TURNED}) ->
+  {TURNED} %x = "graph.transpose"(%o) {turn} : ({TURNED}) -> {FULL} return {results} : {types}
 }}"""
 
 

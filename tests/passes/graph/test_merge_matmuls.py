@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mlir import ir
+
 from tilewright.dialects import create_context, verify
 from tilewright.passes.graph.interpret import interpret
 from tilewright.passes.graph.merge_matmuls import merge_matmuls
@@ -24,7 +25,8 @@ def unit(bias: bool, activated: bool) -> Unit:
             f"""
   %w{name} = "graph.weight"() {{handle = "w{name}"}} : () -> tensor<8x8xf32>
   %b{name} = "graph.weight"() {{handle = "b{name}"}} : () -> tensor<8xf32>
-  %m{name} = "graph.matmul"(%x, %w{name}) {{transpose_left = 0 : i64, transpose_right = 0 : i64}} : ({X}, tensor<8x8xf32>) -> {X}"""
+  %m{name} = "graph.matmul"(%x, %w{name}) {{transpose_left = 0 : i64, transpose_right = 0 : i64}} : ({X},
+  tensor<8x8xf32>) -> {X}"""
         )
         source = f"%m{name}"
         if bias:

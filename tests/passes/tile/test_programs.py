@@ -116,7 +116,8 @@ def test_pool(layout: str, kind: str, include: int) -> None:
     source, target = tensor(",".join(map(str, sizes))), tensor(",".join(map(str, out)))
     text = f"""
 func.func private @k(%x: {source}) -> {target} {{
-  %p = "graph.pool"(%x) {{kind = "{kind}", kernel = array<i64: 3, 3>, strides = array<i64: 2, 2>, dilations = array<i64: 1, 1>,
+  %p = "graph.pool"(%x) {{kind = "{kind}", kernel = array<i64: 3, 3>, strides = array<i64: 2, 2>, dilations =
+  array<i64: 1, 1>,
      pads = ["1", "1", "1", "1"], layout = "{layout}", include_padding = {include} : i64}} : ({source}) -> {target}
   return %p : {target}
 }}"""
@@ -157,8 +158,8 @@ func.func private @k(%x: tensor<50x16xf32>, %i: tensor<?x3xi64, ["n", "3"]>) -> 
 def test_arg_reduce(kind: str, last: int) -> None:
     text = f"""
 func.func private @k(%x: tensor<4x9x5xf32>) -> tensor<4x1x5xi64> {{
-  %p = "graph.arg_reduce"(%x) {{kind = "{kind}", axis = 1 : i64, last = {last} : i64}} : (tensor<4x9x5xf32>) -> tensor<4x1x5xi64>
-  return %p : tensor<4x1x5xi64>
+  %p = "graph.arg_reduce"(%x) {{kind = "{kind}", axis = 1 : i64, last = {last} : i64}} : (tensor<4x9x5xf32>) ->
+  tensor<4x1x5xi64> return %p : tensor<4x1x5xi64>
 }}"""
     check(text, "arg_reduce", RNG.integers(0, 4, (4, 9, 5)).astype(np.float32))
 
@@ -167,8 +168,8 @@ func.func private @k(%x: tensor<4x9x5xf32>) -> tensor<4x1x5xi64> {{
 def test_scan(exclusive: int, reverse: int) -> None:
     text = f"""
 func.func private @k(%x: tensor<4x9x5xf32>) -> tensor<4x9x5xf32> {{
-  %p = "graph.scan"(%x) {{kind = "sum", axis = 1 : i64, exclusive = {exclusive} : i64, reverse = {reverse} : i64}} : (tensor<4x9x5xf32>) -> tensor<4x9x5xf32>
-  return %p : tensor<4x9x5xf32>
+  %p = "graph.scan"(%x) {{kind = "sum", axis = 1 : i64, exclusive = {exclusive} : i64, reverse = {reverse} : i64}} :
+  (tensor<4x9x5xf32>) -> tensor<4x9x5xf32> return %p : tensor<4x9x5xf32>
 }}"""
     check(text, "scan", randn(4, 9, 5))
 
@@ -176,8 +177,10 @@ func.func private @k(%x: tensor<4x9x5xf32>) -> tensor<4x9x5xf32> {{
 @pytest.mark.parametrize("reverse", [0, 1])
 def test_lstm(reverse: int) -> None:
     text = f"""
-func.func private @k(%g: {tensor("t,n,160")}, %r: tensor<160x40xf32>, %h: {tensor("n,40")}, %c: {tensor("n,40")}, %p: tensor<120xf32>) -> ({tensor("t,n,40")}, {tensor("n,40")}) {{
-  %y:3 = "graph.lstm"(%g, %r, %h, %c, %p) {{reverse = {reverse} : i64}} : ({tensor("t,n,160")}, tensor<160x40xf32>, {tensor("n,40")}, {tensor("n,40")}, tensor<120xf32>) -> ({tensor("t,n,40")}, {tensor("n,40")}, {tensor("n,40")})
+func.func private @k(%g: {tensor("t,n,160")}, %r: tensor<160x40xf32>, %h: {tensor("n,40")}, %c: {tensor("n,40")}, %p:
+tensor<120xf32>) -> ({tensor("t,n,40")}, {tensor("n,40")}) {{
+  %y:3 = "graph.lstm"(%g, %r, %h, %c, %p) {{reverse = {reverse} : i64}} : ({tensor("t,n,160")}, tensor<160x40xf32>,
+  {tensor("n,40")}, {tensor("n,40")}, tensor<120xf32>) -> ({tensor("t,n,40")}, {tensor("n,40")}, {tensor("n,40")})
   return %y#0, %y#2 : {tensor("t,n,40")}, {tensor("n,40")}
 }}"""
     check(text, "recurrent", randn(3, 2, 160), randn(160, 40) / 6, randn(2, 40), randn(2, 40), randn(120))
@@ -186,9 +189,11 @@ func.func private @k(%g: {tensor("t,n,160")}, %r: tensor<160x40xf32>, %h: {tenso
 @pytest.mark.parametrize("before", [0, 1])
 def test_gru(before: int) -> None:
     text = f"""
-func.func private @k(%g: {tensor("t,n,120")}, %r: tensor<120x40xf32>, %b: tensor<120xf32>, %h: {tensor("n,40")}) -> ({tensor("t,n,40")}, {tensor("n,40")}) {{
-  %y:2 = "graph.gru"(%g, %r, %b, %h) {{reverse = 0 : i64, linear_before_reset = {before} : i64}} : ({tensor("t,n,120")}, tensor<120x40xf32>, tensor<120xf32>, {tensor("n,40")}) -> ({tensor("t,n,40")}, {tensor("n,40")})
-  return %y#0, %y#1 : {tensor("t,n,40")}, {tensor("n,40")}
+func.func private @k(%g: {tensor("t,n,120")}, %r: tensor<120x40xf32>, %b: tensor<120xf32>, %h: {tensor("n,40")}) ->
+({tensor("t,n,40")}, {tensor("n,40")}) {{
+  %y:2 = "graph.gru"(%g, %r, %b, %h) {{reverse = 0 : i64, linear_before_reset = {before} : i64}} :
+  ({tensor("t,n,120")}, tensor<120x40xf32>, tensor<120xf32>, {tensor("n,40")}) -> ({tensor("t,n,40")},
+  {tensor("n,40")}) return %y#0, %y#1 : {tensor("t,n,40")}, {tensor("n,40")}
 }}"""
     check(text, "recurrent", randn(3, 2, 120), randn(120, 40) / 6, randn(120), randn(2, 40))
 
