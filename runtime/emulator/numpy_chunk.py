@@ -111,8 +111,15 @@ class Chunk:
         self._shared: dict[str, Array] = {}
         self._local: dict[str, Array] = {}
         self.scratch = np.empty(self.threads, np.float64)
+        self._room = self.scratch
         self.shared_stride = -(-launch.shared_bytes // 128) * 128
         self.local_stride = -(-launch.local_bytes // 16) * 16
+
+    def room(self, count: int) -> Array:
+        """Uninitialised f64 elements to compute in; the same ones each time."""
+        if len(self._room) < count:
+            self._room = np.empty(count, np.float64)
+        return self._room[:count]
 
     def view(self, space: str, dtype: str) -> Array:
         """The memory of `space` (global, shared, local) as elements of `dtype`."""

@@ -25,6 +25,7 @@ from .isa import table
 from .numpy_chunk import Chunk, Mask, Values
 from .numpy_layout import Layout, register_dtypes
 from .numpy_operations import CONSTANTS, DTYPES, conversion, fma_f32, resolve
+from .numpy_outer import OuterProduct, find_outer_products, fma_outer, stack
 from .ptx import (
     TYPE_BITS,
     Address,
@@ -71,7 +72,7 @@ def compile_program(program: Program, addresses: dict[str, int]) -> Compiled:
         **{name: getattr(numpy_memory, name) for name in ("load_parameter", "load", "store", "atomic", "copy_async")},
         **{name: getattr(numpy_matrix, name) for name in
            ("load_matrix", "store_matrix", "transpose_matrix", "fragment_a", "fragment_b", "multiply_fragments")},
-        "call_undefined": _call_undefined,
+        "call_undefined": _call_undefined, "stack": stack, "fma_outer": fma_outer,
     }  # fmt: skip
     lines: list[str] = []
     for block in program.blocks:
@@ -142,6 +143,9 @@ class _BlockGenerator:
         self.written: set[int] = set()
         self.temporaries = 0
         self.remembered_count = 0
+        # Registers that exist only as a row of a stack so far, and how many of them each stack has.
+        self.rows: dict[int, tuple[str, str]] = {}
+        self.stack_rows: dict[str, int] = {}
         self.instruction = Instruction("", (), (), None, False, 0)
 
     # The function around the instructions.
@@ -149,17 +153,26 @@ class _BlockGenerator:
         block = self.block
         last_use = self._last_uses()
         semantics = table()
-        for position, instruction in enumerate(block.instructions):
-            self.instruction = instruction
+        groups = find_outer_products(block.instructions)
+        position = 0
+        while position < len(block.instructions):
+            instruction = self.instruction = block.instructions[position]
             self.temporaries = 0
+            group, end = groups.get(position), position + 1
             found = semantics.get(instruction.opcode)
-            if found is None:
+            if group is not None:
+                self._outer_product(group)
+                end = group.end
+            elif found is None:
                 self.unsupported("this instruction")
-                raise AssertionError
-            self._instruction(instruction, found.semantics)
-            for name in last_use.get(position, ()):
-                self._forget(name)
-                self.line(f"{name} = None")
+            else:
+                self._instruction(instruction, found.semantics)
+            for done in range(position, end):
+                for name in last_use.get(done, ()):
+                    self._drop_row(int(name[1:]))
+                    self._forget(name)
+                    self.line(f"{name} = None")
+            position = end
         result = self._exit_value()
         self._store_results()
         self.line(f"return {result}")
@@ -190,8 +203,10 @@ class _BlockGenerator:
             semantics(instruction, self)
             return
         predicate = self._register(instruction.guard)
-        for name in uses_and_definitions(instruction)[1]:
-            self._use(self.numbers[name])
+        # Whatever the instruction mentions must exist outside the conditional code.
+        for part in uses_and_definitions(instruction):
+            for name in part:
+                self._use(self.numbers[name])
         self.line(f"q, n = guard({'~' if instruction.guard_negated else ''}{predicate}, m)")
         self.line("if q is not False:")
         outside = dict(self.remembered)
@@ -230,6 +245,8 @@ class _BlockGenerator:
         numbers = [number for number in sorted(self.written) if self.block.live_out >> number & 1]
         if not numbers:
             return
+        for number in numbers:
+            self._use(number)
         self.line("if k is None:")
         self.line(" " + "; ".join(f"R[{number}] = r{number}" for number in numbers))
         self.line("else:")
@@ -246,7 +263,62 @@ class _BlockGenerator:
     def _use(self, number: int) -> str:
         if number not in self.written:
             self.loaded.add(number)
+        row = self.rows.get(number)
+        if row is not None:
+            self.line(f"r{number} = {row[1]}")
+            self._drop_row(number)
         return f"r{number}"
+
+    def _drop_row(self, number: int) -> None:
+        """Register `number` is a variable of its own now, or not wanted any more."""
+        row = self.rows.pop(number, None)
+        if row is not None:
+            self.stack_rows[row[0]] -= 1
+            if not self.stack_rows[row[0]] and row[0] not in self.remembered.values():
+                self.line(f"{row[0]} = None")
+
+    def _outer_product(self, group: OuterProduct) -> None:
+        """One call for a group of multiply-adds; the results stay rows of one array until somebody wants one."""
+        rows, columns = (self._stack("f8", part) for part in (group.rows, group.columns))
+        accumulators = self._stack("f4", group.accumulators)
+        self.remembered_count += 1
+        result = f"v{self.remembered_count}"
+        self.line(f"{result} = fma_outer(T, {rows}, {columns}, {accumulators})")
+        names = []
+        for target in group.targets:
+            number = self.numbers[target.name]
+            names.append(f"r{number}")
+            self._drop_row(number)
+            self._forget(names[-1])
+            if number in self.loaded or number in self.written:
+                self.line(f"{names[-1]} = None")
+            self.written.add(number)
+        key = ("stack", "f4", *names)
+        self.remembered[key] = result
+        self.stack_rows[result] = len(names)
+        for index, name in enumerate(names):
+            dtype = self.dtypes[int(name[1:])]
+            self.dependents.setdefault(name, set()).add(key)
+            self.rows[int(name[1:])] = (
+                result,
+                f"{result}[{index}]" + ("" if dtype == "f4" else f".view({dtype})"),
+            )
+
+    def _stack(self, dtype: str, operands: Sequence[Operand]) -> str:
+        """An array whose rows are f32 operands, as f4 or f8; the very one they are rows of, if there is one."""
+        if all(isinstance(operand, Register) for operand in operands):
+            names = [
+                f"r{self.numbers[operand.name]}" for operand in operands if isinstance(operand, Register)
+            ]
+            found = self.remembered.get(("stack", dtype, *names))
+            if found is not None:
+                return found
+            values = [self.read(operand, "f32") for operand in operands]
+            return self.remember(
+                ("stack", dtype, *names), f"stack(T, {dtype}, ({', '.join(values)},))", names
+            )
+        values = [self.read(operand, "f32") for operand in operands]
+        return self.bind(f"stack(T, {dtype}, ({', '.join(values)},))")
 
     def _register(self, register: Register) -> str:
         return self._use(self.numbers[register.name])
@@ -301,7 +373,7 @@ class _BlockGenerator:
     def _forget(self, register: str) -> None:
         for key in self.dependents.pop(register, ()):
             name = self.remembered.pop(key, None)
-            if name is not None and not self.guarded:
+            if name is not None and not self.guarded and not self.stack_rows.get(name):
                 self.line(f"{name} = None")
 
     def _immediate(self, operand: Immediate, dtype: str) -> str:
@@ -346,6 +418,8 @@ class _BlockGenerator:
             self.unsupported("a destination that is not a register")
             raise AssertionError
         number = self.numbers[operand.name]
+        if not self.guarded:
+            self._drop_row(number)
         name, have, want = f"r{number}", DTYPES[type], self.dtypes[number]
         if have != want:
             if have[1:] == want[1:]:
