@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,23 @@ class Slot:
             return Engine.load(self.path)
         except (ModelError, OSError):
             return engine
+
+
+def save_engine(engine: Engine, path: Path) -> None:
+    """`engine.save(path)`, by copying the file where the engine was just read from one and checked. Raises
+    ModelError.
+    """
+    if engine.path is None:
+        engine.save(path)
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        shutil.copyfile(engine.path, partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ModelError(f"cannot write the engine file {path}: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def find_slot(source: Any, options: Options, cache: Cache) -> Slot | None:

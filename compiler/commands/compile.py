@@ -12,6 +12,7 @@ import click
 
 from ..api import compile_with
 from ..command_options import compile_options, console, make_options, progress_bar, size_text, target_option
+from ..engine_cache import save_engine
 
 
 @click.command(name="compile")
@@ -46,7 +47,7 @@ def command(
     with progress_bar() as progress:
         engine, compilation = compile_with(model, options, progress)
     path = output or model.with_suffix(".tw")
-    engine.save(path)
+    save_engine(engine, path)
     seconds = time.perf_counter() - started
     out = console()
     if timings and compilation:
