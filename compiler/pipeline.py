@@ -68,6 +68,7 @@ STAGES = (
     Stage("merge-matmuls", "graph"),
     Stage("plan-precision", "graph"),
     Stage("simplify-planned", "graph", transform="simplify"),
+    Stage("merge-maps", "graph"),
     Stage("fuse", "graph", kept=True),
     Stage("narrow-storage", "graph"),
     Stage("deduplicate-kernels", "graph"),

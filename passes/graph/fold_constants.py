@@ -125,10 +125,8 @@ class _Folder:
     def _rearrange_later(self, operation: ir.Operation, source: ir.Value) -> None:
         owner = producer(source)
         assert owner is not None and owner.name == "graph.weight"
-        if operation.name == "graph.reshape":  # the same bytes under another type
-            with building_before(operation):
-                shape = shape_of(operation.results[0])
-                value = graph_builder.weight(string(owner, "handle"), shape, element_of(source))
+        if operation.name == "graph.reshape":
+            value = reshaped_weight(self.weights, owner, operation)
         else:
             value = transposed_weight(self.weights, owner, integers(operation, "permutation"), operation)
         self.known[value] = True
@@ -141,6 +139,15 @@ def store_constant(weights: WeightStore, array: Array, element: str, location: i
         return graph_builder.constant(array, element)
     names = node_names(location)
     return graph_builder.weight(weights.add(names[0] if names else "folded", array), array.shape, element)
+
+
+def reshaped_weight(weights: WeightStore, weight: ir.Operation, reshape: ir.Operation) -> ir.Value:
+    """A new weight of the shape that `reshape` has, which must be static; the array is made when it is asked for."""
+    handle = string(weight, "handle")
+    shape = tuple(ir.RankedTensorType(reshape.results[0].type).shape)
+    fresh = weights.add(handle, lambda: weights.get(handle).reshape(shape))
+    with building_before(reshape):
+        return graph_builder.weight(fresh, shape, element_of(weight.results[0]))
 
 
 def transposed_weight(

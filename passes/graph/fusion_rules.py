@@ -147,10 +147,12 @@ def _weight_side(grouping: Grouping, anchor: Node) -> Iterable[int]:
     return found
 
 
-def _may_precede(grouping: Grouping, group: Group, node: Node, is_weight: bool) -> bool:
-    """True when the node may be computed while the anchor reads its operands."""
+def _may_precede(
+    grouping: Grouping, group: Group, node: Node, is_weight: bool, reader: int | None = None
+) -> bool:
+    """True when the node may be computed while the anchor reads its operands; `reader` is about to join, too."""
     anchor = grouping.nodes[group.anchor]
-    only_here = grouping.only_within(group, node.index)
+    only_here = grouping.only_within(group, node.index) or node.users == [reader]
     if node.name in PROLOGUE_MOVEMENTS or node.is_narrowing:
         return True
     if node.name == "pad" and anchor.name == "pool":
@@ -168,7 +170,9 @@ def _may_precede(grouping: Grouping, group: Group, node: Node, is_weight: bool) 
         return False
     # A producer that would need a kernel of its own computes this map along with it for nothing.
     return all(
-        not source.is_map or not grouping.is_free(source.index) or _may_precede(grouping, group, source, False)
+        not source.is_map
+        or not grouping.is_free(source.index)
+        or _may_precede(grouping, group, source, False, node.index)
         for source in grouping.producer_nodes(node.index)
     )
 
