@@ -150,7 +150,9 @@ _READERS: dict[str, Callable[[Any, Mapping[ir.Value, str]], Instruction]] = {
 
 def _equalities(module: ir.Module) -> tuple[Equality, ...]:
     pairs = ir.ArrayAttr(module.operation.attributes["host.equalities"])
-    return tuple(Equality(*(parse(ir.StringAttr(side).value) for side in ir.ArrayAttr(pair))) for pair in pairs)
+    return tuple(
+        Equality(*(parse(ir.StringAttr(side).value) for side in ir.ArrayAttr(pair))) for pair in pairs
+    )
 
 
 def _symbols(module: ir.Module) -> dict[str, SymbolSource]:

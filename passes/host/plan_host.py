@@ -61,7 +61,9 @@ class _Planner:
         """The host module. Declarations and instructions stand in one block, declarations first."""
         attributes = self.main.attributes
         self.module.operation.attributes["host.symbols"] = self._symbols()
-        pairs = [ir.ArrayAttr.get([_text(str(self._resolve(side))) for side in pair]) for pair in self.unsolved]
+        pairs = [
+            ir.ArrayAttr.get([_text(str(self._resolve(side))) for side in pair]) for pair in self.unsolved
+        ]
         self.module.operation.attributes["host.equalities"] = ir.ArrayAttr.get(pairs)
         block = self.main.regions[0].blocks[0]
         inputs = _names(attributes, "arg_attrs", len(block.arguments))
