@@ -13,7 +13,7 @@ from mlir import ir
 from mlir.dialects import arith, llvm, nvvm, scf
 
 from ...runtime.errors import InternalError
-from .bodies import BodyEmitter, load_vector, memory_element, store_vector
+from .bodies import BodyEmitter, Lanes, load_vector, memory_element, store_vector
 from .context import LoweringContext, Memory, RegisterTile, SharedTile, byte_width, lowering, tile_type
 from .dot_fma import stage_offset
 from .dot_layouts import parse_shared
@@ -69,17 +69,24 @@ def _pieces(context: LoweringContext, tile: SharedTile, vector: int) -> list[Pie
 
 
 def _run_body(
-    context: LoweringContext, operation: ir.Operation, piece: Piece, row: ir.Value, column: ir.Value
-) -> list[ir.Value]:
-    """What the body yields for the first element of a piece."""
+    context: LoweringContext,
+    operation: ir.Operation,
+    piece: Piece,
+    origin: tuple[ir.Value, ir.Value],
+    fast: int = 0,
+    vector: int = 1,
+) -> list[Lanes]:
+    """What the body yields for `vector` elements of a piece, neighbours along the dimension `fast`."""
     body = operation.regions[0].blocks[0]
-    emitter = BodyEmitter(context, Group(0, 0, 1), None)
-    emitter.values[body.arguments[0]] = context.add(piece.row, row)
-    emitter.values[body.arguments[1]] = context.add(piece.column, column)
+    emitter = BodyEmitter(context, Group(0, 0, vector), None)
+    for axis, own in enumerate((piece.row, piece.column)):
+        position = context.add(own, origin[axis])
+        lanes = [context.add(position, lane) for lane in range(vector)]
+        emitter.values[body.arguments[axis]] = lanes if vector > 1 and axis == fast else position
     yielded = emitter.run(body)
-    if emitter.stores or any(isinstance(value, list) for value in yielded):
-        raise InternalError(f"the body of '{operation.name}' must yield scalars and store nothing")
-    return [value for value in yielded if not isinstance(value, list)]
+    if emitter.stores:
+        raise InternalError(f"the body of '{operation.name}' must store nothing")
+    return yielded
 
 
 def _place(context: LoweringContext, tile: SharedTile, stage: ir.Value, piece: Piece) -> ir.Value:
@@ -102,7 +109,8 @@ def _copy(context: LoweringContext, operation: ir.Operation) -> None:
     asynchronous = context.target.cp_async and vector * byte_width(stored) in ASYNCHRONOUS_BYTES
     waiting = []
     for piece in _pieces(context, target, vector):
-        yielded = _run_body(context, operation, piece, row, column)
+        body = _run_body(context, operation, piece, (row, column))
+        yielded = [value for value in body if isinstance(value, ir.Value)]
         offset, predicate = yielded[0], yielded[1] if len(yielded) > 1 else None
         place = _place(context, target, stage, piece)
         if asynchronous:
@@ -186,17 +194,20 @@ def _guard(active: ir.Value | None, emit: object) -> None:
 def _fill(context: LoweringContext, operation: ir.Operation) -> None:
     target, stage, row, column = (context.get(operand) for operand in operation.operands)
     assert isinstance(target, SharedTile)
+    fast = parse_shared(target.layout).fast
+    vector = ir.IntegerAttr(operation.attributes["vector"]).value if "vector" in operation.attributes else 1
     waiting = []
-    for piece in _pieces(context, target, 1):
-        # Threads past the end of the tile still compute: their coordinates are clamped, only the store is
-        # guarded.
-        value = _run_body(context, operation, _clamped(context, target, piece), row, column)[0]
-        waiting.append((value, _place(context, target, stage, piece), piece.active))
-    for value, place, active in waiting:
-        _store_shared(context, place, [value], active)
+    for piece in _pieces(context, target, vector):
+        # Threads past the end of the tile still compute: their coordinates are clamped, the store is guarded.
+        inside = _clamped(context, piece)
+        found = _run_body(context, operation, inside, (row, column), fast, vector)[0]
+        values = found if isinstance(found, list) else [found] * vector
+        waiting.append((values, _place(context, target, stage, piece), piece.active))
+    for values, place, active in waiting:
+        _store_shared(context, place, values, active)
 
 
-def _clamped(context: LoweringContext, tile: SharedTile, piece: Piece) -> Piece:
+def _clamped(context: LoweringContext, piece: Piece) -> Piece:
     if piece.active is None:
         return piece
     zero = context.integer(0)

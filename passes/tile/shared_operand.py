@@ -17,7 +17,7 @@ from mlir.dialects import arith
 from ...dialects.tensors import element_of, scalar_type, shape_of
 from ...runtime.symbolic import ZERO, Expression
 from ..lower.dot_layouts import SharedLayout
-from .builder import TileBuilder
+from .builder import TileBuilder, bytes_of
 from .contraction import Condition, Place
 from .elements import Address, ElementEmitter, zero
 from .scalars import convert
@@ -67,8 +67,9 @@ def plan_operand(
     address, copied = probe.address()
     copied = copied and source == element
     widths = [0, 0]
-    if copied and address is not None:
-        widths = [probe.width(axis, address) for axis in (0, 1)]
+    if address is not None:
+        widest = ACCESS_BYTES // bytes_of(element)
+        widths = [min(widest, probe.width(axis, address)) for axis in (0, 1)]
     if widths[0] == widths[1]:
         steps = [probe.neighbours(axis, address) for axis in (0, 1)]
         # Neither vectorises better: run along what is contiguous more often; else along k, which suits the
@@ -209,7 +210,12 @@ def emit_transfer(
             regions=1,
         )
     else:
-        operation = ir.Operation.create("tile.fill", operands=[tile, stage, *origin], regions=1)
+        operation = ir.Operation.create(
+            "tile.fill",
+            operands=[tile, stage, *origin],
+            attributes={"vector": i64(operand.vector)},
+            regions=1,
+        )
     block = operation.regions[0].blocks.append(index, index)
     with ir.InsertionPoint(block), builder.region():
         yielded = _body(builder, emitter.fresh(), operand, *block.arguments)
@@ -231,6 +237,17 @@ def _body(
         builder.variable(value, hint, extent)
         for value, hint, extent in zip((row, column), ("row", "column"), operand.extents, strict=True)
     ]
+    if not operand.copied and operand.vector > 1:
+        with builder.vectorised(position[operand.fast], operand.vector):
+            builder.varying.add((row, column)[operand.fast])
+            return _yielded(builder, emitter, operand, position)
+    return _yielded(builder, emitter, operand, position)
+
+
+def _yielded(
+    builder: TileBuilder, emitter: ElementEmitter, operand: Operand, position: list[Expression]
+) -> list[ir.Value]:
+    """What the body yields at a position. The predicate is the same for all lanes of a vector."""
     place = operand.place(position[0], position[1])
     checks = [
         _below(builder, own, extent)
