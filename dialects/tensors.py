@@ -6,7 +6,8 @@ encoding; a dynamic one carries every dimension's text: ``tensor<?x384xf32, ["n"
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from mlir import ir
 
@@ -14,7 +15,7 @@ from ..runtime.symbolic import Expression, ExpressionLike, expression
 
 Shape = tuple[Expression, ...]
 
-_SCALARS = {
+_SCALARS: dict[str, Callable[[], ir.Type]] = {
     "f64": lambda: ir.F64Type.get(),
     "f32": lambda: ir.F32Type.get(),
     "f16": lambda: ir.F16Type.get(),
@@ -22,8 +23,8 @@ _SCALARS = {
     "f8E4M3FN": lambda: ir.Float8E4M3FNType.get(),
     "f8E5M2": lambda: ir.Float8E5M2Type.get(),
     "i1": lambda: ir.IntegerType.get_signless(1),
-    **{f"i{bits}": (lambda bits=bits: ir.IntegerType.get_signless(bits)) for bits in (8, 16, 32, 64)},
-    **{f"ui{bits}": (lambda bits=bits: ir.IntegerType.get_unsigned(bits)) for bits in (8, 16, 32, 64)},
+    **{f"i{bits}": partial(ir.IntegerType.get_signless, bits) for bits in (8, 16, 32, 64)},
+    **{f"ui{bits}": partial(ir.IntegerType.get_unsigned, bits) for bits in (8, 16, 32, 64)},
 }
 
 

@@ -1,4 +1,4 @@
-"""Tile programs to scalar GPU code: one registered rule per tile operation, layouts as classes, a driver that owns the rest."""
+"""Tile programs to scalar GPU code: one rule per tile operation, layouts as classes, a driver for the rest."""
 
 from .kernel import LoweredKernel, lower_kernel
 
