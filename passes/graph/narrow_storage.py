@@ -10,6 +10,7 @@ from mlir import ir
 
 from ...dialects import graph_builder
 from ...dialects.tensors import element_of, shape_of, tensor_type
+from ...runtime.symbolic import product
 from ..unit import Unit, register_pass
 from .plan_precision import NARROW
 from .rewriting import (
@@ -45,17 +46,48 @@ def narrow_storage(unit: Unit) -> None:
         everything = functions(unit.module)
         main = everything["main"]
         calls = [operation for operation in inner_operations(main) if operation.name == "func.call"]
+        statistics = _statistics(everything, calls)
         narrow = {
             result
             for call in calls
             if _kind(everything, call) != "recurrent"
             for result in call.results
-            if element_of(result) == "f32" and _only_kernels_read(everything, result)
+            if element_of(result) == "f32" and result not in statistics and _only_kernels_read(everything, result)
         }
         for value in narrow:
             _retype(value, unit.precision)
         for call in calls:
             _adapt(everything[_callee(call)], call, unit.precision)
+
+
+def _statistics(everything: dict[str, ir.Operation], calls: list[ir.Operation]) -> set[ir.Value]:
+    """Sums over many elements, and what is computed from those alone: small tensors with a range that f16 does not have.
+
+    A sum of squares of a few hundred activations passes 65504 while the activations are harmless.
+    """
+    found: set[ir.Value] = set()
+    for call in calls:
+        kind = _kind(everything, call)
+        operands = [value for value in call.operands if not _is_weight(value)]
+        if kind == "row":
+            sizes = {product(shape_of(value)) for value in operands}
+            found |= {result for result in call.results if product(shape_of(result)) not in sizes}
+        elif kind == "loop" and operands and all(_behind_reshapes(value) in found for value in operands):
+            found |= set(call.results)
+    return found
+
+
+def _behind_reshapes(value: ir.Value) -> ir.Value:
+    owner = producer(value)
+    while owner is not None and owner.name == "graph.reshape":
+        value = owner.operands[0]
+        owner = producer(value)
+    return value
+
+
+def _is_weight(value: ir.Value) -> bool:
+    owner = producer(_behind_reshapes(value))
+    return owner is not None and owner.name in ("graph.weight", "graph.constant")
 
 
 def _callee(call: ir.Operation) -> str:
