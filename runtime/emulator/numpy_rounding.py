@@ -17,7 +17,8 @@ Values = Any
 _TOWARDS = {"rz": 0.0, "rm": -np.inf, "rp": np.inf}
 
 
-def _select(predicate: Values, yes: Values, no: Values) -> Values:
+def select(predicate: Values, yes: Values, no: Values) -> Values:
+    """`yes` where the predicate holds, else `no`."""
     if np.ndim(predicate) == 0:
         return yes if predicate else no
     return np.where(predicate, yes, no)
@@ -32,10 +33,11 @@ def _directed(narrow: Values, exact: Values, mode: str) -> Values:
         "rp": lambda: wide < exact,
     }[mode]()
     stepped = np.nextafter(narrow, narrow.dtype.type(_TOWARDS[mode]))
-    return _select(wrong, stepped, narrow)
+    return select(wrong, stepped, narrow)
 
 
 def f64_to_f32_directed(mode: str, value: Values) -> Values:
+    """f64 to f32 towards zero (rz), down (rm) or up (rp)."""
     return _directed(value.astype("f4"), value, mode)
 
 
@@ -44,10 +46,11 @@ def f32_to_f16(value: Values) -> Values:
     half = value.astype("f2")
     nan = np.isnan(half)
     bits = half.view("u2")
-    return _select(nan, np.uint16(0x7FFF), bits) if nan.any() else bits
+    return select(nan, np.uint16(0x7FFF), bits) if nan.any() else bits
 
 
 def to_f16_directed(mode: str, value: Values) -> Values:
+    """f32 or f64 to a b16 pattern in a directed mode."""
     half = value.astype("f2")
     return _directed(half, value.astype("f8"), mode).view("u2")
 
@@ -58,7 +61,7 @@ def f32_to_bf16(value: Values) -> Values:
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     rounded = ((bits + odd + np.uint32(0x7FFF)) >> np.uint32(16)).astype("u2")
     nan = np.isnan(value)
-    return _select(nan, np.uint16(0x7FFF), rounded) if nan.any() else rounded
+    return select(nan, np.uint16(0x7FFF), rounded) if nan.any() else rounded
 
 
 def f64_to_bf16(value: Values) -> Values:
@@ -67,7 +70,7 @@ def f64_to_bf16(value: Values) -> Values:
     inexact = narrow.astype("f8") != value
     truncated = _directed(narrow, value, "rz")
     odd = (truncated.view("u4") | np.uint32(1)).view("f4")
-    return f32_to_bf16(_select(inexact & np.isfinite(narrow), odd, narrow))
+    return f32_to_bf16(select(inexact & np.isfinite(narrow), odd, narrow))
 
 
 def to_bf16_directed(mode: str, value: Values) -> Values:
@@ -81,21 +84,22 @@ def to_bf16_directed(mode: str, value: Values) -> Values:
         step = (back < value).astype("u2")
     elif mode == "rm":
         step = (back > value).astype("u2")
-    return _select(np.isnan(value), np.uint16(0x7FFF), kept + step)
+    return select(np.isnan(value), np.uint16(0x7FFF), kept + step)
 
 
 def f32_to_tf32_nearest_away(value: Values) -> Values:
     """cvt.rna.tf32: ties away from zero; infinity and NaN pass."""
     bits = value.view("u4")
     rounded = (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
-    return _select(np.isfinite(value), rounded, bits).view("f4")
+    return select(np.isfinite(value), rounded, bits).view("f4")
 
 
 def f32_to_tf32_nearest_even(value: Values) -> Values:
+    """cvt.rn.tf32: ties to even; infinity and NaN pass."""
     bits = value.view("u4")
     odd = (bits >> np.uint32(13)) & np.uint32(1)
     rounded = (bits + odd + np.uint32(0xFFF)) & np.uint32(0xFFFFE000)
-    return _select(np.isfinite(value), rounded, bits).view("f4")
+    return select(np.isfinite(value), rounded, bits).view("f4")
 
 
 _INTEGRAL: dict[str, Callable[[Values], Values]] = {
@@ -121,13 +125,13 @@ def float_to_integer(target: str, mode: str, value: Values) -> Values:
     high = float(limits.max)  # rounds up to a power of two for 64 bits, hence >=
     over, under = wide >= high, wide <= float(limits.min)
     nan = np.isnan(wide)
-    safe = _select(over | under | nan, np.float64(0), wide)
+    safe = select(over | under | nan, np.float64(0), wide)
     result = safe.astype(target)
-    result = _select(over, np.dtype(target).type(limits.max), result)
-    result = _select(under, np.dtype(target).type(limits.min), result)
+    result = select(over, np.dtype(target).type(limits.max), result)
+    result = select(under, np.dtype(target).type(limits.min), result)
     missing = (1 << (limits.bits - 1)) if double else 0
     missing = missing - (1 << limits.bits) if double and limits.min < 0 else missing
-    return _select(nan, np.dtype(target).type(missing), result)
+    return select(nan, np.dtype(target).type(missing), result)
 
 
 def integer_saturating(target: str, value: Values) -> Values:

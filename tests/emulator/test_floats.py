@@ -232,7 +232,7 @@ def test_comparisons(type: str) -> None:
     assert (run(f"setp.num.{type} %d, %a, %b;", [type, type], "pred", [a, b]) == ~nan).all()
 
 
-@pytest.mark.parametrize(("source", "target"), itertools.permutations(["f16", "bf16", "f32", "f64"], 2))
+@pytest.mark.parametrize(("source", "target"), list(itertools.permutations(["f16", "bf16", "f32", "f64"], 2)))
 def test_conversions_between_floats(source: str, target: str) -> None:
     a = samples(source, 300, 5)
     wider = np.dtype(STORAGE[target]).itemsize > np.dtype(STORAGE[source]).itemsize

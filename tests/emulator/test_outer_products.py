@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.emulator.harness import Runner
+
 from tilewright.runtime.emulator.control_flow import build
 from tilewright.runtime.emulator.numpy_outer import find_outer_products
 from tilewright.runtime.emulator.parser import parse
