@@ -114,7 +114,12 @@ def _copy_graph(source: onnx.GraphProto, target: onnx.GraphProto) -> None:
     target.name = source.name or "graph"
     declared = {value.name for value in source.input}
     target.input.extend(source.input)
-    target.output.extend(source.output)
+    for value in source.output:  # types of outputs are ours to compute: their absence is no fault of the file
+        output = target.output.add()
+        output.CopyFrom(value)
+        if value.type.WhichOneof("value") in (None, "tensor_type"):
+            output.type.tensor_type.elem_type = value.type.tensor_type.elem_type or onnx.TensorProto.FLOAT
+            output.type.tensor_type.shape.SetInParent()
     target.node.extend(source.node)
     target.sparse_initializer.extend(source.sparse_initializer)
     seen: set[str] = set()

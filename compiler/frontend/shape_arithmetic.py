@@ -154,13 +154,14 @@ def _divide(floating: bool, left: Any, right: Any) -> Element | None:
     if None not in constants and constants[1]:
         quotient = abs(constants[0]) // abs(constants[1])
         return Expression.constant(quotient if (constants[0] < 0) == (constants[1] < 0) else -quotient)
-    if left.is_nonnegative() and (right - 1).is_nonnegative():
+    # A divisor that is a size is not zero: the model would be meaningless.
+    if left.is_nonnegative() and right.is_nonnegative() and right != 0:
         return left // right  # type: ignore[no-any-return]
     return None
 
 
 def _modulo(floating: bool, left: Any, right: Any) -> Element | None:
-    if floating or not (right - 1).is_nonnegative():
+    if floating or right == 0 or not right.is_nonnegative():
         return None
     return left % right  # type: ignore[no-any-return]
 

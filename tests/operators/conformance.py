@@ -58,14 +58,15 @@ def frozen(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto:
     return copy
 
 
-def run_case(case: Any, freeze: bool = False) -> None:
+def run_case(case: Any, freeze: bool = False, free: bool = False) -> None:
     """Import, verify, interpret and compare every data set. Raises AssertionError, or what the import
     raises.
     """
     names = [value.name for value in case.model.graph.input]
     outputs = [value.name for value in case.model.graph.output]
     for inputs, expected in case.data_sets:
-        unit = import_model(frozen(case.model, inputs) if freeze else case.model)
+        model = dynamic(case.model) if free else case.model
+        unit = import_model(frozen(model, inputs) if freeze else model)
         with unit.module.context:
             verify(unit.module)
         given = {name: np.asarray(as_array(item)) for name, item in zip(names, inputs, strict=False)}
@@ -87,3 +88,14 @@ def compare(actual: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any], rtol: fl
     # operators round in between, and not always where we do.
     rtol = max(rtol, {"bfloat16": 2.0**-6, "float16": 2.0**-9}.get(wanted.dtype.name, 0.0))
     np.testing.assert_allclose(actual.astype(np.float64), wanted.astype(np.float64), rtol=rtol, atol=atol)
+
+
+def dynamic(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every dimension of every input free."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for value in copy.graph.input:
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if dimension.dim_value != 1:  # a dimension of 1 may be there to be stretched
+                dimension.dim_param = f"{value.name}_{axis}"
+    return copy

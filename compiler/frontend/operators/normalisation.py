@@ -120,7 +120,7 @@ def group_normalization(node: Node) -> ir.Value:
     kind = wide(x.dtype)
     parameters = []
     for tensor in (node.input(1), node.input(2)):
-        by_channel = tensor.shape[0] == channels and (node.version >= 21 or channels != groups)
+        by_channel = node.version >= 21 or (tensor.shape[0] == channels and channels != groups)
         leading = [groups, channels // groups] if by_channel else [groups, 1]
         parameters.append(node.reshaped(tensor, [*leading, *[1] * len(spatial)]))
     result = node.map(

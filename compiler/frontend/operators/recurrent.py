@@ -56,9 +56,11 @@ def sequence_of(node: Node) -> Sequence:
     for name in ("clip", "input_forget"):
         if node.get(name):
             raise Unsupported(f"{node.operator} with {name}", "the default")
-    hidden = recurrence.shape[2].as_constant()
-    if x.rank != 3 or weight.rank != 3 or hidden is None:
-        raise ModelError(f"{node.operator} needs X and W of rank 3 and a static hidden size")
+    hidden = recurrence.shape[-1].as_constant() if recurrence.rank else None
+    if x.rank != 3 or weight.rank != 3 or recurrence.rank != 3:
+        raise ModelError(f"{node.operator} needs X, W and R of rank 3")
+    if hidden is None:
+        raise Unsupported(f"{node.operator} with weights of dynamic size", "static weights")
     value = x.value if not node.get("layout", 0) else build.transpose(x.value, [1, 0, 2])
     steps, batch, _ = build.shape_of(value)
     lengths = node.optional(4)

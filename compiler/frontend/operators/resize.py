@@ -257,6 +257,8 @@ def _taps(axis: Axis, options: Options) -> tuple[list[Tap], Scalar]:
     if options.mode == "nearest":
         position = _rounded(source, options.rounding).cast("i64")
         return [Tap(position.clip(0, size - 1), None)], outside
+    if options.antialias and axis.scale is None:
+        raise Unsupported("Resize with antialias and dynamic scales", "static scales")
     if options.antialias and (axis.scale or 1.0) < 1.0:
         return _filtered(axis, source, size, options), outside
     first = source.floor()
