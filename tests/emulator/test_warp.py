@@ -288,6 +288,14 @@ def test_generic_addresses_of_three_spaces() -> None:
     assert got.tolist() == [v + 1100 if v < 9 else v + 200 for v in range(32)]
 
 
+def test_addresses_of_parameters() -> None:
+    x = np.arange(5, 37, dtype="u4")
+    body = ".reg .b64 %y, %z; mov.b64 %y, p0; ld.param.b64 %z, [%y]; ld.global.b32 %d, [%z+4];"
+    assert apply_instruction(body, ["b32"], "b32", [x], "u4").tolist() == [6] * 32
+    body = ".reg .b64 %y; mov.b64 %y, p0; cvta.param.u64 %y, %y; ld.b64 %y, [%y]; ld.b32 %d, [%y+8];"
+    assert apply_instruction(body, ["b32"], "b32", [x], "u4").tolist() == [7] * 32
+
+
 def test_sub_word_loads_and_stores() -> None:
     body = """.shared .align 4 .b8 s[128]; .reg .b32 %m, %n; .reg .b16 %h; mov.u32 %m, s; mad.lo.u32 %m, %lane, 4, %m;
     st.shared.b32 [%m], %a; ld.shared.s8 %d, [%m+1]; ld.shared.u8 %n, [%m+3]; add.s32 %d, %d, %n;

@@ -59,5 +59,3 @@ extern "C" __global__ void reduce_by_barrier(const int *x, int *out) {
 __constant__ int table[5] = {10, 20, 30, 40, 50};
 __device__ float scale[2] = {1.5f, -2.0f};
 extern "C" __global__ void constants(float *out) { out[threadIdx.x] = table[threadIdx.x % 5] * scale[threadIdx.x % 2]; }
-struct Pack { int count; float values[6]; };
-extern "C" __global__ void by_value(Pack pack, float *out) { out[threadIdx.x] = pack.values[threadIdx.x % 6] * pack.count; }
