@@ -6,7 +6,6 @@ compare with references that share no code with the compiler.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from mlir import ir
 from tilewright.compiler.backend.assemble import Assembly, assemble
 from tilewright.compiler.backend.emit import emit_ptx
 from tilewright.dialects import create_context
-from tilewright.dialects.tensors import tensor_type
+from tilewright.dialects.tensors import element_of, shape_of, tensor_type
 from tilewright.passes.lower.kernel import LoweredKernel, lower_kernel
 from tilewright.passes.target import find_target
 from tilewright.passes.tile.elements import load_rules
@@ -67,9 +66,9 @@ class Kernel:
         return [result for _, result in results]
 
     def assemble(self, target: str) -> Assembly:
-        """What ptxas says."""
-        text = re.sub(r"\.target \w+", f".target {target}", self.ptx)
-        return assemble(text, find_target(target))
+        """What ptxas says about the kernel, emitted for `target`."""
+        facts = find_target(target)
+        return assemble(emit_ptx(self.lowered.module_text, facts), facts)
 
 
 def _rounded(nbytes: int) -> int:
@@ -107,8 +106,6 @@ def compile_kernel(
         function.attributes["function_type"] = ir.TypeAttr.get(
             ir.FunctionType.get(types, [value.type for value in values])
         )
-        from tilewright.dialects.tensors import element_of, shape_of
-
         outputs = [(shape_of(value), element_of(value)) for value in values]
         program = PROGRAMS["dot"](Request(function, "kernel", find_target(target)))
         text = (pipelined(program.text) if pipeline else None) or program.text
