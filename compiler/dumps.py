@@ -29,9 +29,12 @@ WEIGHTS_FOLDER = "weights"
 _ALIAS = re.compile(r"^(#loc\d*) = (loc\(.*\))$", re.MULTILINE)
 _USE = re.compile(r" ?loc\((#loc\d*)\)")
 _NAME = re.compile(r"#loc\d*\b")
+_STRING = r'"(?:[^"\\]|\\.)*"'
+# A position in a text that was parsed names no ONNX node.
+_POSITION = re.compile(rf" ?loc\({_STRING}:\d+:\d+(?: to (?:\d*:)?\d+)?\)")
 _UNKNOWN = re.compile(r" ?loc\(unknown\)")
 _ANY_LOCATION = re.compile(
-    r' ?loc\((?:#loc\d*|unknown|"(?:[^"\\]|\\.)*"(?:\([^()]*\))?|fused(?:<[^>]*>)?\[[^\]]*\])\)'
+    rf" ?loc\((?:#loc\d*|unknown|{_STRING}(?:\([^()]*\)|:\d+:\d+[^()]*)?|fused(?:<[^>]*>)?\[[^\]]*\])\)"
 )
 
 
@@ -50,15 +53,10 @@ def readable(module: ir.Module) -> str:
 
     def inline(found: re.Match[str]) -> str:
         location = resolved(aliases.get(found.group(1), ""))
-        return "" if location in ("", "loc(unknown)") or _is_position(location) else " " + location
+        return " " + location if location else ""
 
     # What is left is fused locations that stand in place, as those of a function's arguments do.
-    return _UNKNOWN.sub("", resolved(_USE.sub(inline, text)))
-
-
-def _is_position(location: str) -> bool:
-    """True for ``loc("file":1:2)``, a position in a text that was parsed: it names no ONNX node."""
-    return re.fullmatch(r'loc\("(?:[^"\\]|\\.)*":\d+:\d+(?: to .*)?\)', location) is not None
+    return _UNKNOWN.sub("", _POSITION.sub("", resolved(_USE.sub(inline, text))))
 
 
 def without_locations(text: str) -> str:

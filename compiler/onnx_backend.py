@@ -96,7 +96,8 @@ class TilewrightBackend(Backend):
     @classmethod
     def supports_device(cls, device: str) -> bool:
         """True for CPU, and for CUDA where a GPU can be opened."""
-        kind = Device(device).type
+        name = device.split(":")[0]
+        kind = getattr(DeviceType, name, None)
         if kind != DeviceType.CUDA:
             return kind in _DEVICES
         try:

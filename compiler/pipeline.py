@@ -90,8 +90,16 @@ def stage_index(name: str) -> int:
     raise ModelError(f"there is no stage {name!r}\n  stages: {', '.join(stage.name for stage in STAGES)}")
 
 
-def run_pipeline(compilation: Compilation, first: str = STAGES[0].name, last: str = STAGES[-1].name) -> None:
-    """Run the stages from `first` to `last`, both included. Raises the errors of runtime/errors.py only."""
+def run_pipeline(
+    compilation: Compilation,
+    first: str = STAGES[0].name,
+    last: str = STAGES[-1].name,
+    skip: Sequence[str] = (),
+) -> None:
+    """Run the stages from `first` to `last`, both included, but none that leaves a level in `skip`.
+
+    Raises the errors of runtime/errors.py only.
+    """
     begin, end = stage_index(first), stage_index(last)
     if begin > end:
         raise ModelError(f"stage {first!r} comes after {last!r}")
@@ -99,6 +107,8 @@ def run_pipeline(compilation: Compilation, first: str = STAGES[0].name, last: st
     previous = readable(compilation.unit.module) if folder and compilation.unit_or_none else ""
     for index in range(begin, end + 1):
         stage = STAGES[index]
+        if stage.level in skip:
+            continue
         compilation.tell(Progress(stage.name, index + 1, len(STAGES)))
         started = time.perf_counter()
         _run_stage(compilation, stage)

@@ -47,8 +47,9 @@ def reenter(
     compilation = Compilation(options, unit_or_none=unit, cache=Cache())
     if begin > stage_index("tile"):
         _adopt_kernel(compilation)
-        end = max(end, stage_index("lower"))
-    run_pipeline(compilation, STAGES[begin].name, STAGES[end].name)
+        run_pipeline(compilation, STAGES[begin].name, STAGES[end].name, skip=("host",))
+    else:
+        run_pipeline(compilation, STAGES[begin].name, STAGES[end].name)
     return _text(compilation, end)
 
 

@@ -1,0 +1,254 @@
+"""The pipeline as a whole: the Python API, dumps that re-enter, overrides, caches, determinism, errors of a
+stage.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tests.command_line import models
+
+import tilewright
+from tilewright.compiler import pipeline
+from tilewright.compiler.api import compile_with
+from tilewright.compiler.compilation import Compilation, Options, Progress
+from tilewright.compiler.dumps import HEADER, without_locations
+from tilewright.compiler.pipeline import STAGES, find_pass, run_pipeline, stage_index
+from tilewright.compiler.reentry import reenter
+from tilewright.compiler.verification import compare_kernels, compare_nodes, expose_temporaries
+from tilewright.runtime.device import open_device
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dump")
+    tilewright.compile(models.perceptron(), target="sm_80", dump=folder)
+    return folder
+
+
+def softmax_reference(x: np.ndarray) -> np.ndarray:
+    r = np.maximum(x.astype(np.float64) + np.linspace(-1, 1, 10, dtype=np.float32), 0)
+    e = np.exp(r - r.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def test_compile_and_run() -> None:
+    engine = tilewright.compile(models.softmax(), target="sm_80")
+    with engine.session("emulator") as session:
+        for rows in (1, 7, 33):
+            x = np.random.default_rng(rows).standard_normal((rows, 10)).astype(np.float32)
+            y = session.run({"x": x})["y"]
+            assert np.abs(y - softmax_reference(x)).max() < 1e-6  # float32, sums of ten terms
+    assert len(engine.program.launches) == 1
+    assert engine.program.launches[0].nodes == ("Add_1", "Relu_2", "Softmax_3")
+
+
+def test_fixed_shapes_are_checked() -> None:
+    engine = tilewright.compile(models.softmax(), target="sm_80", shapes={"x": (3, 10)})
+    assert not engine.symbols
+    with engine.session("emulator") as session, pytest.raises(tilewright.ModelError, match="x"):
+        session.run({"x": np.zeros((4, 10), np.float32)})
+
+
+def test_same_model_same_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(models.perceptron(), path)
+    files = []
+    for number in range(2):
+        code = (
+            "import sys, tilewright; "
+            "tilewright.compile(sys.argv[1], target='sm_80', cache=False, jobs=1).save(sys.argv[2])"
+        )
+        files.append(tmp_path / f"{number}.tw")
+        subprocess.run([sys.executable, "-c", code, str(path), str(files[-1])], check=True, timeout=120)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_second_compilation_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path / "cache"))
+    path, options = tmp_path / "model.onnx", Options(target="sm_80")
+    onnx.save(models.softmax(), path)
+    first, compilation = compile_with(path, options)
+    assert compilation is not None and not list(path.parent.glob("*.partial"))
+    second, nothing = compile_with(path, options)
+    assert nothing is None
+    assert second.manifest == first.manifest
+    assert compile_with(path, Options(target="sm_80", precision="tf32"))[1] is not None
+    assert compile_with(path, Options(target="sm_80", shapes={"x": (3, 10)}))[1] is not None
+    _, other = compile_with(path, Options(target="sm_80", cached=False))
+    assert other is not None
+    (damaged,) = [
+        file for file in (tmp_path / "cache" / "engines").rglob("*.tw") if file.samefile(second.path or "")
+    ]
+    damaged.write_bytes(damaged.read_bytes()[:-50])
+    assert compile_with(path, options)[1] is not None
+
+
+def test_a_cached_engine_needs_no_compiler(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(models.softmax(), path)
+    code = (
+        "import sys, tilewright; tilewright.compile(sys.argv[1], target='sm_80'); "
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'mlir', 'onnx', 'click', 'rich'}))"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    subprocess.run(command, check=True, timeout=120)
+    assert subprocess.run(command, check=True, timeout=120, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_changed_external_data_is_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "model.onnx"
+    onnx.save(models.perceptron(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    options = Options(target="sm_80")
+    assert compile_with(path, options)[1] is not None
+    assert compile_with(path, options)[1] is None
+    data = bytearray((tmp_path / "weights.bin").read_bytes())
+    data[0] ^= 1
+    (tmp_path / "weights.bin").write_bytes(bytes(data))
+    assert compile_with(path, options)[1] is not None
+
+
+def test_dump_has_every_stage(dump: Path) -> None:
+    rows = [line.split("\t") for line in (dump / "index.tsv").read_text().splitlines()]
+    assert rows[0] == ["number", "pass", "milliseconds", "operations", "changed"]
+    assert [row[1] for row in rows[1:]] == [stage.name for stage in STAGES]
+    graphs = [stage for stage in STAGES if stage.level == "graph"]
+    for number, stage in enumerate(graphs, start=1):
+        text = (dump / f"{number:02d}-graph.{stage.name}.mlir").read_text()
+        assert text.startswith(HEADER)
+        assert "#loc" not in text
+    assert 'loc("Gemm_1")' in (dump / "01-graph.import.mlir").read_text()
+    assert list(dump.glob("*-gpu.lower.*.mlir")) and list(dump.glob("*-ptx.emit.*.ptx"))
+    assert len(list((dump / "weights").iterdir())) >= 2
+
+
+def test_every_graph_dump_reenters_and_ends_the_same(dump: Path) -> None:
+    end = stage_index("deduplicate-kernels")
+    last = STAGES[end]
+    want = without_locations((dump / f"{end + 1:02d}-graph.{last.name}.mlir").read_text())
+    for number in range(1, end + 1):
+        (file,) = dump.glob(f"{number:02d}-graph.*.mlir")
+        assert without_locations(reenter(file, str(number + 1), last.name)) == want
+
+
+def test_a_tile_dump_reenters(dump: Path) -> None:
+    number = stage_index("pipeline") + 1
+    file = min(dump.glob(f"{number:02d}-tile.pipeline.*.mlir"))
+    name = file.name.split(".")[2]
+    want = next(dump.glob(f"*-ptx.emit.{name}.ptx")).read_text()
+    assert reenter(file, "lower", "emit", target="sm_80") == want
+    assert "gpu.module" in reenter(file, "lower", "lower", target="sm_80")
+
+
+def test_override_replaces_what_a_stage_made(dump: Path, tmp_path: Path) -> None:
+    number = stage_index("simplify-planned") + 1
+    name = f"{number:02d}-graph.simplify-planned.mlir"
+    text = (dump / name).read_text()
+    assert "arith.maximumf" in text
+    (tmp_path / name).write_text(text.replace("arith.maximumf", "arith.minimumf"))
+    engine = tilewright.compile(models.perceptron(), target="sm_80", dump=tmp_path / "d", override=tmp_path)
+    x = np.random.default_rng(0).standard_normal((3, 12)).astype(np.float32)
+    weights = [
+        onnx.numpy_helper.to_array(item).astype(np.float64) for item in models.perceptron().graph.initializer
+    ]
+    want = np.minimum(x @ weights[0] + weights[1], 0) @ weights[2]
+    with engine.session("emulator") as session:
+        got = session.run({"x": x})["y"]
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()  # float32 sums of 24 products
+
+
+def test_progress_is_told() -> None:
+    events: list[Progress] = []
+    tilewright.compile(models.softmax(), target="sm_80", cache=False, progress=events.append)
+    assert events[0].stage == "import"
+    assert {event.stage for event in events} == {stage.name for stage in STAGES}
+    assert max(event.done for event in events) == 1
+
+
+def test_stage_names() -> None:
+    assert stage_index("import") == stage_index("1") == stage_index("01") == 0
+    with pytest.raises(
+        tilewright.ModelError, match=r"there is no stage 'fuze'\n  stages: import, fold-constants,"
+    ):
+        stage_index("fuze")
+    with pytest.raises(tilewright.ModelError, match="comes after"):
+        run_pipeline(Compilation(Options()), "fuse", "import")
+    with pytest.raises(tilewright.InternalError, match="there is no pass 'nothing'"):
+        find_pass("nothing")
+
+
+def test_every_stage_without_a_function_is_a_registered_pass() -> None:
+    for stage in STAGES:
+        if stage.run is None:
+            assert find_pass(stage.transform or stage.name).summary
+
+
+def test_a_failing_pass_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Compilation) -> None:
+        raise ValueError("seven is not eight")
+
+    table = tuple(pipeline.Stage("fuse", "graph", broken) if item.name == "fuse" else item for item in STAGES)
+    monkeypatch.setattr(pipeline, "STAGES", table)
+    with pytest.raises(
+        tilewright.InternalError,
+        match=r"stage 'fuse' failed: ValueError: seven is not eight\n  at .*test_pipeline.py",
+    ):
+        tilewright.compile(models.softmax(), cache=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "sm_12"}, "unknown target 'sm_12'\n  known: sm_80, sm_86"),
+        ({"precision": "exact"}, "unknown precision 'exact'\n  known: strict, tf32, f16, bf16"),
+        ({"shapes": {"x": (-1, 10)}}, "shape of 'x': -1 is no size"),
+    ],
+)
+def test_wrong_options(options: dict, message: str) -> None:
+    with pytest.raises(tilewright.ModelError) as caught:
+        tilewright.compile(models.softmax(), **options)
+    assert str(caught.value).startswith(message)
+
+
+def test_all_unsupported_nodes_at_once() -> None:
+    with pytest.raises(tilewright.UnsupportedError) as caught:
+        tilewright.compile(models.unsupported())
+    assert "'find_1'" in str(caught.value) and "'unique_3'" in str(caught.value)
+
+
+def test_layers_are_compared_with_numpy(tmp_path: Path) -> None:
+    from tilewright.compiler.api import compile_fully
+
+    path, options = tmp_path / "model.onnx", Options(target="sm_80")
+    onnx.save(models.perceptron(), path)
+    x = np.random.default_rng(1).standard_normal((4, 12)).astype(np.float32)
+    compilation = compile_fully(path, options)
+    kernels = compare_kernels(compilation, open_device("emulator"), {"x": x})
+    assert kernels and all(item.holds(1e-5) for item in kernels)  # float32 sums of 24 products
+    assert compilation.engine is not None
+    exposed = expose_temporaries(compilation.engine)
+    assert len(exposed.outputs) == 1 + sum(
+        buffer.kind == "temporary" for buffer in compilation.engine.buffers
+    )
+    wrong = {"h": np.zeros((4, 24), np.float32)}
+    nodes = compare_nodes(path, options, {"x": x}, wrong, {"Gemm_1": ("h",)})
+    assert [item.holds(1e-5) for item in nodes] == [False]
+
+
+def test_onnx_backend() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 10)).astype(np.float32)
+    backend = tilewright.onnx_backend
+    assert backend.supports_device("CPU") and not backend.supports_device("TPU:0")
+    (y,) = backend.run_model(models.softmax(), [x], target="sm_80")
+    assert np.abs(y - softmax_reference(x)).max() < 1e-6  # float32, sums of ten terms
+    node = onnx.helper.make_node("Mul", ["a", "b"], ["c"])
+    (c,) = backend.run_node(node, [x, x], opset_version=17, target="sm_80")
+    assert np.array_equal(c, x * x)
+    assert backend.is_compatible(models.softmax(), target="sm_80")
+    assert not backend.is_compatible(models.unsupported())
