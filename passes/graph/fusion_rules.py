@@ -59,9 +59,7 @@ def extend_with_readers(grouping: Grouping, group: Group) -> None:
                 continue
             if node.is_map and _reads_in_place(grouping, group, node, shape):
                 taken = node
-            elif (
-                node.name in EPILOGUE_MOVEMENTS and group.kind in ("dot", "attention") and _is_only_reader(grouping, group, node)
-            ):
+            elif node.name in EPILOGUE_MOVEMENTS and _is_only_reader(grouping, group, node):
                 taken, moved, shape = node, True, node.shape
             if taken and (moved and not _keeps_one_output(grouping, group, taken)):
                 taken = None
