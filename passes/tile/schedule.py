@@ -71,11 +71,11 @@ _FMA = (
     ((64, 32), (2, 1), (4, 8), 0.7),
     ((32, 32), (1, 1), (4, 8), 0.6),
     ((16, 64), (1, 1), (4, 8), 0.6),
-    ((16, 32), (1, 1), (4, 8), 0.45),
+    ((16, 32), (1, 1), (4, 8), 0.4),
     ((8, 128), (1, 1), (1, 32), 0.5),
     ((4, 128), (1, 1), (1, 32), 0.35),
-    ((128, 16), (4, 1), (8, 4), 0.5),
-    ((128, 8), (2, 1), (16, 2), 0.4),
+    ((128, 16), (4, 1), (8, 4), 0.4),
+    ((128, 8), (2, 1), (16, 2), 0.35),
 )
 _MMA = (
     ((128, 128), (2, 2), 1.0),
@@ -86,8 +86,8 @@ _MMA = (
     ((64, 32), (2, 1), 0.5),
     ((32, 64), (1, 2), 0.5),
     ((32, 32), (1, 1), 0.4),
-    ((16, 64), (1, 2), 0.3),
-    ((16, 32), (1, 1), 0.25),
+    ((16, 64), (1, 2), 0.4),
+    ((16, 32), (1, 1), 0.3),
     ((64, 16), (2, 1), 0.3),
 )
 _DEPTH = {"fma": 16, "m16n8k16.f16": 32, "m16n8k16.bf16": 32, "m16n8k8.tf32": 16}
@@ -152,21 +152,17 @@ def _time(problem: Problem, schedule: Schedule, target: Target) -> float:
     """Predicted time of the whole launch, in issue slots of a scheduler for each k.
 
     The busiest multiprocessor's warps share four schedulers; a thread's multiply-adds are what a warp issues.
-    Work on padding counts a little beyond that: it costs energy on a GPU and time on the emulator even where
-    the GPU has nothing better to do.
+    Work beyond the useful multiply-adds counts a second time, by its root: it costs energy on a GPU and time on
+    the emulator even where the GPU has nothing better to do.
     """
     rows, columns, _ = schedule.block
-    blocks = (
-        size_guess(problem.batch)
-        * -(-size_guess(problem.rows) // rows)
-        * -(-size_guess(problem.columns) // columns)
-    )
+    batch, height, width = map(size_guess, (problem.batch, problem.rows, problem.columns))
+    blocks = batch * -(-height // rows) * -(-width // columns)
     warps = schedule.warps[0] * schedule.warps[1]
     at_once = -(-blocks // target.multiprocessors)  # blocks that the busiest multiprocessor gets
     issued = rows * columns / schedule.threads / schedule.efficiency
-    useful = size_guess(problem.batch) * size_guess(problem.rows) * size_guess(problem.columns)
-    padding = blocks * rows * columns / useful
-    return float((-(-at_once * warps // SCHEDULERS) * issued + LATENCY) * padding**0.25)
+    waste = blocks * rows * columns / schedule.efficiency / (batch * height * width)
+    return float((-(-at_once * warps // SCHEDULERS) * issued + LATENCY) * waste**0.5)
 
 
 def _with_stages(schedule: Schedule, problem: Problem, target: Target) -> Schedule:
