@@ -6,6 +6,7 @@ file when asked.
 
 from __future__ import annotations
 
+import os
 import time
 import zipfile
 from pathlib import Path
@@ -136,10 +137,21 @@ def _profile(timings: list[Any]) -> None:
 
 
 def _save(path: Path, results: dict[str, Array]) -> None:
+    """Write the file in one go: what stood there is replaced when the new one is complete. A device is
+    written to.
+    """
+    partial = (
+        path
+        if path.exists() and not path.is_file()
+        else path.with_name(f".{path.name}.{os.getpid()}.partial")
+    )
     try:
-        with open(path, "wb") as stream:
+        with open(partial, "wb") as stream:
             arrays: Any = results  # numpy's type of savez takes its own options for array names
             np.savez(stream, **arrays)
+        if partial != path:
+            os.replace(partial, path)
     except OSError as error:
-        path.unlink(missing_ok=True)
+        if partial != path:
+            partial.unlink(missing_ok=True)
         raise ModelError(f"cannot write {path}: {error.strerror or error}") from None
