@@ -104,10 +104,14 @@ class Importer:
             self.run_node(node, scope)
         return [scope.find(value.name) for value in graph.output]
 
-    def run_subgraph(self, graph: onnx.GraphProto, scope: Scope) -> list[Tensor | None]:
-        """Import a graph that sees the names around it, such as a branch."""
+    def run_subgraph(self, graph: onnx.GraphProto, scope: Scope, inputs: Sequence[Tensor] = ()) -> list[Tensor | None]:
+        """Import a graph that sees the names around it: a branch, or the body of a loop with its `inputs`."""
+        if len(inputs) != len(graph.input):
+            raise ModelError(f"subgraph '{graph.name}' has {len(graph.input)} inputs, {len(inputs)} are given")
         inner = Scope(scope, scope.opsets)
         inner.attributes = scope.attributes
+        for value, tensor in zip(graph.input, inputs, strict=True):
+            inner[value.name] = tensor
         return self.run_graph(graph, inner)
 
     def _sparse(self, sparse: onnx.SparseTensorProto) -> Tensor:

@@ -171,3 +171,29 @@ def _searched(node: Node, data: Tensor, count: Expression, matches: Matches, fet
 
     combined = build.reduce(node.map([], contribution, shape=searched), kind, [last])
     return node.map([data, build.remove_dimensions(combined, [last])], COMBINE[kind], shape=data.shape)
+
+
+@onnx_operator("TensorScatter")
+def tensor_scatter(node: Node) -> ir.Value:
+    """A key/value cache with `update` written at each batch entry's own position, wrapping around when
+    circular.
+    """
+    cache, update = node.input(0), node.input(1)
+    axis = node.axis(node.get("axis", -2), cache.rank)
+    circular = node.get("mode", "linear") == "circular"
+    starts = node.optional(2)
+    values = update.value
+    size, length = cache.shape[axis], update.shape[axis]
+
+    def body(old: Scalar) -> Scalar:
+        places = [build.index(number) for number in range(cache.rank)]
+        start = build.element_at(starts.value, [places[0]]).cast("i64") if starts else Scalar.constant(0, "i64")
+        offset = places[axis] - start
+        if circular:
+            offset = offset % build.dimension(size)
+        inside = offset.ge(0) & offset.lt(build.dimension(length))
+        there = offset.clip(0, build.dimension(length) - 1)
+        new = build.element_at(values, [*places[:axis], there, *places[axis + 1 :]])
+        return inside.select(new, old)
+
+    return node.map([cache], body, shape=cache.shape)

@@ -1,0 +1,125 @@
+"""Loop and Scan, unrolled while importing.
+
+In: a body and a number of iterations that is known. Out: the operations of every iteration, one after the
+other; constant folding makes the iteration number a literal. A number of iterations that depends on data is
+not supported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from mlir import ir
+
+from ....dialects import graph_builder as build
+from ....runtime.errors import ModelError
+from ....runtime.symbolic import ONE, ZERO, Expression
+from ..errors import Unsupported
+from ..node import Node
+from ..registry import onnx_operator
+from ..tensor import Tensor
+
+MOST_ITERATIONS = 512
+
+
+@onnx_operator("Loop")
+def loop(node: Node) -> list[Tensor | ir.Value | None]:
+    """Runs while the trip count lasts and the condition holds; both must be known while importing."""
+    body: onnx.GraphProto = node.get("body")
+    trips = _number(node, 0, "trip count") if node.has(0) else MOST_ITERATIONS + 1
+    going = _number(node, 1, "condition") != 0 if node.has(1) else True
+    carried = [node.input(position) for position in range(2, len(node.inputs))]
+    collected: list[list[Tensor]] = [[] for _ in range(len(body.output) - 1 - len(carried))]
+    iteration = 0
+    while going and iteration < trips:
+        if iteration >= MOST_ITERATIONS:
+            raise Unsupported(f"Loop of more than {MOST_ITERATIONS} iterations", f"up to {MOST_ITERATIONS}, known")
+        number = node.literal(np.array(iteration, np.int64), "i64")
+        truth = node.literal(np.array(True), "i1")
+        results = node.importer.run_subgraph(body, node.scope, [number, truth, *carried])
+        done = [result for result in results if result is not None]
+        if len(done) != len(results):
+            return [None] * len(node.outputs)
+        condition = done[0].known()
+        decided = condition.ravel()[0].as_constant() if condition is not None and condition.size == 1 else None
+        if decided is None:
+            raise Unsupported("Loop with a condition computed from data", "a known number of iterations")
+        going = bool(decided)
+        carried = done[1 : 1 + len(carried)]
+        for kept, value in zip(collected, done[1 + len(carried) :], strict=True):
+            kept.append(value)
+        iteration += 1
+    return [*carried, *[_stacked(node, kept, 0) for kept in collected]]
+
+
+def _number(node: Node, position: int, meaning: str) -> int:
+    known = node.input(position).known()
+    value = known.ravel()[0].as_constant() if known is not None and known.size == 1 else None
+    if value is None:
+        raise Unsupported(f"Loop with a {meaning} computed from data", f"a known {meaning}")
+    return int(value)
+
+
+def _stacked(node: Node, values: list[Tensor], axis: int) -> ir.Value:
+    """The values of all iterations along a new dimension."""
+    if not values:
+        raise Unsupported(f"{node.operator} without iterations whose values are collected", "at least one iteration")
+    rank = values[0].rank + 1
+    place = node.axis(axis, rank)
+    shape = [*values[0].shape[:place], ONE, *values[0].shape[place:]]
+    return build.concatenate([node.reshaped(value, shape).value for value in values], place, node.unify)
+
+
+@onnx_operator("Scan", since=9)
+def scan(node: Node) -> list[Tensor | ir.Value | None]:
+    """The body over the slices of the scanned inputs; their length must be static."""
+    body: onnx.GraphProto = node.get("body")
+    count = int(node.get("num_scan_inputs"))
+    states = [node.input(position) for position in range(len(node.inputs) - count)]
+    scanned = [node.input(position) for position in range(len(states), len(node.inputs))]
+    axes = [
+        node.axis(axis, tensor.rank)
+        for axis, tensor in zip(node.get("scan_input_axes") or [0] * count, scanned, strict=True)
+    ]
+    backwards = node.get("scan_input_directions") or [0] * count
+    length = _length(scanned, axes)
+    outputs = len(body.output) - len(states)
+    collected: list[list[Tensor]] = [[] for _ in range(outputs)]
+    for step in range(length):
+        slices = [
+            _slice(node, tensor, axis, length - 1 - step if reverse else step)
+            for tensor, axis, reverse in zip(scanned, axes, backwards, strict=True)
+        ]
+        results = node.importer.run_subgraph(body, node.scope, [*states, *slices])
+        done = [result for result in results if result is not None]
+        if len(done) != len(results):
+            return [None] * len(node.outputs)
+        states = done[: len(states)]
+        for kept, value in zip(collected, done[len(states) :], strict=True):
+            kept.append(value)
+    placed = node.get("scan_output_axes") or [0] * outputs
+    turned = node.get("scan_output_directions") or [0] * outputs
+    stacks = [
+        _stacked(node, kept[::-1] if turn else kept, axis)
+        for kept, axis, turn in zip(collected, placed, turned, strict=True)
+    ]
+    return [*states, *stacks]
+
+
+def _length(scanned: Sequence[Tensor], axes: Sequence[int]) -> int:
+    if not scanned:
+        raise ModelError("Scan without scanned inputs")
+    length = scanned[0].shape[axes[0]].as_constant()
+    if length is None or length > MOST_ITERATIONS:
+        raise Unsupported(f"Scan over {scanned[0].shape[axes[0]]} steps", f"a static number up to {MOST_ITERATIONS}")
+    return length
+
+
+def _slice(node: Node, tensor: Tensor, axis: int, step: int) -> Tensor:
+    """One step of a scanned input, without its scan axis."""
+    starts = [Expression.constant(step) if place == axis else ZERO for place in range(tensor.rank)]
+    sizes = [ONE if place == axis else size for place, size in enumerate(tensor.shape)]
+    rest = [size for place, size in enumerate(tensor.shape) if place != axis]
+    return node.reshaped(build.slice(tensor.value, starts, sizes), rest)
