@@ -6,6 +6,7 @@ only results are printed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,13 +121,13 @@ def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
 @contextmanager
 def progress_bar() -> Iterator[Listener | None]:
     """A listener that draws a bar on a terminal; None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
     screen = console(stderr=True)
-    if not screen.is_terminal:
-        yield None
-        return
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=screen, transient=True) as bar:
         task = bar.add_task("starting", total=None)

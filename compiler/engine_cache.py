@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Iterable
@@ -97,8 +98,6 @@ def find_slot(source: Any, options: Options, cache: Cache) -> Slot | None:
         facts = json.dumps([options.target, options.precision, shapes, name])
         versions = tool_versions((*TOOLS, *LIBRARIES))
         base = make_key("engine", model, facts, source_digest(), versions)
-        if _EXTERNAL_MARK not in content:
-            return Slot(cache, base)
         locations = _external_locations(content, base, cache)
         digests = (
             []
@@ -110,28 +109,31 @@ def find_slot(source: Any, options: Options, cache: Cache) -> Slot | None:
     return Slot(cache, make_key(base, *digests))
 
 
-def _content(source: Any) -> tuple[bytes, Path | None, str]:
+def _content(source: Any) -> tuple[bytes | mmap.mmap, Path | None, str]:
     """(bytes of the model, folder of its external data, name that ends up in the engine)."""
     if isinstance(source, bytes):
         return source, None, ""
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        return path.read_bytes(), path.resolve().parent, path.stem
+        with open(path, "rb") as stream:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), path.resolve().parent, path.stem
     return source.SerializeToString(deterministic=True), None, ""
 
 
-def _external_locations(content: bytes, base: str, cache: Cache) -> list[str]:
+def _external_locations(content: bytes | mmap.mmap, base: str, cache: Cache) -> list[str]:
     """Files the model refers to, from a note in the cache or else from the model itself."""
     note = cache.get(SECTION, base)
     if note is not None:
         return [str(location) for location in json.loads(note)]
-    import onnx
+    locations: list[str] = []
+    if content.find(_EXTERNAL_MARK) >= 0:
+        import onnx
 
-    try:
-        model = onnx.ModelProto.FromString(content)
-    except Exception as error:  # protobuf's DecodeError; the frontend will report it
-        raise ValueError("not a model") from error
-    locations = sorted(set(_locations(model.graph)))
+        try:
+            model = onnx.ModelProto.FromString(bytes(content))
+        except Exception as error:  # protobuf's DecodeError; the frontend will report it
+            raise ValueError("not a model") from error
+        locations = sorted(set(_locations(model.graph)))
     cache.put(SECTION, base, json.dumps(locations).encode())
     return locations
 

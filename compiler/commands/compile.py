@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from ..api import compile_with
-from ..command_options import compile_options, console, make_options, progress_bar, size_text, target_option
+from ..command_options import compile_options, make_options, progress_bar, size_text, target_option
 from ..engine_cache import save_engine
 
 
@@ -49,10 +49,9 @@ def command(
     path = output or model.with_suffix(".tw")
     save_engine(engine, path)
     seconds = time.perf_counter() - started
-    out = console()
     if timings and compilation:
         for report in compilation.reports:
-            out.print(f"{report.seconds * 1000:9.1f} ms  {report.stage}", markup=False)
+            click.echo(f"{report.seconds * 1000:9.1f} ms  {report.stage}")
     spills = sum(kernel.spills > 0 for kernel in engine.kernels.values())
     parts = [
         f"{len(engine.kernels)} kernels",
@@ -63,6 +62,6 @@ def command(
     ]
     if spills:
         parts.append(f"{spills} kernels spill registers")
-    out.print(f"{path}: {', '.join(parts)}", markup=False, soft_wrap=True)
+    click.echo(f"{path}: {', '.join(parts)}")
     if dump:
-        out.print(f"IR of every stage: {dump}", markup=False, soft_wrap=True)
+        click.echo(f"IR of every stage: {dump}")
