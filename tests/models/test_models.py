@@ -49,11 +49,16 @@ def compare(engine: tilewright.Engine, batches: list[Inputs], model: Model, tole
                 assert largest_difference(actual[name], value) <= tolerance, name
 
 
+# Fusion at work: IREE 3.13 needs 58 for ResNet-50 and 16 a layer for BERT, here two layers and what surrounds them.
+MOST_LAUNCHES = {"light-resnet50": 57, "bert-small-dynamo": 21, "bert-small-legacy": 21, "magika": 16}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_same_answer_as_onnxruntime(name: str) -> None:
     model = MODELS[name]
     engine = tilewright.compile(model.load(), precision="strict")
     assert not [kernel.name for kernel in engine.kernels.values() if kernel.spills]
+    assert len(engine.program.launches) <= MOST_LAUNCHES.get(name, len(engine.program.launches))
     compare(engine, model.inputs(), model, model.tolerance)
 
 
