@@ -1,6 +1,8 @@
-"""Duplicates: operations that compute the same value as an earlier one, found by a structural key that covers regions.
+"""Duplicates: operations that compute the same value as an earlier one, found by a structural key that covers
+regions.
 
-In: a function at the graph level. Out: the same with duplicates replaced. IRDL operations have no traits, so upstream CSE leaves ours.
+In: a function at the graph level. Out: the same with duplicates replaced. IRDL operations have no traits, so
+upstream CSE leaves ours.
 """
 
 from __future__ import annotations
@@ -38,9 +40,7 @@ def structural_key(operation: ir.Operation, numbering: dict[ir.Value, int]) -> H
     """Equal for operations that compute the same from the same values; values in `numbering` are compared by number."""
     operands = tuple(numbering.get(operand, operand) for operand in operation.operands)
     attributes = tuple((item.name, item.attr) for item in _named(operation))
-    regions = tuple(
-        tuple(_block_key(block, numbering) for block in region.blocks) for region in operation.regions
-    )
+    regions = tuple(tuple(_block_key(block, numbering) for block in region.blocks) for region in operation.regions)
     return (operation.name, operands, tuple(value.type for value in operation.results), attributes, regions)
 
 

@@ -1,7 +1,8 @@
 """Pass `deduplicate-kernels`: structurally identical kernel functions become one.
 
-In: a fused module. Out: the same with one function for all calls that compute the same on the same types. A network of equal layers is then
-compiled once a layer kind; which ONNX nodes a call computes stays in the call's location.
+In: a fused module. Out: the same with one function for all calls that compute the same on the same types. A
+network of equal layers is then compiled once a layer kind; which ONNX nodes a call computes stays in the
+call's location.
 """
 
 from __future__ import annotations

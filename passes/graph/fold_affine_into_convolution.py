@@ -1,7 +1,9 @@
-"""Pass `fold-affine-into-convolution`: per-channel scales and offsets after a convolution go into its weights and one bias.
+"""Pass `fold-affine-into-convolution`: per-channel scales and offsets after a convolution go into its weights
+and one bias.
 
-In: convolutions with constant weights followed by maps that are affine in the result, such as an unfolded BatchNormalization. Out: the same
-function with scaled weights and at most one map that adds a bias. The new weights are made when they are asked for.
+In: convolutions with constant weights followed by maps that are affine in the result, such as an unfolded
+BatchNormalization. Out: the same function with scaled weights and at most one map that adds a bias. The new
+weights are made when they are asked for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Pass `fold-constants`: compute at compile time what depends on weights and constants only.
 
-In: a module at the graph level. Out: the same with such operations replaced by constants or new weights, when the result is not larger
-than what it was made from or is small, and with scalar constants moved into the bodies of maps.
+In: a module at the graph level. Out: the same with such operations replaced by constants or new weights, when
+the result is not larger than what it was made from or is small, and with scalar constants moved into the
+bodies of maps.
 """
 
 from __future__ import annotations
@@ -158,9 +159,7 @@ def transposed_weight(
     shape = shape_of(weight.results[0])
     fresh = weights.add(handle, lambda: weights.get(handle).transpose(permutation))
     with building_before(before):
-        return graph_builder.weight(
-            fresh, [shape[axis] for axis in permutation], element_of(weight.results[0])
-        )
+        return graph_builder.weight(fresh, [shape[axis] for axis in permutation], element_of(weight.results[0]))
 
 
 def _is_static(value: ir.Value) -> bool:
@@ -169,8 +168,7 @@ def _is_static(value: ir.Value) -> bool:
 
 def _depends_on_symbols(operation: ir.Operation) -> bool:
     return any(
-        inner.name == "graph.dimension"
-        and expression(string(inner, "expression")).as_constant() is None
+        inner.name == "graph.dimension" and expression(string(inner, "expression")).as_constant() is None
         for inner in inner_operations(operation)
     )
 

@@ -1,7 +1,8 @@
 """Pass `fuse`: group operations and outline every group to a private function, one a kernel.
 
-In: @main of plain graph operations. Out: @main of `func.call`, weights, reshapes (free aliases) and control flow, and one function
-`@<kind>_<number>` a kernel with attributes `graph.kernel` and `graph.nodes`. fusion_rules.py decides the groups.
+In: @main of plain graph operations. Out: @main of `func.call`, weights, reshapes (free aliases) and control
+flow, and one function `@<kind>_<number>` a kernel with attributes `graph.kernel` and `graph.nodes`.
+fusion_rules.py decides the groups.
 """
 
 from __future__ import annotations
@@ -144,20 +145,14 @@ def _outline(
                 arguments.setdefault(value)
     outputs = _outputs(grouping, group)
     location = fused_location([operation.location for operation in operations])
-    function_type = ir.FunctionType.get(
-        [value.type for value in arguments], [value.type for value in outputs]
-    )
+    function_type = ir.FunctionType.get([value.type for value in arguments], [value.type for value in outputs])
     function = _create_function(module, name, function_type, group.kind, location)
-    body = function.regions[0].blocks.append(
-        *function_type.inputs, arg_locs=[location] * len(function_type.inputs)
-    )
+    body = function.regions[0].blocks.append(*function_type.inputs, arg_locs=[location] * len(function_type.inputs))
     inside: Values = dict(zip(arguments, body.arguments, strict=True))
     point = ir.InsertionPoint(body)
     for operation in [*constants.values(), *operations]:
         clone_into(operation, inside, point)
-    ir.Operation.create(
-        "func.return", operands=[inside[value] for value in outputs], loc=location, ip=point
-    )
+    ir.Operation.create("func.return", operands=[inside[value] for value in outputs], loc=location, ip=point)
     call = ir.Operation.create(
         "func.call",
         results=list(function_type.results),

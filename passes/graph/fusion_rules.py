@@ -1,7 +1,8 @@
 """Which operations share a kernel: one rule a kind of kernel, applied in the order of `plan`.
 
-In: a `Grouping` without groups. Out: the same with every operation either owned by a group, or free (reshapes, control flow), or copied
-into all its readers. Heavy operations choose first, then their neighbours join them; what is left becomes loops.
+In: a `Grouping` without groups. Out: the same with every operation either owned by a group, or free
+(reshapes, control flow), or copied into all its readers. Heavy operations choose first, then their neighbours
+join them; what is left becomes loops.
 """
 
 from __future__ import annotations
@@ -98,9 +99,7 @@ def _is_only_reader(grouping: Grouping, group: Group, node: Node) -> bool:
 def _keeps_one_output(grouping: Grouping, group: Group, node: Node) -> bool:
     """After data has moved, a kernel stores one result: everything else it computed must stay inside."""
     inside = group.members | {node.index}
-    return all(
-        set(grouping.nodes[index].users) <= inside for index in group.members if index not in (node.index,)
-    )
+    return all(set(grouping.nodes[index].users) <= inside for index in group.members if index not in (node.index,))
 
 
 # Operands: the prologue -----------------------------------------------------------------------------------------
@@ -133,9 +132,7 @@ def _weight_side(grouping: Grouping, anchor: Node) -> Iterable[int]:
         return []
     found: dict[int, None] = {}
     pending = [
-        index
-        for index in anchor.producers
-        if anchor.operation.operands[1] in grouping.nodes[index].operation.results
+        index for index in anchor.producers if anchor.operation.operands[1] in grouping.nodes[index].operation.results
     ]
     while pending:
         index = pending.pop()
@@ -145,9 +142,7 @@ def _weight_side(grouping: Grouping, anchor: Node) -> Iterable[int]:
     return found
 
 
-def _may_precede(
-    grouping: Grouping, group: Group, node: Node, is_weight: bool, reader: int | None = None
-) -> bool:
+def _may_precede(grouping: Grouping, group: Group, node: Node, is_weight: bool, reader: int | None = None) -> bool:
     """True when the node may be computed while the anchor reads its operands; `reader` is about to join, too."""
     anchor = grouping.nodes[group.anchor]
     only_here = grouping.only_within(group, node.index) or node.users == [reader]
@@ -252,7 +247,7 @@ def extend_row_with_movements(grouping: Grouping, group: Group) -> None:
 
 # Loops: everything pointwise ------------------------------------------------------------------------------------
 def form_loops(grouping: Grouping) -> None:
-    """The rest, from the last operation to the first: join the only reader's loop, be copied into loops, or start one."""
+    """The rest, from last to first: join the only reader's loop, be copied into loops, or start one."""
     for node in reversed(grouping.nodes):
         if not grouping.is_free(node.index) or not (node.is_map or node.is_movement):
             continue
@@ -318,7 +313,7 @@ def _stretch(node: Node, reader: Node) -> Expression:
 
 
 def _is_free_to_repeat(grouping: Grouping, node: Node) -> bool:
-    """True for what reads no more memory than its readers would: movements of one tensor, splats, casts, index arithmetic."""
+    """True for what reads no more memory than its readers would: movements, splats, casts, index arithmetic."""
     if node.is_movement:
         return node.name != "concatenate"
     cheap, expensive = node.cost

@@ -1,7 +1,8 @@
 """A block as a graph of operations and the groups that will become kernels, with a cheap test for cycles.
 
-In: one block of the graph level. Out: a `Grouping`: nodes with producers and users, and for every node the group that owns it and
-the groups that compute a copy of it. It exists so that fusion is planned on plain data before any IR changes.
+In: one block of the graph level. Out: a `Grouping`: nodes with producers and users, and for every node the
+group that owns it and the groups that compute a copy of it. It exists so that fusion is planned on plain data
+before any IR changes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Node:
     @cached_property
     def name(self) -> str:
         """The operation's name without the dialect, or in full for other dialects."""
-        full = self.operation.name
+        full = str(self.operation.name)
         return full[6:] if full.startswith("graph.") else full
 
     @cached_property
@@ -262,7 +263,7 @@ class Grouping:
         return group.members if group else {number}
 
     def can_take_user(self, group: Group, index: int) -> bool:
-        """True when adding a reader of the group's results makes no cycle: its other inputs do not come from the group."""
+        """True when a reader of the group may join: its other inputs do not come from the group."""
         others = {source for source in self.nodes[index].producers if source not in group.nodes}
         return not self.reaches(group, others, through=index)
 

@@ -1,7 +1,8 @@
 """Run the graph level on numpy arrays: `interpret(unit, inputs) -> outputs`.
 
-In: a unit whose module is at the graph level, before or after fusion, and an array for every input. Out: an array for every output. It is
-the reference for every graph pass, for constant folding and for `tilewright verify`; clarity first, but whole models run in seconds.
+In: a unit whose module is at the graph level, before or after fusion, and an array for every input. Out: an
+array for every output. It is the reference for every graph pass, for constant folding and for `tilewright
+verify`; clarity first, but whole models run in seconds.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ Trace = Callable[[ir.Operation, list[Array]], None]
 Rule = Callable[["Interpreter", ir.Operation, list[Array]], Array]
 
 RULES: dict[str, Rule] = {}
+# Operations with several results: the function and the attributes that it takes as flags.
+RECURRENCES: dict[str, tuple[Callable[..., list[Array]], tuple[str, ...]]] = {
+    "graph.lstm": (numpy_operations.lstm, ("reverse",)),
+    "graph.gru": (numpy_operations.gru, ("reverse", "linear_before_reset")),
+}
 
 
 def rule(name: str) -> Callable[[Rule], Rule]:
@@ -109,11 +115,9 @@ class Interpreter:
             return self.run_block(region.blocks[0]) if len(region.blocks) else []
         if name == "tensor.extract":
             return [np.asarray(operands[0][tuple(int(index) for index in operands[1:])])]
-        if name == "graph.lstm":
-            return numpy_operations.lstm(*operands, reverse=bool(integer(operation, "reverse")))
-        if name == "graph.gru":
-            before = bool(integer(operation, "linear_before_reset"))
-            return numpy_operations.gru(*operands, bool(integer(operation, "reverse")), before)
+        if name in RECURRENCES:
+            flags = {key: bool(integer(operation, key)) for key in RECURRENCES[name][1]}
+            return RECURRENCES[name][0](*operands, **flags)
         if understands(name):
             return [apply_scalar(operation, operands)]
         raise InternalError(f"the interpreter has no rule for '{name}' at {operation.location}")
@@ -127,7 +131,7 @@ def _check_result(operation: ir.Operation, array: Array, shape: tuple[int, ...])
 def interpret(unit: Unit, inputs: Mapping[str, Array], trace: Trace | None = None) -> dict[str, Array]:
     """Outputs of the unit's `@main` by name. `trace(operation, results)` is called after every operation.
 
-    Raises ModelError for a missing input, a wrong dtype or shape, and InternalError for IR that is not at the graph level.
+    Raises ModelError for a missing input, a wrong dtype or shape, and InternalError for IR of another level.
     """
     with unit.module.context, ir.Location.unknown(), np.errstate(all="ignore"):
         callees = functions(unit.module)

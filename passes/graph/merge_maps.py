@@ -1,7 +1,7 @@
 """Pass `merge-maps`: a map whose only reader is another map of the same shape moves into that map's body.
 
-In: chains of pointwise operations as the model has them. Out: the same with one map a chain. Kernels then have fewer and larger bodies, and
-patterns such as the softmax look alike whoever exported them.
+In: chains of pointwise operations as the model has them. Out: the same with one map a chain. Kernels then
+have fewer and larger bodies, and patterns such as the softmax look alike whoever exported them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Pass `narrow-storage`: what one kernel hands to another is stored in f16 or bf16 when that is the precision.
 
-In: a fused module and the unit's precision. Out: f32 results of kernels that only kernels read have the narrow type; kernels convert at their
-edges and compute in f32 between them. Model inputs and outputs, recurrences and branches keep their types.
+In: a fused module and the unit's precision. Out: f32 results of kernels that only kernels read have the
+narrow type; kernels convert at their edges and compute in f32 between them. Model inputs and outputs,
+recurrences and branches keep their types.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def narrow_storage(unit: Unit) -> None:
 
 
 def _statistics(everything: dict[str, ir.Operation], calls: list[ir.Operation]) -> set[ir.Value]:
-    """Sums over many elements, and what is computed from those alone: small tensors with a range that f16 does not have.
+    """Sums over many elements, and what is computed from those alone: small, with a range that f16 lacks.
 
     A sum of squares of a few hundred activations passes 65504 while the activations are harmless.
     """
@@ -145,7 +146,7 @@ def _widen(block: ir.Block, argument: ir.Value, stored: ir.Type) -> None:
     with ir.InsertionPoint.at_block_begin(block), argument.location:
         wide = graph_builder.cast(argument, element)
     owner = wide.owner.operation
-    inside = [inner for inner in inner_operations(owner)]
+    inside = list(inner_operations(owner))
     argument.replace_all_uses_except(wide, inside)
 
 

@@ -1,12 +1,13 @@
 """Windows, contractions and recurrences on numpy arrays: what the heavy operations of the graph level compute.
 
-In: arrays, always channels-first, and plain integers. Out: arrays. Reference semantics for the graph interpreter, written as loops over
-the few kernel taps with a matrix product inside, so that whole models run in seconds.
+In: arrays, always channels-first, and plain integers. Out: arrays. Reference semantics for the graph
+interpreter, written as loops over the few kernel taps with a matrix product inside, so that whole models run
+in seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -48,6 +49,11 @@ class Window:
         return np.pad(array[tuple(crop)], widths, constant_values=value)
 
 
+def inner(last: tuple[Any, ...], before: int = 3) -> tuple[Any, ...]:
+    """An index that takes everything along the first `before` dimensions and `last` along the others."""
+    return (*(slice(None) for _ in range(before)), *last)
+
+
 def working(array: Array) -> Array:
     """Floats narrower than f32 as f32, 8-bit integers as f64 (exact, and BLAS has it); others unchanged."""
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
@@ -59,7 +65,8 @@ def matmul(left: Array, right: Array, transpose_left: bool, transpose_right: boo
     """[..., M, K] x [..., K, N]."""
     left = left.swapaxes(-1, -2) if transpose_left else left
     right = right.swapaxes(-1, -2) if transpose_right else right
-    return np.matmul(working(left), working(right)).astype(result)
+    product: Array = np.matmul(working(left), working(right))
+    return product.astype(result)
 
 
 def convolution(
@@ -74,8 +81,8 @@ def convolution(
     depthwise = channels == groups == outputs
     total: Any = 0
     for tap, slices in window.taps(kernel, output):
-        seen = padded[(slice(None), slice(None), slice(None), *slices)]
-        factor = grouped[(slice(None), slice(None), slice(None), *tap)]
+        seen = padded[inner(slices)]
+        factor = grouped[inner(tap)]
         if depthwise:
             total = total + seen * factor.reshape(1, groups, 1, *[1] * len(kernel))
         else:
@@ -101,11 +108,12 @@ def convolution_transpose(
     ]
     canvas = np.zeros((batch, groups, outputs // groups, *reach), source.dtype)
     for tap, slices in window.taps(kernel, sizes):
-        factor = grouped[(slice(None), slice(None), slice(None), *tap)].swapaxes(1, 2)
+        factor = grouped[inner(tap)].swapaxes(1, 2)
         part = np.matmul(np.ascontiguousarray(factor)[None], source)
-        canvas[(slice(None), slice(None), slice(None), *slices)] += part.reshape(*canvas.shape[:3], *sizes)
+        canvas[inner(slices)] += part.reshape(*canvas.shape[:3], *sizes)
     crop = tuple(slice(low, low + size) for low, size in zip(window.pads, output, strict=False))
-    return canvas[(slice(None), slice(None), slice(None), *crop)].reshape(batch, outputs, *output).astype(result)
+    cropped: Array = canvas[inner(crop)].reshape(batch, outputs, *output).astype(result)
+    return cropped
 
 
 def neutral(kind: str, element: np.dtype[Any]) -> Any:
@@ -129,15 +137,15 @@ def pool(
     total: Any = None
     count: Any = 0
     for _, slices in window.taps(kernel, output):
-        seen = padded[(slice(None), slice(None), *slices)]
-        count = count + inside[(slice(None), slice(None), *slices)]
+        seen = padded[inner(slices, 2)]
+        count = count + inside[inner(slices, 2)]
         total = seen.copy() if total is None else (np.maximum(total, seen) if kind == "max" else total + seen)
     if kind == "average":
         total = total / (np.float32(np.prod(kernel)) if include_padding else count)
     return np.asarray(total).astype(array.dtype)
 
 
-REDUCTIONS = {"sum": np.sum, "product": np.prod, "max": np.max, "min": np.min}
+REDUCTIONS: dict[str, Callable[..., Any]] = {"sum": np.sum, "product": np.prod, "max": np.max, "min": np.min}
 
 
 def reduce(array: Array, kind: str, axes: tuple[int, ...], result: np.dtype[Any]) -> Array:

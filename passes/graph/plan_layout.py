@@ -1,7 +1,8 @@
 """Pass `plan-layout`: convolutions and pools work channels-last, and so does whatever lies between them.
 
-In: a module whose windows are channels-first, as in ONNX. Out: windows in channels-last layout, weights permuted at compile time, and
-transposes only where a value must be in the model's own order: at inputs, outputs and operations that cannot follow.
+In: a module whose windows are channels-first, as in ONNX. Out: windows in channels-last layout, weights
+permuted at compile time, and transposes only where a value must be in the model's own order: at inputs,
+outputs and operations that cannot follow.
 """
 
 from __future__ import annotations
@@ -110,9 +111,7 @@ class _Planner:
             rule = _RULES.get(operation.name)
             if operation.name in WINDOWS:
                 self._window(operation)
-            elif rule is None or not self._has_views(operation):
-                self._settle(operation)
-            elif not rule(self, operation):
+            elif rule is None or not self._has_views(operation) or not rule(self, operation):
                 self._settle(operation)
             if operation.name == "scf.if":
                 for region in operation.regions:
@@ -302,7 +301,7 @@ class _Planner:
 
     def concatenate(self, operation: ir.Operation) -> bool:
         result = operation.results[0]
-        order = self._heaviest([value for value in yielded(operation)])
+        order = self._heaviest(yielded(operation))
         if order is None:
             return False
         terminator = operations_of(body_of(operation))[-1]

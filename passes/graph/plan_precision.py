@@ -1,7 +1,8 @@
 """Pass `plan-precision`: which element type matrix products and convolutions multiply in.
 
-In: f32 products and the unit's precision. Out: `strict`: nothing changes; `tf32`: products carry `precision = "tf32"`; `f16` and `bf16`: their
-operands are cast (weights at compile time) and the result stays f32, straight from the accumulator.
+In: f32 products and the unit's precision. Out: `strict`: nothing changes; `tf32`: products carry `precision =
+"tf32"`; `f16` and `bf16`: their operands are cast (weights at compile time) and the result stays f32,
+straight from the accumulator.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """How a reshape splits and joins dimensions: the pieces of both shapes that hold the same elements.
 
-In: two symbolic shapes of the same number of elements. Out: pairs of axes lists whose sizes have equal products, as fine as can be proven.
+In: two symbolic shapes of the same number of elements. Out: pairs of axes lists whose sizes have equal
+products, as fine as can be proven.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ Pieces = list[tuple[list[int], list[int]]]
 def reassociate(source: Shape, target: Shape) -> Pieces | None:
     """Pieces (source axes, target axes) in order; None when the shapes cannot be aligned by proof.
 
-    ``[n, 12, h, w] -> [n, 3, 4, h*w]`` gives ``([0], [0]), ([1], [1, 2]), ([2, 3], [3])``. Dimensions of size 1 join a neighbour.
+    ``[n, 12, h, w] -> [n, 3, 4, h*w]`` gives ``([0], [0]), ([1], [1, 2]), ([2, 3], [3])``.
+    Dimensions of size 1 join a neighbour.
     """
     pieces: Pieces = []
     i = j = 0

@@ -1,7 +1,7 @@
 """Reading and changing the graph level: inputs and users of an operation, its attributes, cloning, erasing.
 
-In: MLIR operations of the graph level. Out: the same, changed. It exists because IRDL operations have no traits or accessors in Python:
-every pass asks the same questions here.
+In: MLIR operations of the graph level. Out: the same, changed. It exists because IRDL operations have no
+traits or accessors in Python: every pass asks the same questions here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REGION_OPERATIONS = frozenset({"graph.map", "graph.concatenate", "scf.if"})
 # Attributes ---------------------------------------------------------------------------------------------------------
 def integers(operation: ir.Operation, name: str) -> tuple[int, ...]:
     """The value of a dense integer array attribute."""
-    return tuple(int(item) for item in operation.attributes[name])  # type: ignore[attr-defined]
+    return tuple(int(item) for item in operation.attributes[name])
 
 
 def integer(operation: ir.Operation, name: str) -> int:
@@ -208,7 +208,7 @@ def yielded(operation: ir.Operation) -> list[ir.Value]:
 
 
 def map_cost(operation: ir.Operation) -> tuple[int, int]:
-    """(cheap operations, expensive operations) of a map's body: transcendental functions and divisions are expensive."""
+    """(cheap, expensive) operations of a map's body; transcendental functions and divisions are expensive."""
     cheap = expensive = 0
     for inner in operations_of(body_of(operation)):
         if inner.name in _EXPENSIVE:
@@ -222,7 +222,27 @@ _EXPENSIVE = frozenset(
     ["arith.divf", "arith.remf", "arith.divsi", "arith.remsi", "arith.divui", "arith.remui", "math.ipowi"]
     + [
         "math." + name
-        for name in ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "erf", "erfc", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh"]
+        for name in [
+            "exp",
+            "exp2",
+            "expm1",
+            "log",
+            "log2",
+            "log10",
+            "log1p",
+            "tanh",
+            "erf",
+            "erfc",
+            "sin",
+            "cos",
+            "tan",
+            "asin",
+            "acos",
+            "atan",
+            "atan2",
+            "sinh",
+            "cosh",
+        ]
     ]
     + ["math." + name for name in ["asinh", "acosh", "atanh", "powf", "cbrt", "sqrt", "rsqrt"]]
 )

@@ -1,7 +1,8 @@
 """What `arith` and `math` operations mean, on numpy arrays: one table, vectorised over all positions of a map.
 
-In: an operation name, its attributes and operand arrays (signless integers are numpy's signed ones, i1 is bool). Out: the result
-array. It exists so that the graph interpreter and constant folding share one definition of scalar arithmetic.
+In: an operation name, its attributes and operand arrays (signless integers are numpy's signed ones, i1 is
+bool). Out: the result array. It exists so that the graph interpreter and constant folding share one
+definition of scalar arithmetic.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from ...runtime.dtypes import dtype
 
 Array = np.ndarray[Any, Any]
 
-_ERF = np.frompyfunc(math.erf, 1, 1)
-_ERFC = np.frompyfunc(math.erfc, 1, 1)
+_ERF: Callable[[Array], Array] = np.frompyfunc(math.erf, 1, 1)
+_ERFC: Callable[[Array], Array] = np.frompyfunc(math.erfc, 1, 1)
 
 
 def scalar_dtype(kind: ir.Type | str) -> np.dtype[Any]:
@@ -175,17 +176,26 @@ def _convert(name: str, array: Array, target: np.dtype[Any]) -> Array:
 
 
 _CONVERSIONS = frozenset(
-    "arith." + name
-    for name in ("extui", "extsi", "trunci", "extf", "truncf", "sitofp", "uitofp", "fptosi", "fptoui")
-    + ("bitcast", "index_cast", "index_castui")
+    {
+        "arith.extui",
+        "arith.extsi",
+        "arith.trunci",
+        "arith.extf",
+        "arith.truncf",
+        "arith.sitofp",
+        "arith.uitofp",
+        "arith.fptosi",
+        "arith.fptoui",
+        "arith.bitcast",
+        "arith.index_cast",
+        "arith.index_castui",
+    }
 )
 
 
 def understands(name: str) -> bool:
     """True when `apply_scalar` knows the operation."""
-    return (
-        name in _ELEMENTWISE or name in _CONVERSIONS or name in ("arith.cmpf", "arith.cmpi", "arith.constant")
-    )
+    return name in _ELEMENTWISE or name in _CONVERSIONS or name in ("arith.cmpf", "arith.cmpi", "arith.constant")
 
 
 def apply_scalar(operation: ir.Operation, operands: list[Array]) -> Array:

@@ -1,7 +1,7 @@
 """Pass `simplify`: remove dead and duplicate operations and data movement that says nothing.
 
-In: a module at the graph level. Out: the same function with fewer operations. Every rule looks at one operation and the producers of its
-inputs; rules run until none applies.
+In: a module at the graph level. Out: the same function with fewer operations. Every rule looks at one
+operation and the producers of its inputs; rules run until none applies.
 """
 
 from __future__ import annotations
@@ -298,9 +298,7 @@ def simplify_map(operation: ir.Operation) -> bool:
         source = producer(inner.operands[0])
         if source is None:
             continue
-        if source.name == "graph.broadcast" or (
-            source.name == "graph.reshape" and _adds_leading_ones(source)
-        ):
+        if source.name == "graph.broadcast" or (source.name == "graph.reshape" and _adds_leading_ones(source)):
             inner.operands[0] = source.operands[0]
             changed = True
         elif source.name == "graph.map" and _inline_splat(inner, source):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from mlir import ir
 from mlir.dialects import func
+
 from tilewright.dialects import create_context, graph_builder, verify
 from tilewright.dialects.tensors import tensor_type
 from tilewright.passes.graph.interpret import interpret
@@ -120,9 +121,7 @@ def layer_norm(tensor: ir.Value, axis: int, scale: ir.Value, offset: ir.Value) -
     mean = graph_builder.mean(tensor, [axis])
     centred = graph_builder.map([tensor, mean], lambda x, m: x - m)
     variance = graph_builder.mean(graph_builder.map([centred], lambda x: x * x), [axis])
-    return graph_builder.map(
-        [centred, variance, scale, offset], lambda x, v, s, b: x * (v + 1e-5).rsqrt() * s + b
-    )
+    return graph_builder.map([centred, variance, scale, offset], lambda x, v, s, b: x * (v + 1e-5).rsqrt() * s + b)
 
 
 def noise(seed: int, *shape: int) -> Array:

@@ -18,6 +18,7 @@ from tests.passes.graph.programs import (
     softmax,
 )
 from tests.support.filecheck import check
+
 from tilewright.dialects import graph_builder as g
 from tilewright.passes.graph.deduplicate_kernels import deduplicate_kernels
 from tilewright.passes.graph.fuse import fuse

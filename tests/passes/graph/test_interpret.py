@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 from tests.passes.graph.programs import build, noise
+
 from tilewright.dialects import graph_builder
 from tilewright.passes.graph import numpy_operations
 from tilewright.passes.graph.interpret import interpret
@@ -25,16 +26,13 @@ def _naive_convolution(x: np.ndarray, w: np.ndarray, groups: int, window: Window
     padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *zip(low, high, strict=True)])
     kernel = w.shape[2:]
     sizes = [
-        (padded.shape[2 + d] - (kernel[d] - 1) * window.dilations[d] - 1) // window.strides[d] + 1
-        for d in range(rank)
+        (padded.shape[2 + d] - (kernel[d] - 1) * window.dilations[d] - 1) // window.strides[d] + 1 for d in range(rank)
     ]
     result = np.zeros((x.shape[0], w.shape[0], *sizes))
     per_group, outputs = x.shape[1] // groups, w.shape[0] // groups
     for position in np.ndindex(*sizes):
         corner = [p * s for p, s in zip(position, window.strides, strict=True)]
-        view = tuple(
-            slice(c, c + (k - 1) * d + 1, d) for c, k, d in zip(corner, kernel, window.dilations, strict=True)
-        )
+        view = tuple(slice(c, c + (k - 1) * d + 1, d) for c, k, d in zip(corner, kernel, window.dilations, strict=True))
         for o in range(w.shape[0]):
             first = o // outputs * per_group
             seen = padded[(slice(None), slice(first, first + per_group), *view)]
@@ -117,9 +115,7 @@ def test_recurrences_agree_with_onnx(operator: str, direction: str) -> None:
     node = onnx.helper.make_node(operator, names, ["y", "y_h"], hidden_size=hidden, direction="forward")
     shapes = {"x": x, "w": w, "r": r, "b": b, "h0": h0, "c0": c0}
     values = [
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shapes[name].shape)
-        for name in names
-        if name
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shapes[name].shape) for name in names if name
     ]
     outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("y", "y_h")]
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", values, outputs))
@@ -151,9 +147,7 @@ def test_movements_against_numpy() -> None:
         return [padded, sliced, joined, graph_builder.broadcast(graph_builder.reshape(x, [3, 1, 20]), [3, 2, 20])]
 
     results = interpret(build({"x": x.shape}, body), {"x": x})
-    np.testing.assert_array_equal(
-        results["y0"], np.pad(x, [(0, 0), (1, 2), (0, 0)], constant_values=7)[:, :, 1:-1]
-    )
+    np.testing.assert_array_equal(results["y0"], np.pad(x, [(0, 0), (1, 2), (0, 0)], constant_values=7)[:, :, 1:-1])
     np.testing.assert_array_equal(results["y1"], x[::-1, ::2, ::-2])
     np.testing.assert_array_equal(results["y2"], np.concatenate([x, x, x], 1))
     np.testing.assert_array_equal(results["y3"], np.broadcast_to(x.reshape(3, 1, 20), (3, 2, 20)))
@@ -241,8 +235,16 @@ def test_eight_bit_integers(name: str, left: int, right: int, expected: int) -> 
 
 @pytest.mark.parametrize(
     "predicate, with_nan, smaller, equal",
-    [(1, False, False, True), (4, False, True, False), (6, False, True, False), (13, True, True, False)]
-    + [(7, False, True, True), (14, True, False, False), (11, True, True, False), (3, False, False, True)],
+    [
+        (1, False, False, True),
+        (4, False, True, False),
+        (6, False, True, False),
+        (13, True, True, False),
+        (7, False, True, True),
+        (14, True, False, False),
+        (11, True, True, False),
+        (3, False, False, True),
+    ],
 )
 def test_float_comparisons_with_nan(predicate: int, with_nan: bool, smaller: bool, equal: bool) -> None:
     left = np.array([np.nan, 1, 2], np.float32)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mlir import ir
 from tests.passes.graph.programs import build, check_passes, count, noise
 from tests.support.filecheck import check
+
 from tilewright.dialects import graph_builder as g
 from tilewright.passes.graph.fold_affine_into_convolution import fold_affine_into_convolution
 from tilewright.passes.graph.fold_constants import fold_constants
@@ -80,9 +81,7 @@ STEPS = {
     "pool": (lambda x, w: g.pool(x, "max", [2, 2], [2, 2], [0] * 4, [1, 1]), 0),
     "depthwise": (lambda x, w: convolve(x, w("depthwise"), groups=8), 0),
     "transposed": (
-        lambda x, w: g.concatenate(
-            [g.convolution_transpose(x, w("up"), 1, [2, 2], [0] * 4, [1, 1], [12, 16])] * 2, 1
-        ),
+        lambda x, w: g.concatenate([g.convolution_transpose(x, w("up"), 1, [2, 2], [0] * 4, [1, 1], [12, 16])] * 2, 1),
         0,
     ),
     "shuffle": (shuffle, 1),  # the shuffle itself
@@ -189,9 +188,7 @@ def test_maps_that_are_not_affine_stay() -> None:
 @given(st.permutations(range(4)), st.permutations(range(4)))
 def test_permutations_compose_as_transposes(outer: list[int], inner: list[int]) -> None:
     x = np.arange(24).reshape(1, 2, 3, 4)
-    np.testing.assert_array_equal(
-        x.transpose(outer).transpose(inner), x.transpose(compose(outer, inner))
-    )
+    np.testing.assert_array_equal(x.transpose(outer).transpose(inner), x.transpose(compose(outer, inner)))
     np.testing.assert_array_equal(x.transpose(outer).transpose(inverse(outer)), x)
 
 

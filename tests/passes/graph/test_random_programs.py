@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlir import ir
 from tests.passes.graph.programs import build, check_passes, noise, softmax
+
 from tilewright.dialects import graph_builder as g
 from tilewright.passes.graph.deduplicate_kernels import deduplicate_kernels
 from tilewright.passes.graph.fold_affine_into_convolution import fold_affine_into_convolution
@@ -87,9 +88,7 @@ STEPS: dict[str, Step] = {
     "softmax": lambda x, y, w: softmax(x, 3),
     "channel softmax": lambda x, y, w: softmax(x, 1),
     "convolution": lambda x, y, w: convolve(x, w("conv"), 1, 1),
-    "normalised": lambda x, y, w: g.map(
-        [convolve(x, w("grouped"), 2, 0), w("channel")], lambda a, b: a * b - b
-    ),
+    "normalised": lambda x, y, w: g.map([convolve(x, w("grouped"), 2, 0), w("channel")], lambda a, b: a * b - b),
     "depthwise": lambda x, y, w: convolve(x, w("depthwise"), 4, 1),
     "pool": lambda x, y, w: g.pool(x, "max", [3, 3], [1, 1], [1] * 4, [1, 1]),
     "average": lambda x, y, w: g.pool(x, "average", [2, 2], [1, 1], [0, 1, 1, 0], [1, 1]),
@@ -101,9 +100,7 @@ STEPS: dict[str, Step] = {
     "shuffle": shuffle,
     "mirror": mirrored,
     "flatten": lambda x, y, w: g.reshape(softmax(g.reshape(x, ["n", 4, 36]), 2), SHAPE),
-    "pad": lambda x, y, w: g.slice(
-        g.pad(x, w_zero(), [0, 0, 1, 0], [0, 0, 0, 2]), [0, 0, 0, 2], SHAPE
-    ),
+    "pad": lambda x, y, w: g.slice(g.pad(x, w_zero(), [0, 0, 1, 0], [0, 0, 0, 2]), [0, 0, 0, 2], SHAPE),
     "running sum": lambda x, y, w: g.map([g.scan(x, "sum", 2)], lambda e: e * 0.2),
     "largest": lambda x, y, w: g.map([x, g.arg_reduce(y, "max", 3)], lambda a, b: a + b.cast("f32") * 0.1),
 }
@@ -125,9 +122,7 @@ def program(plan: Plan, outputs: int) -> Callable[..., list[ir.Value]]:
     def body(x: ir.Value, weight: Weight) -> list[ir.Value]:
         values = [x]
         for name, first, second in plan:
-            values.append(
-                STEPS[name](values[-1 - first % len(values)], values[-1 - second % len(values)], weight)
-            )
+            values.append(STEPS[name](values[-1 - first % len(values)], values[-1 - second % len(values)], weight))
         return values[-outputs:]
 
     return body

@@ -9,6 +9,7 @@ import pytest
 from mlir import ir
 from tests.passes.graph.programs import Body, build, check_passes, count, noise
 from tests.support.filecheck import check
+
 from tilewright.dialects import graph_builder as g
 from tilewright.passes.graph.fold_constants import fold_constants
 from tilewright.passes.graph.merge_maps import merge_maps
