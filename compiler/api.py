@@ -83,5 +83,10 @@ def compile_fully(source: Any, options: Options, progress: Listener | None = Non
     from .pipeline import run_pipeline
 
     compilation = Compilation(options, source, progress, cache=Cache() if options.cached else None)
-    run_pipeline(compilation)
+    try:
+        run_pipeline(compilation)
+    except InternalError as error:
+        from .model_repro import with_repro
+
+        raise with_repro(compilation, error) from error.__cause__
     return compilation

@@ -27,6 +27,7 @@ from .kernel import CompiledKernel, KernelJob
 from .repro import write_repro
 
 TIME_LIMIT = 300  # seconds for one kernel, after which its worker is ended
+MOST_WORKERS = 8  # unless more are asked for: larger models have some fifty kernels
 STDERR_LINES = 25  # of a dead worker, kept in the message
 
 
@@ -149,7 +150,7 @@ _shared_lock = threading.Lock()
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Cores this process may use, and so the number of workers unless told; each takes about 150 MB."""
     with contextlib.suppress(AttributeError):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
@@ -160,7 +161,7 @@ def shared_pool(jobs: int | None = None) -> WorkerPool:
     for.
     """
     global _shared
-    wanted = jobs or available_cores()
+    wanted = jobs or min(available_cores(), MOST_WORKERS)
     with _shared_lock:
         if _shared is not None and _shared.jobs != wanted:
             _shared.close()

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from tests.command_line import models
 
 import tilewright
 from tilewright.compiler import pipeline
 from tilewright.compiler.api import compile_with
+from tilewright.compiler.command_line import main
 from tilewright.compiler.compilation import Compilation, Options, Progress
 from tilewright.compiler.dumps import HEADER, without_locations
 from tilewright.compiler.pipeline import STAGES, find_pass, run_pipeline, stage_index
@@ -200,6 +202,24 @@ def test_a_failing_pass_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         match=r"stage 'fuse' failed: ValueError: seven is not eight\n  at .*test_pipeline.py",
     ):
         tilewright.compile(models.softmax(), cache=False)
+
+
+def test_a_failing_compilation_can_be_replayed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(_: Compilation) -> None:
+        raise ValueError("seven is not eight")
+
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
+    table = tuple(pipeline.Stage("fuse", "graph", broken) if item.name == "fuse" else item for item in STAGES)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "STAGES", table)
+        with pytest.raises(tilewright.InternalError) as caught:
+            tilewright.compile(models.softmax(), cache=False, shapes={"x": (3, 10)})
+    (folder,) = (tmp_path / "failures").iterdir()
+    assert str(caught.value).endswith(f"\n  repro: tilewright replay {folder}")
+    assert "graph.reduce" in (folder / "module.mlir").read_text()
+    assert "seven is not eight" in (folder / "message.txt").read_text()
+    result = CliRunner().invoke(main, ["replay", str(folder)])
+    assert result.output == f"{folder}/model.onnx compiles for sm_90a: 1 kernels\n"
 
 
 @pytest.mark.parametrize(
