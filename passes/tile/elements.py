@@ -123,8 +123,8 @@ class ElementEmitter:
         if self.guard is not None:
             operands += [self.guard, zero(result_type)]
             name = "tile.masked_load"
-            if self.guard in builder.varying and lanes == "contiguous":
-                lanes = "scattered"
+            if self.guard in builder.varying:
+                lanes = "scattered"  # each lane has a condition of its own
         operation = ir.Operation.create(
             name, results=[result_type], operands=operands, attributes={"lanes": ir.StringAttr.get(lanes)}
         )

@@ -108,6 +108,18 @@ func.func private @k(%a: {a}, %b: {b}) -> {cut} {{
     check(text, "loop", randn(3, width), randn(3, 2 * width))
 
 
+def test_concatenate_of_single_columns_in_vectors() -> None:
+    """The parts end inside a vector, and an element does not move along it."""
+    text = """
+func.func private @k(%a: tensor<9x4xf32>, %b: tensor<9x1xf32>, %c: tensor<9x1xf32>) -> tensor<9x6xf32> {
+  %o = "graph.concatenate"() ({
+    gpu.yield %a, %b, %c : tensor<9x4xf32>, tensor<9x1xf32>, tensor<9x1xf32>
+  }) {axis = 1 : i64} : () -> tensor<9x6xf32>
+  return %o : tensor<9x6xf32>
+}"""
+    assert "vector=2" in check(text, "loop", randn(9, 4), randn(9, 1), randn(9, 1))
+
+
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 @pytest.mark.parametrize(("kind", "include"), [("max", 0), ("average", 0), ("average", 1)])
 def test_pool(layout: str, kind: str, include: int) -> None:
