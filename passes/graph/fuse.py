@@ -17,6 +17,7 @@ from ...dialects.tensors import element_of
 from ..unit import Unit, register_pass
 from . import fusion_rules
 from .grouping import Group, Grouping
+from .canonical_bodies import order_captures
 from .rewriting import (
     blocks_within,
     building_before,
@@ -134,6 +135,9 @@ def _outline(
     """Make the group's function and call it in front of `terminator`; records what its results are now called."""
     operations = [grouping.nodes[index].operation for index in sorted(group.nodes)]
     made = {result for operation in operations for result in operation.results}
+    for operation in operations:
+        if operation.name == "graph.map":
+            order_captures(operation, made)
     constants: dict[ir.Value, ir.Operation] = {}
     arguments: dict[ir.Value, None] = {}
     for operation in operations:

@@ -16,11 +16,14 @@ from .rewriting import (
     captures,
     functions,
     fused_location,
+    is_constant,
     operations_of,
     producer,
     replace,
     users,
 )
+
+PRODUCTS = ("graph.matmul", "graph.convolution", "graph.convolution_transpose")
 
 
 @register_pass("merge-maps", requires="graph", ensures="graph")
@@ -63,9 +66,29 @@ def _can_move(source: ir.Operation, operation: ir.Operation) -> bool:
         return False
     if ir.RankedTensorType(value.type).encoding != ir.RankedTensorType(operation.results[0].type).encoding:
         return False
+    if _ends_a_product(source) and _reads_another(operation, value):
+        return False
     if any(use.owner.operation.name != "graph.element" for use in value.uses):
         return False
     return users(value) == [operation]
+
+
+def _ends_a_product(source: ir.Operation) -> bool:
+    """True for a map over the result of a contraction, such as its bias."""
+    return any(
+        owner is not None and owner.name in PRODUCTS
+        for owner in (producer(inner.operands[0]) for inner in captures(source))
+    )
+
+
+def _reads_another(operation: ir.Operation, value: ir.Value) -> bool:
+    """True when the map joins `value` with another tensor of its size, such as a residual.
+
+    The bias of a product then stays with the product: of two that are added, each keeps its own, and a block of a
+    network with a shortcut convolution has the same kernels as one without.
+    """
+    others = [inner.operands[0] for inner in captures(operation) if inner.operands[0] != value]
+    return any(other.type == value.type and not is_constant(other) for other in others)
 
 
 def _inline(source: ir.Operation, operation: ir.Operation) -> None:

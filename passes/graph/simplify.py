@@ -54,6 +54,10 @@ def simplify(unit: Unit) -> None:
     """
     with unit.module.context, ir.Location.unknown():
         main = functions(unit.module)["main"]
+        for block in blocks_within(main):
+            for operation in operations_of(block):
+                if operation.name == "graph.map":
+                    _merge_body(operation)
         for _ in range(MAXIMUM_ROUNDS):
             changed = erase_dead(main)
             changed += merge_duplicates(body_of(main))
@@ -314,7 +318,9 @@ def simplify_map(operation: ir.Operation) -> bool:
                 stretched = graph_builder.broadcast(source_value, shape_of(operation.results[0]))
             replace(operation, [stretched])
             return True
-    return _merge_body(operation) or changed
+    if changed:
+        _merge_body(operation)
+    return changed
 
 
 def _adds_leading_ones(reshape: ir.Operation) -> bool:
@@ -332,11 +338,9 @@ def _inline_splat(inner: ir.Operation, source: ir.Operation) -> bool:
     return True
 
 
-def _merge_body(operation: ir.Operation) -> bool:
-    """Duplicate and unread operations within the body."""
-    merged = merge_duplicates(body_of(operation))
+def _merge_body(operation: ir.Operation) -> None:
+    """Remove duplicate and unread operations within the body."""
+    merge_duplicates(body_of(operation))
     for inner in reversed(operations_of(body_of(operation))):
         if len(inner.results) and not any(next(iter(result.uses), None) for result in inner.results):
             inner.erase()
-            merged += 1
-    return merged > 0

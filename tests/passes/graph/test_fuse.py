@@ -22,6 +22,7 @@ from tests.support.filecheck import check
 from tilewright.dialects import graph_builder as g
 from tilewright.passes.graph.deduplicate_kernels import deduplicate_kernels
 from tilewright.passes.graph.fuse import fuse
+from tilewright.passes.graph.merge_maps import merge_maps
 from tilewright.passes.graph.narrow_storage import narrow_storage
 from tilewright.passes.graph.plan_layout import plan_layout
 from tilewright.passes.graph.plan_precision import plan_precision
@@ -300,3 +301,28 @@ def test_strict_changes_nothing() -> None:
     before = str(unit.module)
     plan_precision(unit)
     assert str(unit.module) == before
+
+
+def test_additions_written_either_way_share_a_kernel() -> None:
+    def body(x: ir.Value, w: Weight) -> list[ir.Value]:
+        first = g.map([bias(g.matmul(x, w("square")), w), x], lambda a, b: a + b)
+        product = g.map([w("row"), g.matmul(first, w("square"))], lambda b, a: b + a)
+        return [g.map([first, product], lambda b, a: b + a)]
+
+    unit = build({"x": [4, 8]}, body, WEIGHTS)
+    check_passes(unit, {"x": noise(0, 4, 8)}, [merge_maps, fuse, deduplicate_kernels])
+    with unit.module.context:
+        assert list(functions(unit.module)) == ["main", "dot_0"]
+
+
+def test_a_shortcut_keeps_its_own_bias() -> None:
+    """Both products of a block with a shortcut are kernels that blocks without one have, too."""
+
+    def body(x: ir.Value, w: Weight) -> list[ir.Value]:
+        joined = relu(g.map([linear(x, w), linear(x, w)], lambda a, b: a + b))
+        return [relu(g.map([linear(joined, w), joined], lambda a, b: a + b))]
+
+    unit = build({"x": [4, 8]}, body, WEIGHTS)
+    check_passes(unit, {"x": noise(0, 4, 8)}, [merge_maps, fuse, deduplicate_kernels])
+    with unit.module.context:
+        assert list(functions(unit.module)) == ["main", "dot_0", "dot_1"]
