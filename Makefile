@@ -3,6 +3,8 @@
 #   make test                       ruff, mypy and every test; TESTS="tests/emulator -k mma" narrows the last
 #   make check                      only ruff and mypy
 #   make benchmark                  compile times of all models, as a table and as JSON
+#   make gpu-bundle                engines, inputs and expected outputs for a machine with a GPU, in build/gpu-bundle
+#   make gpu-check                  run that bundle on this machine's GPU (Python, numpy, ml_dtypes, cuda-bindings)
 #   make lock                       pin again what is installed in .venv
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.14 python3.10 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
@@ -13,7 +15,7 @@ READY := $(VENV)/ready
 WORKERS ?= 2
 TESTS ?= tests
 
-.PHONY: demo test check benchmark lock setup clean
+.PHONY: demo test check benchmark gpu-bundle gpu-check lock setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -28,6 +30,13 @@ check: $(READY)
 
 benchmark: $(READY)
 	@$(BIN)/python -m benchmarks.compile_time
+
+gpu-bundle: $(READY)
+	@$(BIN)/python -m benchmarks.gpu_bundle
+
+# Runs where nothing can be installed: with the machine's own Python.
+gpu-check:
+	@PYTHONPATH=.pkg python3 benchmarks/gpu_check.py build/gpu-bundle
 
 setup: $(READY)
 

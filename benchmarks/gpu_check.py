@@ -1,0 +1,128 @@
+"""Run a bundle on a GPU: is every answer right, through plain launches and through CUDA graphs, and how long does it
+take?
+
+In: the folder of benchmarks/gpu_bundle.py. Out: a table and a JSON file with the device, the driver and the versions,
+one record per model, precision and shape. Needs Python, numpy, ml_dtypes and cuda-bindings; from a checkout:
+``PYTHONPATH=.pkg python benchmarks/gpu_check.py BUNDLE``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tilewright.runtime.device import open_device
+from tilewright.runtime.engine import Engine
+from tilewright.runtime.errors import Error
+
+REPETITIONS = 50
+RUNS = {"cuda": 4, "emulator": 1}  # plain launches, capture, replays
+Arrays = dict[str, np.ndarray]
+
+
+def difference(actual: Arrays, expected: Arrays) -> float:
+    """The largest difference of any output, relative to that output's largest expected value."""
+    worst = 0.0
+    for name, wanted in expected.items():
+        if actual[name].shape != wanted.shape or actual[name].dtype != wanted.dtype:
+            return float("inf")
+        if wanted.size:
+            gap = np.abs(actual[name].astype(np.float64) - wanted.astype(np.float64)).max()
+            worst = max(worst, float(gap) / max(float(np.abs(wanted).max()), 1e-30))
+    return worst if np.isfinite(worst) else float("inf")
+
+
+def median_seconds(run: Callable[[], object]) -> float:
+    """Median wall time of one call, after a warm-up."""
+    for _ in range(5):
+        run()
+    times = []
+    for _ in range(REPETITIONS):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def check_case(bundle: Path, case: dict[str, Any], device: str) -> list[dict[str, Any]]:
+    """Every shape of one engine: the first run launches directly, later ones replay a graph."""
+    stem = f"{case['model']}.{case['precision']}"
+    records = []
+    with Engine.load(bundle / f"{stem}.tw").session(device) as session:
+        for number in range(case["shapes"]):
+            inputs = dict(np.load(bundle / f"{case['model']}.{number}.inputs.npz"))
+            expected = dict(np.load(bundle / f"{case['model']}.{number}.outputs.npz"))
+            differences = [difference(session.run(inputs), expected) for _ in range(RUNS[device])]
+            record: dict[str, Any] = {
+                "model": case["model"],
+                "precision": case["precision"],
+                "shape": {name: list(array.shape) for name, array in inputs.items()},
+                "difference": max(differences),
+                "tolerance": case["tolerance"],
+                "right": max(differences) <= case["tolerance"],
+            }
+            if record["right"] and device == "cuda":
+                record["runs"] = len(differences)
+                record["seconds"] = median_seconds(lambda inputs=inputs: session.run(inputs))
+                _, timings = session.profile(inputs)
+                record["kernel_seconds"] = sum(timing.seconds for timing in timings)
+                record["launches"] = len(timings)
+            records.append(record)
+    return records
+
+
+def environment(name: str) -> dict[str, Any]:
+    """What the results depend on."""
+    device = open_device(name)
+    try:
+        found = {"device": device.description, "python": platform.python_version(), "numpy": np.__version__}
+    finally:
+        device.close()
+    try:
+        import cuda.bindings
+
+        found["cuda-bindings"] = cuda.bindings.__version__
+    except (ImportError, AttributeError):
+        pass
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu-check.json"))
+    parser.add_argument("--device", default="cuda", help="emulator tries this script where there is no GPU")
+    arguments = parser.parse_args()
+    plan = json.loads((arguments.bundle / "cases.json").read_text())
+    try:
+        results: dict[str, Any] = {"environment": environment(arguments.device), "target": plan["target"], "cases": []}
+    except Error as error:
+        raise SystemExit(f"no GPU to check on: {error}") from None
+    for case in plan["cases"]:
+        try:
+            records = check_case(arguments.bundle, case, arguments.device)
+        except Error as error:
+            records = [{**case, "right": False, "error": str(error)}]
+        for record in records:
+            state = "right" if record["right"] else "WRONG"
+            time_text = f"{record['seconds'] * 1e6:9.1f} us" if "seconds" in record else ""
+            note = record.get("error", f"{record.get('difference', 0):.2e} of {record['tolerance']:.0e}")
+            print(f"{record['model']:22} {record['precision']:7} {state:6} {time_text} {note}", flush=True)
+        results["cases"] += records
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(results, indent=1))
+    wrong = sum(not record["right"] for record in results["cases"])
+    print(f"{len(results['cases']) - wrong} passed, {wrong} failed; {arguments.out}")
+    raise SystemExit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
