@@ -69,6 +69,7 @@ def test_same_answer_as_onnxruntime(name: str) -> None:
 def test_lower_precisions(name: str, precision: str, tolerance: float) -> None:
     model = MODELS[name]
     engine = tilewright.compile(model.load(), precision=precision)
+    assert any("mma.sync" in engine.ptx(name) for name in engine.kernels)
     compare(engine, model.inputs(), model, tolerance)
 
 
