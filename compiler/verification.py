@@ -113,8 +113,13 @@ class Reference:
         self.names = [item.name for item in self._evaluator.get_outputs()]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name."""
-        return dict(zip(self.names, self._evaluator.run(None, dict(inputs)), strict=True))
+        """Outputs by name. Raises ModelError when the reference cannot run these inputs."""
+        try:
+            values = self._evaluator.run(None, dict(inputs))
+        except Exception as error:  # as above
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+            raise ModelError(f"{self.name} does not run {shapes}: {error}") from None
+        return dict(zip(self.names, values, strict=True))
 
 
 def _prepare(path: Path, layers: bool) -> tuple[dict[str, tuple[str, ...]], bytes | str]:
