@@ -39,6 +39,7 @@ def _output(node: Node, window: Window, axis: int, size: Expression) -> Expressi
 
 
 def pool(node: Node, value: ir.Value, kind: str, include_padding: bool = False) -> ir.Value:
+    """graph.pool of `value`, which has the node's input shape, with the node's window."""
     window, output = pooling_window(node)
     return build.pool(
         value, kind, window.kernel, window.strides, window.pads, window.dilations, include_padding, output

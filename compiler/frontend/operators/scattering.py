@@ -39,8 +39,8 @@ def scatter_elements(node: Node) -> ir.Value:
     axis = node.axis(node.get("axis", 0), data.rank)
     constant = node.constant(1)
     if constant is not None and _is_plain(node) and data.size is not None:
-        inverse = np.full([size.as_constant() for size in data.shape], -1, np.int64)
-        places = list(np.indices(constant.shape))
+        inverse = np.full([size.as_constant() or 0 for size in data.shape], -1, np.int64)
+        places: list[Array] = list(np.indices(constant.shape))
         places[axis] = _wrapped(constant, inverse.shape[axis])
         inverse[tuple(places)] = np.arange(constant.size).reshape(constant.shape)
         return _gathered(node, data, updates, inverse, constant.shape)
