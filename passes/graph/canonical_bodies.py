@@ -1,8 +1,7 @@
-"""One spelling for bodies that compute the same: captures first and in a fixed order, operands of commutative operations
-sorted.
+"""One spelling for bodies that compute the same, whichever way round an exporter wrote an addition.
 
-In: a map and what is computed within its kernel. Out: the same map with its body reordered. Equal kernels then look equal, whichever way
-round an exporter wrote an addition, and are compiled once.
+In: a map and what is computed within its kernel. Out: the same map with its captures first and in a fixed
+order, and the operands of commutative operations sorted. Equal kernels then look equal and are compiled once.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from ...dialects import graph_builder
 from ...dialects.tensors import element_of
 from ..unit import Unit, register_pass
 from . import fusion_rules
-from .grouping import Group, Grouping
 from .canonical_bodies import order_captures
+from .grouping import Group, Grouping
 from .rewriting import (
     blocks_within,
     building_before,

@@ -33,6 +33,7 @@ from .rewriting import (
     string,
     yielded,
 )
+from .sink_reshapes import sink_reshapes
 
 Rule = Callable[[ir.Operation], bool]
 RULES: dict[str, list[Rule]] = {}
@@ -318,6 +319,7 @@ def simplify_map(operation: ir.Operation) -> bool:
                 stretched = graph_builder.broadcast(source_value, shape_of(operation.results[0]))
             replace(operation, [stretched])
             return True
+    changed = sink_reshapes(operation) or changed
     if changed:
         _merge_body(operation)
     return changed

@@ -75,6 +75,13 @@ def mirrored(x: ir.Value, y: ir.Value, w: Weight) -> ir.Value:
     return g.map([], body, shape=SHAPE)
 
 
+def squeezed(x: ir.Value, y: ir.Value, w: Weight) -> ir.Value:
+    """A mean without kept dimensions, computed with in that shape, and put back."""
+    mean = g.reshape(g.mean(y, [2, 3]), ["n", 4])
+    gate = g.reshape(g.map([mean], lambda e: e.sigmoid() + g.index(1).cast("f32")), ["n", 4, 1, 1])
+    return g.map([x, gate], lambda a, b: a * b)
+
+
 # Every step takes two tensors of SHAPE and gives one.
 STEPS: dict[str, Step] = {
     "relu": lambda x, y, w: g.map([x], lambda e: e.maximum(0.0)),
@@ -84,6 +91,7 @@ STEPS: dict[str, Step] = {
     "channel": lambda x, y, w: g.map([x, w("channel")], lambda a, b: a * b + 0.5),
     "line": lambda x, y, w: g.map([x, w("line")], lambda a, b: a - b),
     "centre": lambda x, y, w: g.map([x, g.mean(y, [2, 3])], lambda a, b: a - b),
+    "squeezed": squeezed,
     "channel maximum": lambda x, y, w: g.map([x, g.reduce(y, "max", [1])], lambda a, b: a - b * 0.5),
     "softmax": lambda x, y, w: softmax(x, 3),
     "channel softmax": lambda x, y, w: softmax(x, 1),

@@ -210,3 +210,18 @@ def test_maps_of_other_shapes_do_not_merge() -> None:
     unit = build({"x": [4, 3]}, body)
     check_passes(unit, {"x": noise(0, 4, 3)}, [merge_maps])
     assert count(unit, "graph.map") == 2
+
+
+def test_reductions_without_kept_dimensions_stay_in_one_shape() -> None:
+    """mean -> [n, 4], square, -> [n, 4, 1] again: as JAX exports a normalisation."""
+
+    def body(x: ir.Value, weight: Callable[[str], ir.Value]) -> list[ir.Value]:
+        mean = g.reshape(g.reduce(x, "sum", [2]), ["n", 4])
+        mean = g.map([mean, weight("w")], lambda a, b: a * 0.2 + b)
+        shifted = g.map([mean], lambda e: e + g.index(1).cast("f32"))
+        again = g.map([shifted, g.reshape(mean, ["n", 4])], lambda a, b: a * b)
+        return [g.map([x, g.reshape(again, ["n", 4, 1])], lambda a, b: a - b)]
+
+    unit = build({"x": ["n", 4, 5]}, body, {"w": noise(1, 4)})
+    check_passes(unit, {"x": noise(0, 2, 4, 5)}, [simplify, fold_constants, simplify])
+    assert count(unit, "graph.reshape") == 0
