@@ -25,6 +25,7 @@ from .schedule import size_guess, value_guess
 from .tile_types import i64, tile_of
 
 ACCESS_BYTES = 16
+NEAR = 8  # elements: the lanes of a warp then share the sectors of a few lines
 
 PlaceAt = Callable[[Expression, Expression], Place]  # (row, column) of the operand's tile -> place
 
@@ -71,13 +72,27 @@ def plan_operand(
         widest = ACCESS_BYTES // bytes_of(element)
         widths = [min(widest, probe.width(axis, address)) for axis in (0, 1)]
     if widths[0] == widths[1]:
-        steps = [probe.neighbours(axis, address) for axis in (0, 1)]
-        # Neither vectorises better: run along what is contiguous more often; else along k, which suits the
-        # main loop.
-        fast = 1 - dimension if steps[0] == steps[1] else int(steps[1] > steps[0])
+        fast = _scalar_direction(probe, address, dimension)
     else:
         fast = int(widths[1] > widths[0])
     return Operand(place, extents, (0, 0), dimension, element, copied, fast, max(1, widths[fast]))
+
+
+def _scalar_direction(probe: _Probe, address: Address | None, dimension: int) -> int:
+    """The dimension along which threads run when neither vectorises better.
+
+    It is the one that is contiguous more often, else k, which suits the main loop. But where the pixels of a
+    convolution are close to each other, threads run along them: each then takes one pixel apart, and taps,
+    which are the same for all threads, cost nothing.
+    """
+    steps = [probe.steps(axis, address) for axis in (0, 1)]
+    contiguous = [sum(step == 1 for step in own) for own in steps]
+    depth = 1 - dimension
+    fast = depth if contiguous[0] == contiguous[1] else int(contiguous[1] > contiguous[0])
+    near = sum(0 < step <= NEAR for step in steps[dimension]) * 2 > len(steps[dimension])
+    if address is not None and near and address.offset.coefficient(probe.names[dimension]) is None:
+        return dimension
+    return fast
 
 
 class _Probe:
@@ -140,20 +155,16 @@ class _Probe:
         tests += list(address.inside)
         return all("%lane" not in moved(test).symbols for test in tests)
 
-    def neighbours(self, axis: int, address: Address | None) -> int:
-        """How often the next position along `axis` is the next element in memory, of eight tries with sizes
-        guessed.
-        """
+    def steps(self, axis: int, address: Address | None) -> list[int]:
+        """How far the next position along `axis` is in memory, for eight positions with sizes guessed."""
         if address is None:
-            return 0
+            return [0] * 8
         values = {
             name: 1 if name.startswith("%") else size_guess(Expression.symbol(name))
             for name in address.offset.symbols
         }
-        offsets = []
-        for step in range(9):
-            offsets.append(value_guess(address.offset, {**values, self.names[axis]: step}))
-        return sum(after - before == 1 for before, after in itertools.pairwise(offsets))
+        offsets = [value_guess(address.offset, {**values, self.names[axis]: step}) for step in range(9)]
+        return [after - before for before, after in itertools.pairwise(offsets)]
 
 
 def _main_source(value: ir.Value) -> ir.Value | None:
