@@ -1,8 +1,8 @@
 """Pass `deduplicate-kernels`: structurally identical kernel functions become one.
 
 In: a fused module. Out: the same with one function for all calls that compute the same on the same types. A
-network of equal layers is then compiled once a layer kind; which ONNX nodes a call computes stays in the
-call's location.
+network of equal layers is then compiled once a layer kind; a call that now shares a function keeps its own
+ONNX nodes as `graph.nodes`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def deduplicate_kernels(unit: Unit) -> None:
         for operation in inner_operations(main):
             if operation.name == "func.call":
                 callee = ir.FlatSymbolRefAttr(operation.attributes["callee"]).value
+                if served_by[callee] != callee and "graph.nodes" in everything[callee].attributes:
+                    operation.attributes["graph.nodes"] = everything[callee].attributes["graph.nodes"]
                 operation.attributes["callee"] = ir.FlatSymbolRefAttr.get(served_by[callee])
         for name, function in everything.items():
             if served_by[name] != name:
