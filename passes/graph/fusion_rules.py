@@ -16,7 +16,7 @@ from .grouping import CHEAP_OPERATIONS, Group, Grouping, Node
 
 MAXIMUM_INPUTS = 48  # tensors that one kernel reads
 SINGLE = {"lstm": "recurrent", "gru": "recurrent", "scan": "scan", "arg_reduce": "arg_reduce"}
-EPILOGUE_MOVEMENTS = ("transpose", "reshape", "slice")
+EPILOGUE_MOVEMENTS = ("transpose", "reshape")  # no slice: the kernel would compute, and must not store, what it drops
 PROLOGUE_MOVEMENTS = ("transpose", "reshape", "slice", "broadcast")
 
 

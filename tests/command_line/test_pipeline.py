@@ -222,6 +222,23 @@ def test_a_failing_compilation_can_be_replayed(monkeypatch: pytest.MonkeyPatch, 
     assert result.output == f"{folder}/model.onnx compiles for sm_90a: 1 kernels\n"
 
 
+@pytest.mark.parametrize("index", [0, 1, -1])
+def test_what_a_slice_drops_is_not_stored(index: int) -> None:
+    """A slice after a contraction was once fused into it, and the rows it drops overwrote those it keeps."""
+    weight = np.random.default_rng(0).standard_normal((4, 3, 3)).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"], name="Conv_1", pads=[1, 1]),
+        onnx.helper.make_node("Gather", ["c", "i"], ["y"], name="Gather_2", axis=2),
+    ]
+    model = models.make(nodes, {"x": [1, 3, 5]}, {"y": [1, 4]}, {"w": weight, "i": np.array(index, np.int64)})
+    x = np.random.default_rng(1).standard_normal((1, 3, 5)).astype(np.float32)
+    padded = np.pad(x[0].astype(np.float64), ((0, 0), (1, 1)))
+    want = np.stack([(weight * padded[:, at : at + 3]).sum((1, 2)) for at in range(5)])[index]
+    with tilewright.compile(model, target="sm_80").session("emulator") as session:
+        got = session.run({"x": x})["y"]
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()  # float32 sums of nine products
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
