@@ -61,8 +61,7 @@ def _lower_function(function: ir.Operation, target: Target) -> LoweredKernel:
     name = ir.StringAttr(function.attributes["sym_name"]).value
     threads = ir.IntegerAttr(function.attributes["tile.threads"]).value
     body = function.regions[0].blocks[0]
-    written = _written_arguments(function)
-    shell = ir.Module.parse(_shell_text(name, body, written, threads, target))
+    shell = ir.Module.parse(_shell_text(name, function, threads, target))
     gpu_module = shell.body.operations[0]
     kernel = next(op for op in gpu_module.regions[0].blocks[0].operations if op.operation.name == "llvm.func").operation
     if "tile.minimum_blocks" in function.attributes:
@@ -84,23 +83,30 @@ def _lower_function(function: ir.Operation, target: Target) -> LoweredKernel:
     return LoweredKernel(name, str(shell), lowering.shared_bytes, threads)
 
 
-def _written_arguments(function: ir.Operation) -> set[int]:
-    """Numbers of the memref arguments that a tile.store writes."""
+def _survey(function: ir.Operation) -> tuple[set[int], bool]:
+    """(numbers of the memref arguments that a tile.store writes, whether there is a tile.dot)."""
     written: set[int] = set()
+    dots: list[ir.Operation] = []
 
     def visit(operation: ir.Operation) -> ir.WalkResult:
         if operation.name == "tile.store":
             written.add(ir.BlockArgument(operation.operands[1]).arg_number)
+        elif operation.name == "tile.dot":
+            dots.append(operation)
         return ir.WalkResult.ADVANCE
 
     function.walk(visit)
-    return written
+    return written, bool(dots)
 
 
 # minctasm = 1: without it ptxas guesses an occupancy and was seen to spill with 64 registers where 110 did without.
-def _shell_text(name: str, body: ir.Block, written: set[int], threads: int, target: Target) -> str:
+def _shell_text(name: str, function: ir.Operation, threads: int, target: Target) -> str:
+    written, has_dot = _survey(function)
+    # A main loop lives in registers: without `minctasm` ptxas guesses an occupancy, and was seen to spill with 64 registers
+    # where 110 did without. What is bound by memory wants the occupancy that it guesses.
+    occupancy = ", nvvm.minctasm = 1 : i32" if has_dot else ""
     parameters = []
-    for number, argument in enumerate(body.arguments):
+    for number, argument in enumerate(function.regions[0].blocks[0].arguments):
         if isinstance(argument.type, ir.MemRefType):
             readonly = "" if number in written else "llvm.readonly, "
             parameters.append(f"%a{number}: !llvm.ptr<1> {{llvm.noalias, {readonly}llvm.align = 16 : i64}}")
