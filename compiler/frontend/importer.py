@@ -284,7 +284,10 @@ def _import_main(unit: Unit, loaded: Source, shapes: Shapes | None) -> None:
 def _output(value: onnx.ValueInfoProto, tensor: Tensor | None) -> ir.Value:
     if tensor is None:
         raise ModelError(f"the model's output '{value.name}' is not computed")
-    return tensor.value
+    try:
+        return tensor.value
+    except Unsupported as error:
+        raise Unsupported(f"output '{value.name}': {error.what}", error.supported) from None
 
 
 def _input_dtype(value: onnx.ValueInfoProto) -> str:

@@ -41,8 +41,10 @@ def propagate(node: Node) -> list[tuple[Array, str]] | None:
     special = _SPECIAL.get(node.operator)
     if not node.inputs or (special is None and node.operator not in MOVERS and node.operator not in _ELEMENTWISE):
         return None
-    if any(tensor is not None and tensor.known() is None for tensor in node.inputs):
-        return None
+    given = [tensor for tensor in node.inputs if tensor is not None]
+    for tensor in sorted(given, key=lambda tensor: tensor.is_constant):  # reading constants comes last
+        if tensor.known() is None:
+            return None
     if special is not None:
         return special(node)
     if node.operator in MOVERS or node.operator == "Concat":

@@ -20,6 +20,7 @@ from ...dialects.tensors import Shape, element_of, shape_of
 from ...passes.unit import WeightStore
 from ...runtime.dtypes import DTYPES
 from ...runtime.symbolic import Expression, expression
+from .errors import Unsupported
 
 Array = np.ndarray[Any, Any]
 Loader = Callable[[], Array]
@@ -209,3 +210,18 @@ def _objects(array: Array) -> Array | None:
         else:
             flat[position] = Expression.constant(int(item))
     return result
+
+
+class TensorSequence(Tensor):
+    """An ONNX sequence: its tensors are known while importing. Where a tensor is needed it raises
+    Unsupported.
+    """
+
+    def __init__(self, materialiser: Materialiser, elements: list[Tensor]) -> None:
+        super().__init__(materialiser, "sequence", ())
+        self.elements = elements
+
+    @property
+    def value(self) -> ir.Value:
+        """There is none: sequences do not exist at run time."""
+        raise Unsupported("a sequence where a tensor is needed", "sequences inside the model")

@@ -135,3 +135,35 @@ def test_softmax_before_opset_13_is_over_all_trailing_dimensions() -> None:
     # exp and a sum of 12 terms in f32
     np.testing.assert_allclose(result.sum(axis=(1, 2)), [1.0, 1.0], rtol=1e-6)
     assert "3x4" in signature(import_model(model("m (float[2,3,4] x) => (float[2,3,4] y) { y = Softmax(x) }")))
+
+
+def test_sequences_are_resolved() -> None:
+    text = """m (float[6,k] x) => (float[a,k] y) {
+        parts = SplitToSequence<axis=0>(x, two) last = SequenceAt(parts, minus)
+        more = SequenceInsert(parts, last) y = ConcatFromSequence<axis=0>(more)
+    }"""
+    unit = import_model(model(text, two=np.array(2), minus=np.array(-1)))
+    x = np.arange(12, dtype=np.float32).reshape(6, 2)
+    np.testing.assert_array_equal(run(unit, x=x)["y"], np.concatenate([x, x[4:]]))
+
+
+def test_loops_of_known_length_are_unrolled() -> None:
+    text = """m (float[n] x) => (float[n] y, float[a,n] all) {
+        y, all = Loop (three, , x) <body = step (int64 i, bool c, float[n] v) => (bool going, float[n] w,
+        float[n] seen) {     going = Identity(c) f = Cast<to=1>(i) w = Add(v, f) seen = Mul(w, w)
+        }>
+    }"""
+    unit = import_model(model(text, three=np.array(3)))
+    results = run(unit, x=np.array([1.0, -2.0], np.float32))
+    np.testing.assert_array_equal(results["y"], [4.0, 1.0])
+    np.testing.assert_array_equal(results["all"], [[1.0, 4.0], [4.0, 1.0], [16.0, 1.0]])
+
+
+def test_loop_of_unknown_length() -> None:
+    text = """m (float[n] x, int64 k) => (float[n] y) {
+        y = Loop (k, , x) <body = step (int64 i, bool c, float[n] v) => (bool going, float[n] w) {
+            going = Identity(c) w = Neg(v)
+        }>
+    }"""
+    with pytest.raises(UnsupportedError, match="Loop with a trip count computed from data"):
+        import_model(model(text))

@@ -20,7 +20,7 @@ from tilewright.runtime.errors import UnsupportedError
 REASONS = (
     "element type",  # strings, 4-bit integers and 8-bit floats have no dtype here yet
     "training mode",
-    "indices as second output",
+    "a sequence where a tensor is needed",
     "sequence_lens",
     "of kind",  # sequences and optionals as model inputs
     "QuantizeLinear to",

@@ -58,7 +58,10 @@ def _agree(node: Node, blocks: list[ir.Block], outputs: list[list[ir.Value]]) ->
     for number, (first, second) in enumerate(zip(*outputs, strict=True)):
         one, two = shape_of(first), shape_of(second)
         if element_of(first) != element_of(second) or len(one) != len(two):
-            raise Unsupported("If whose branches give different dtypes or ranks", "equal types")
+            raise Unsupported(
+                "If whose branches give different dtypes or ranks",
+                "equal types, or a condition that is known: fixing dimensions with --shape may decide it",
+            )
         shape = [node.unify(a, b) for a, b in zip(one, two, strict=True)]
         for block, values in zip(blocks, outputs, strict=True):
             with ir.InsertionPoint(block):

@@ -6,6 +6,10 @@ input.
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
+
 from mlir import ir
 
 from ....dialects import graph_builder as build
@@ -16,6 +20,8 @@ from ..node import Node
 from ..registry import onnx_operator
 from .reduction import widened
 from .windows import Window, window_of
+
+UNROLLED_ELEMENTS = 64  # window elements that the search for a maximum's place looks at one by one
 
 
 def pooling_window(node: Node) -> tuple[Window, list[Expression]]:
@@ -47,10 +53,55 @@ def pool(node: Node, value: ir.Value, kind: str, include_padding: bool = False) 
 
 
 @onnx_operator("MaxPool")
-def max_pool(node: Node) -> ir.Value:
-    if node.wants(1):
-        raise Unsupported("MaxPool with indices as second output", "the first output")
-    return pool(node, node.value(0), "max")
+def max_pool(node: Node) -> list[ir.Value]:
+    """The second output, when it is wanted, gives the place of each maximum in the flattened input."""
+    largest = pool(node, node.value(0), "max")
+    return [largest, _places(node, largest)] if node.wants(1) else [largest]
+
+
+def _places(node: Node, largest: ir.Value) -> ir.Value:
+    """The first element of each window that equals its maximum, found by looking at all of them."""
+    x = node.input(0)
+    window, _ = pooling_window(node)
+    if math.prod(window.kernel) > UNROLLED_ELEMENTS:
+        raise Unsupported(f"MaxPool indices of windows {window.kernel}", f"up to {UNROLLED_ELEMENTS} elements")
+    column_major = bool(node.get("storage_order", 0))
+    table, spatial = x.value, x.shape[2:]
+
+    def body(best: Scalar) -> Scalar:
+        here = [build.index(number) for number in range(x.rank)]
+        result = Scalar.constant(0, "i64")
+        for offsets in reversed(list(itertools.product(*[range(size) for size in window.kernel]))):
+            places, inside = _window_element(window, here[2:], offsets, spatial)
+            value = build.element_at(table, [*here[:2], *places])
+            plane = here[0] * build.dimension(x.shape[1]) + here[1]
+            number = _flattened(places, spatial, column_major) + plane * build.dimension(build.product(spatial))
+            result = (inside & value.eq(best)).select(number, result)
+        return result
+
+    return node.map([largest], body)
+
+
+def _window_element(
+    window: Window, output: list[Scalar], offsets: tuple[int, ...], spatial: Sequence[Expression]
+) -> tuple[list[Scalar], Scalar]:
+    """Where one element of the windows lies, clamped to the input, and whether it was inside."""
+    inside, places = Scalar.constant(1, "i1"), []
+    for axis, (position, offset, size) in enumerate(zip(output, offsets, spatial, strict=True)):
+        place = position * window.strides[axis] + offset * window.dilations[axis]
+        place = place - build.dimension(window.pads[axis])
+        extent = build.dimension(size)
+        inside = inside & place.ge(0) & place.lt(extent)
+        places.append(place.clip(0, extent - 1))
+    return places, inside
+
+
+def _flattened(places: list[Scalar], spatial: Sequence[Expression], column_major: bool) -> Scalar:
+    pairs = list(zip(places, spatial, strict=True))
+    result = Scalar.constant(0, "i64")
+    for place, size in reversed(pairs) if column_major else pairs:
+        result = result * build.dimension(size) + place
+    return result
 
 
 @onnx_operator("AveragePool")
