@@ -3,8 +3,9 @@
 #   make test                       ruff, mypy and every test; TESTS="tests/emulator -k mma" narrows the last
 #   make check                      only ruff and mypy
 #   make benchmark                  compile times of all models, as a table and as JSON
-#   make gpu-bundle                engines, inputs and expected outputs for a machine with a GPU, in build/gpu-bundle
+#   make gpu-bundle                 engines, inputs and expected outputs for a machine with a GPU, in build/gpu-bundle
 #   make gpu-check                  run that bundle on this machine's GPU (Python, numpy, ml_dtypes, cuda-bindings)
+#   make docs                       renew the excerpts of IR and the list of operators in the documentation
 #   make lock                       pin again what is installed in .venv
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.14 python3.10 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
@@ -15,7 +16,7 @@ READY := $(VENV)/ready
 WORKERS ?= 2
 TESTS ?= tests
 
-.PHONY: demo test check benchmark gpu-bundle gpu-check lock setup clean
+.PHONY: demo test check benchmark gpu-bundle gpu-check docs lock setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -48,6 +49,9 @@ $(READY): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock \
 		--editable '.[test,disassembler]'
 	@touch $@
+
+docs: $(READY)
+	@TILEWRIGHT_UPDATE=1 $(BIN)/python -m pytest -q tests/style/test_documentation.py
 
 lock: $(READY)
 	@$(BIN)/python .ci/lock.py

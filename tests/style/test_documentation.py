@@ -1,6 +1,6 @@
 """The documentation says what is there: links lead somewhere, and docs/operators.md lists what can be imported.
 
-`TILEWRIGHT_UPDATE=1 make test TESTS=tests/style/test_documentation.py` writes the list and the excerpts of IR again.
+`make docs` writes the list and the excerpts of IR again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def test_operators_page_is_up_to_date() -> None:
     page = operators_page()
     if os.environ.get("TILEWRIGHT_UPDATE"):
         OPERATORS.write_text(page)
-    assert OPERATORS.read_text() == page, "run with TILEWRIGHT_UPDATE=1"
+    assert OPERATORS.read_text() == page, "run make docs"
 
 
 def test_registered_operators_exist_in_onnx() -> None:
@@ -77,4 +77,4 @@ def test_excerpts_are_what_the_compiler_prints(name: str, dumps: Path) -> None:
     fresh = refresh(page.read_text(), dumps)
     if os.environ.get("TILEWRIGHT_UPDATE"):
         page.write_text(fresh)
-    assert page.read_text() == fresh, "run with TILEWRIGHT_UPDATE=1"
+    assert page.read_text() == fresh, "run make docs"
