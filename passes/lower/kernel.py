@@ -99,11 +99,10 @@ def _survey(function: ir.Operation) -> tuple[set[int], bool]:
     return written, bool(dots)
 
 
-# minctasm = 1: without it ptxas guesses an occupancy and was seen to spill with 64 registers where 110 did without.
 def _shell_text(name: str, function: ir.Operation, threads: int, target: Target) -> str:
     written, has_dot = _survey(function)
-    # A main loop lives in registers: without `minctasm` ptxas guesses an occupancy, and was seen to spill with 64 registers
-    # where 110 did without. What is bound by memory wants the occupancy that it guesses.
+    # A main loop lives in registers: without `minctasm` ptxas guesses an occupancy, and was seen to spill with 64
+    # registers where 110 did without. What is bound by memory wants the occupancy that it guesses.
     occupancy = ", nvvm.minctasm = 1 : i32" if has_dot else ""
     parameters = []
     for number, argument in enumerate(function.regions[0].blocks[0].arguments):
@@ -116,7 +115,7 @@ def _shell_text(name: str, function: ir.Operation, threads: int, target: Target)
   gpu.module @kernels [#nvvm.target<chip = "{target.chip}", features = "{target.ptx}", O = 3>] {{
     llvm.mlir.global external @shared_memory() {{addr_space = 3 : i32, alignment = 1024 : i64}} : !llvm.array<0 x i8>
     llvm.func @{name}({", ".join(parameters)})
-        attributes {{nvvm.kernel, nvvm.reqntid = array<i32: {threads}, 1, 1>, nvvm.minctasm = 1 : i32}} {{
+        attributes {{nvvm.kernel, nvvm.reqntid = array<i32: {threads}, 1, 1>{occupancy}}} {{
       llvm.return
     }}
   }}
