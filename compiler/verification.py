@@ -148,7 +148,7 @@ def compare_outputs(
     engine: Engine, device: Device, inputs: Mapping[str, Array], want: Mapping[str, Array]
 ) -> list[Comparison]:
     """The engine's outputs on `device` against the reference's. The session closes the device."""
-    with engine.session(device) as session:
+    with engine.session(device, checked=True) as session:
         got = session.run(inputs)
     return [compare(name, array, np.asarray(want[name])) for name, array in got.items() if name in want]
 
@@ -208,7 +208,7 @@ def compare_kernels(
             traced[calls[operation]] = results
 
     interpret(unit, inputs, trace)
-    with engine.session(device) as session:
+    with engine.session(device, checked=True) as session:
         got = session.run(inputs)
     names = {binding.buffer: binding.name for binding in engine.outputs}
     found = []
