@@ -19,6 +19,7 @@ from .records import Record, fail, read_expression, read_integer, read_text
 from .symbolic import Expression
 
 FORMAT = 1
+MOST_ELEMENTS = 2**31  # of one tensor: indices inside kernels are 32-bit (passes/lower/context.py)
 WEIGHT_ALIGNMENT = 256  # bytes, in weights.bin and on the device
 BUFFER_KINDS = ("input", "output", "weight", "temporary")
 PARAMETER_TYPES = ("pointer", "i32", "i64")
@@ -94,9 +95,16 @@ class Buffer:
 
     def size(self, symbols: Mapping[str, int]) -> int:
         """Bytes for the given symbol values. Raises ModelError when a dimension cannot be evaluated or is
-        negative.
+        negative, or when there are more elements than kernels can number.
         """
-        return math.prod(evaluate_shape(self.shape, symbols, f"buffer {self.name!r}")) * self.element.bytes
+        shape = evaluate_shape(self.shape, symbols, f"buffer {self.name!r}")
+        count = math.prod(shape)
+        if count >= MOST_ELEMENTS:
+            raise ModelError(
+                f"buffer {self.name!r} would have {count} elements (shape {list(shape)}); kernels number "
+                f"elements with 32 bits and take fewer than {MOST_ELEMENTS}\n  use a smaller batch"
+            )
+        return count * self.element.bytes
 
     def to_json(self) -> dict[str, Any]:
         shape = [str(extent) for extent in self.shape]

@@ -22,7 +22,9 @@ from tests.runtime.fake_device import FakeDevice
 
 from tilewright.runtime.engine import Engine, load
 from tilewright.runtime.errors import DeviceError, InternalError, ModelError
+from tilewright.runtime.manifest import Buffer
 from tilewright.runtime.session import Session
+from tilewright.runtime.symbolic import parse
 
 
 @pytest.fixture
@@ -193,7 +195,7 @@ DAMAGE = {
     "overlapping weights": (at("buffers", 3, "offset", value=0), "it overlaps another weight"),
     "unaligned weight": (at("buffers", 3, "offset", value=300), "not a multiple of 256"),
     "weight size": (at("buffers", 2, "nbytes", value=1 << 20), "1048576 bytes for a shape of 16 bytes"),
-    "huge weight": (at("buffers", 2, "shape", 0, value=str(HUGE)), "16 bytes for a shape of"),
+    "huge weight": (at("buffers", 2, "shape", 0, value=str(HUGE)), "kernels number elements with 32 bits"),
     "symbolic weight": (at("buffers", 2, "shape", 0, value="n"), "is not constant"),
     "unknown buffer": (at("program", 0, "arguments", 0, value={"buffer": "q"}), "there is no buffer 'q'"),
     "both kinds of argument": (
@@ -329,3 +331,10 @@ def test_sessions_name_why_a_device_was_taken(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(device, "_open_emulator", no_gpu)
     with pytest.raises(DeviceError, match=r"(?s)no device can be opened\n  cuda: .*\n  emulator: "):
         affine().session()
+
+
+def test_a_tensor_with_more_elements_than_kernels_can_number() -> None:
+    buffer = Buffer("b", "f32", (parse("n"), parse("65536")), "temporary", first=0, last=1)
+    assert buffer.size({"n": 32767}) == 32767 * 65536 * 4
+    with pytest.raises(ModelError, match="kernels number elements with 32 bits"):
+        buffer.size({"n": 32768})
