@@ -42,7 +42,7 @@ def merge_maps(unit: Unit) -> None:
     with unit.module.context, ir.Location.unknown():
         for block in blocks_within(functions(unit.module)["main"]):
             for operation in operations_of(block):
-                if operation.name == "graph.map":
+                if operation.name == "graph.map" and not _rounds_operands(operation):
                     _take_producers(operation)
 
 
@@ -57,6 +57,14 @@ def _take_producers(operation: ir.Operation) -> None:
         changed = True
     if changed:
         merge_duplicates(body_of(operation))
+
+
+def _rounds_operands(operation: ir.Operation) -> bool:
+    """True for a cast to a narrower float that products read: it belongs to them, not to what comes before."""
+    names = [inner.name for inner in operations_of(body_of(operation))]
+    if names != ["graph.element", "arith.truncf", "gpu.yield"]:
+        return False
+    return all(reader.name in PRODUCTS for reader in users(operation.results[0]))
 
 
 def _can_move(source: ir.Operation, operation: ir.Operation) -> bool:
