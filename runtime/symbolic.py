@@ -57,6 +57,7 @@ class Expression:
 
     # Construction -----------------------------------------------------------------------------------------------
     @staticmethod
+    @lru_cache(maxsize=4096)
     def constant(value: int) -> Expression:
         return Expression({(): int(value)})
 

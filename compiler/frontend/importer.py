@@ -34,6 +34,7 @@ from .shape_arithmetic import propagate
 from .tensor import Array, Materialiser, Tensor
 from .tensors_of_file import element_name, loader_of
 
+RESHAPING = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}  # our importers keep constants constant
 MAXIMUM_DEPTH = 40  # functions and subgraphs inside each other
 
 
@@ -162,12 +163,15 @@ class Importer:
         return node
 
     def _outputs(self, node: Node) -> list[Tensor | None]:
-        known = fold(node)
-        if known is not None:
-            return [node.literal(array, dtype) for array, dtype in known]
-        propagated = propagate(node)
-        if propagated is not None:
-            return [node.symbolic(array, dtype) for array, dtype in propagated]
+        if not (
+            node.operator in RESHAPING and not node.domain and all(item and item.is_constant for item in node.inputs)
+        ):
+            known = fold(node)
+            if known is not None:
+                return [node.literal(array, dtype) for array, dtype in known]
+            propagated = propagate(node)
+            if propagated is not None:
+                return [node.symbolic(array, dtype) for array, dtype in propagated]
         function = find_operator(node.domain, node.operator, node.version)
         if function is None:
             body = function_body(node)

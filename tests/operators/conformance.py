@@ -49,7 +49,8 @@ def frozen(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto:
     copy.CopyFrom(model)
     arrays = [as_array(item) for item in inputs]
     floats = [position for position, array in enumerate(arrays) if array.dtype.kind not in "iub"]
-    kept = max(floats, key=lambda position: arrays[position].size) if floats else 0
+    sizes = [array.size for array in arrays]
+    kept = max(range(len(arrays)), key=lambda i: (i in floats and sizes[i] != 1, sizes[i] > 1, i in floats, -i))
     if (not floats and len(arrays) == 1) or model.graph.node[0].op_type == "Range" or "range" in model.graph.name:
         kept = -1
     for position, (value, array) in enumerate(zip(model.graph.input, arrays, strict=False)):

@@ -17,6 +17,7 @@ DYNAMIC_REASONS = (
     "dynamic sizes",
     "computed from data",
     "static number",  # unrolled operators
+    "static lengths",
     "steps",
 )
 

@@ -62,7 +62,7 @@ EXAMPLES = {
         {"s": RNG.normal(size=8).astype(np.float32), "b": RNG.normal(size=8).astype(np.float32)},
     ),
     "reduce": Example(
-        "m (float[n,k,l] x) => (float[a,b,c] y) { m = ReduceMean<keepdims=1>(x, a0) v = ReduceMax(x, a1) y = Add(m, v) }",
+        "m (float[n,k,l] x) => (float[a,b,c] y) { m = ReduceMean(x, a0) v = ReduceMax(x, a1) y = Add(m, v) }",
         lambda s: {"x": (s[0], s[1], s[2])},
         {"a0": ints(0, 2), "a1": ints(-1)},
     ),
