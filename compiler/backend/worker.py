@@ -14,9 +14,18 @@ import signal
 import sys
 import traceback
 from dataclasses import asdict
+from importlib import import_module
 from typing import Any, TextIO
 
 from ...runtime.errors import Error
+
+SMALLEST_KERNEL = """
+gpu.module @kernels {
+  llvm.func @nothing() attributes {nvvm.kernel} {
+    llvm.return
+  }
+}
+"""
 
 
 def main() -> None:
@@ -39,11 +48,13 @@ def _serve(jobs: TextIO, replies: TextIO) -> None:
 
 
 def _warm_up() -> None:
-    """Load what every kernel needs while the parent still reads the model."""
+    """Load and use once what every kernel needs, while the parent still reads the model."""
+    from ...passes.target import DEFAULT_TARGET, find_target
     from .assemble import version
-    from .emit import shared_context
+    from .emit import emit_ptx
 
-    shared_context()
+    import_module("...passes.lower", __package__)
+    emit_ptx(SMALLEST_KERNEL, find_target(DEFAULT_TARGET))
     version()
 
 
