@@ -101,4 +101,11 @@ OPERATIONS = (
         ("result",),
         {"instruction": "string"},
     ),
+    OperationDefinition(
+        "tile.combine",
+        "Add up the partial sums of the groups of warps that split k among them (the layout's warp depth); the result has another layout. "
+        "The exchange takes the place of the shared tile `scratch` and of what was allocated after it.",
+        ("tile", "scratch"),
+        ("result",),
+    ),
 )

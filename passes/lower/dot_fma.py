@@ -17,7 +17,7 @@ from .context import LoweringContext, RegisterTile, SharedTile, byte_width
 from .dot_layouts import FmaLayout, parse_shared
 
 ACCESS_BYTES = 16
-UNROLLED_PRODUCTS = 256  # multiply-adds of a thread in straight line; half of 512 in compile time (ResNet-50: 6.0 s of 9.0)
+UNROLLED_PRODUCTS = 256  # multiply-adds in straight line: ResNet-50 compiles in 6.0 s, with 512 in 9.0 s
 ROLLED = "#llvm.loop_annotation<unroll = <disable = true>>"
 
 Fragment = dict[tuple[int, int], ir.Value]  # (index of the thread's row or column, k) -> scalar
@@ -36,12 +36,16 @@ def dot_fma(
     right_reader = OperandReader(
         context, right, stage, column, 1, layout.each[1], layout.vector[1], layout.column_offset
     )
-    unrolled = _unrolled(layout, left.columns)
-    if unrolled == left.columns:
+    depths = left.columns // layout.warp_depth
+    if layout.warp_depth > 1:
+        first = context.multiply(layout.depth_group(context), depths)
+        left_reader, right_reader = left_reader.at(first), right_reader.at(first)
+    unrolled = _unrolled(layout, depths)
+    if unrolled == depths:
         values = _steps(layout, left_reader, right_reader, list(accumulator.values), unrolled)
         return RegisterTile(layout, tuple(values))
     loop = scf.ForOp(
-        context.integer(0), context.integer(left.columns), context.integer(unrolled), list(accumulator.values)
+        context.integer(0), context.integer(depths), context.integer(unrolled), list(accumulator.values)
     )
     loop.operation.attributes["loop_annotation"] = ir.Attribute.parse(ROLLED)
     with ir.InsertionPoint(loop.body):

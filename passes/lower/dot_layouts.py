@@ -67,10 +67,23 @@ class WarpGrid(Layout):
 
     warp_rows: int
     warp_columns: int
+    warp_depth: int  # groups of warps that hold partial sums of the whole tile, each over its part of k
 
     @property
     def threads(self) -> int:  # type: ignore[override]
-        return self.warp_rows * self.warp_columns * WARP
+        return self.warp_rows * self.warp_columns * self.warp_depth * WARP
+
+    @property
+    def grid(self) -> str:
+        """The warps as they stand in the text: rows x columns, and x depth when k is split."""
+        depth = f"x{self.warp_depth}" if self.warp_depth > 1 else ""
+        return f"{self.warp_rows}x{self.warp_columns}{depth} warps"
+
+    def depth_group(self, context: LoweringContext) -> ir.Value:
+        """Which part of k this thread's warp works on, i32."""
+        if self.warp_depth == 1:
+            return context.integer(0)
+        return context.divide(context.thread, self.warp_rows * self.warp_columns * WARP)
 
     @property
     def warp_tile(self) -> tuple[int, int]:
@@ -86,6 +99,8 @@ class WarpGrid(Layout):
     def warp_origin(self, context: LoweringContext) -> tuple[ir.Value, ir.Value]:
         """First row and column of this thread's warp, i32."""
         warp = context.divide(context.thread, WARP) if self.threads > WARP else context.integer(0)
+        if self.warp_depth > 1:
+            warp = context.remainder(warp, self.warp_rows * self.warp_columns)
         rows, columns = self.warp_tile
         row = context.divide(warp, self.warp_columns) if self.warp_rows > 1 else context.integer(0)
         column = context.remainder(warp, self.warp_columns) if self.warp_rows > 1 else warp
@@ -107,6 +122,7 @@ class FmaLayout(WarpGrid):
     lanes: tuple[int, int]
     vector: tuple[int, int]
     width: int  # columns of a group in maps; at most the vector's
+    warp_depth: int = 1
     word: ClassVar[str] = "fma"
 
     def butterfly(self, axis: int) -> tuple[int, int]:
@@ -149,16 +165,17 @@ class FmaLayout(WarpGrid):
         return context.add(self.origin(context)[1], self.column_offset(column_slot * self.width))
 
     def __str__(self) -> str:
-        grid = f"{self.warp_rows}x{self.warp_columns} warps, {self.lanes[0]}x{self.lanes[1]} lanes"
+        grid = f"{self.grid}, {self.lanes[0]}x{self.lanes[1]} lanes"
         return f"fma<{grid}, vector={self.vector[0]}x{self.vector[1]}, width={self.width}>"
 
 
 @register_layout("fma")
 def _parse_fma(parameters: str, rows: int, columns: int) -> Layout:
-    match = re.fullmatch(r"(\d+)x(\d+) warps, (\d+)x(\d+) lanes, vector=(\d+)x(\d+), width=(\d+)", parameters)
+    warps, lanes_text = r"(\d+)x(\d+)(?:x(\d+))? warps", r"(\d+)x(\d+) lanes"
+    match = re.fullmatch(rf"{warps}, {lanes_text}, vector=(\d+)x(\d+), width=(\d+)", parameters)
     if not match:
         raise ValueError(f"fma<{parameters}>: expected fma<RxC warps, RxC lanes, vector=RxC, width=N>")
-    warp_rows, warp_columns, *rest = map(int, match.groups())
+    warp_rows, warp_columns, warp_depth, *rest = (int(part or 1) for part in match.groups())
     lanes, vector, width = (rest[0], rest[1]), (rest[2], rest[3]), rest[4]
     divides = (
         rows % (warp_rows * lanes[0] * vector[0]) == 0
@@ -166,7 +183,7 @@ def _parse_fma(parameters: str, rows: int, columns: int) -> Layout:
     )
     if lanes[0] * lanes[1] != WARP or not divides or vector[1] % width:
         raise ValueError(f"fma<{parameters}> does not divide a tile of {rows}x{columns}")
-    return FmaLayout(rows, columns, warp_rows, warp_columns, lanes, vector, width)
+    return FmaLayout(rows, columns, warp_rows, warp_columns, lanes, vector, width, warp_depth)
 
 
 @dataclass(frozen=True)
@@ -180,6 +197,7 @@ class MmaLayout(WarpGrid):
     warp_rows: int
     warp_columns: int
     width: int  # columns of a group in maps: 2, or 1 where the number of columns is odd
+    warp_depth: int = 1
     word: ClassVar[str] = "mma"
 
     def butterfly(self, axis: int) -> tuple[int, int]:
@@ -210,15 +228,15 @@ class MmaLayout(WarpGrid):
         return context.add(context.add(self.warp_origin(context)[1], pair), piece * 8 + inside)
 
     def __str__(self) -> str:
-        return f"mma<{self.warp_rows}x{self.warp_columns} warps, width={self.width}>"
+        return f"mma<{self.grid}, width={self.width}>"
 
 
 @register_layout("mma")
 def _parse_mma(parameters: str, rows: int, columns: int) -> Layout:
-    match = re.fullmatch(r"(\d+)x(\d+) warps, width=([12])", parameters)
+    match = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))? warps, width=([12])", parameters)
     if not match:
         raise ValueError(f"mma<{parameters}>: expected mma<RxC warps, width=1|2>")
-    warp_rows, warp_columns, width = map(int, match.groups())
+    warp_rows, warp_columns, warp_depth, width = (int(part or 1) for part in match.groups())
     if rows % (warp_rows * 16) or columns % (warp_columns * 8):
         raise ValueError(f"mma<{parameters}> does not divide a tile of {rows}x{columns}")
-    return MmaLayout(rows, columns, warp_rows, warp_columns, width)
+    return MmaLayout(rows, columns, warp_rows, warp_columns, width, warp_depth)

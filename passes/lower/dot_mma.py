@@ -50,8 +50,13 @@ def dot_mma(
     row, column = layout.warp_origin(context)
     left_loader = FragmentLoader(context, left, stage, row, 0, instruction)
     right_loader = FragmentLoader(context, right, stage, column, 1, instruction)
+    depths = left.columns // layout.warp_depth
+    if layout.warp_depth > 1:
+        first = context.multiply(layout.depth_group(context), depths)
+        left_loader.advance(first)
+        right_loader.advance(first)
     values = list(accumulator.values)
-    for depth in range(0, left.columns, instruction.depth):
+    for depth in range(0, depths, instruction.depth):
         right_fragments = _right_fragments(right_loader, across, depth)
         for i in range(down):
             left_fragment = left_loader.load(i * 16, depth)
@@ -146,6 +151,11 @@ class FragmentLoader:
         if self.depth_contiguous:
             return context.add(line, inside), depth
         return line, context.add(depth, inside)
+
+    def advance(self, depth: ir.Value) -> None:
+        """Load from `depth` k further on."""
+        offset = self.context.multiply(depth, self.depth_stride)
+        self.base = self.context.offset_pointer(self.base, offset, self.tile.element)
 
     def load(self, line: int, depth: int, half: bool = False) -> list[ir.Value]:
         """The four registers at lines `line`.. and k `depth`..; with `half`, only the first 8 lines matter

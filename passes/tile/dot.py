@@ -121,10 +121,21 @@ class _Plan:
     def layout(self) -> str:
         """Layout text of the accumulator."""
         rows, columns = self.tile_shape
+        warps = self.schedule.warps
         if self.arithmetic.instruction == "fma":
             lanes = self.schedule.lanes
-            return str(FmaLayout(rows, columns, *self.schedule.warps, lanes, self.vector, self.width))
-        return str(MmaLayout(rows, columns, *self.schedule.warps, self.width))
+            return str(
+                FmaLayout(rows, columns, *warps, lanes, self.vector, self.width, self.schedule.warp_depth)
+            )
+        return str(MmaLayout(rows, columns, *warps, self.width, self.schedule.warp_depth))
+
+    @property
+    def result_layout(self) -> str:
+        """Layout text of the sums: the accumulator's own, or all threads side by side when k was split."""
+        if self.schedule.warp_depth == 1:
+            return self.layout
+        across = min(self.tile_shape[1] // self.width, self.schedule.threads)
+        return f"blocked<{self.schedule.threads // across}x{across}, vector={self.width}>"
 
 
 @tile_program("dot")
@@ -263,7 +274,13 @@ def _main_loop(
         ).result
         ir.Operation.create("tile.barrier")
         scf.yield_([product])
-    return loop.results[0]
+    if plan.schedule.warp_depth == 1:
+        return loop.results[0]
+    return ir.Operation.create(
+        "tile.combine",
+        results=[tile_of(rows, columns, accumulator_type, plan.result_layout)],
+        operands=[loop.results[0], left_tile],
+    ).result
 
 
 def _dot_attributes(plan: _Plan) -> dict[str, ir.Attribute]:
@@ -312,4 +329,4 @@ def _epilogue(
         if extent.divisible_by(block)
     ]
     limits = (builder.index(view.rows), builder.index(view.columns))
-    map_(builder, origin, limits, plan.tile_shape, plan.layout, body, full_dimensions=complete)
+    map_(builder, origin, limits, plan.tile_shape, plan.result_layout, body, full_dimensions=complete)

@@ -8,6 +8,7 @@ wave is and how busy a block keeps its multiprocessor; nothing here was measured
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,9 @@ from ..target import Target
 
 GUESS = 64  # what a symbolic size is taken to be
 SCHEDULERS = 4  # of a multiprocessor
+HIDING = 4.0  # warps of a scheduler beyond which more of them hide no more latency
+SPLIT_MARGIN = 1.15  # k is split only for a clear gain
+COMBINE = 200  # issue slots of exchanging partial sums: two barriers and the latency of shared memory
 LATENCY = 16  # issue slots that a k costs a lone warp beyond its multiply-adds: shared loads, loop
 
 
@@ -29,12 +33,13 @@ class Schedule:
     warps: tuple[int, int]
     instruction: str  # "fma" or a name of passes/lower/dot_mma.py
     lanes: tuple[int, int] = (4, 8)  # of a warp, for fma
+    warp_depth: int = 1  # groups of warps that split k among them
     stages: int = 1
     efficiency: float = 1.0
 
     @property
     def threads(self) -> int:
-        return self.warps[0] * self.warps[1] * 32
+        return self.warps[0] * self.warps[1] * self.warp_depth * 32
 
     @property
     def each(self) -> tuple[int, int]:
@@ -52,7 +57,7 @@ class Schedule:
         return ir.DictAttr.get(
             {
                 "block": ir.DenseI64ArrayAttr.get(list(self.block)),
-                "warps": ir.DenseI64ArrayAttr.get(list(self.warps)),
+                "warps": ir.DenseI64ArrayAttr.get([*self.warps, self.warp_depth]),
                 "instruction": ir.StringAttr.get(self.instruction),
                 "stages": ir.IntegerAttr.get(i64, self.stages),
             }
@@ -131,11 +136,31 @@ def _candidates(problem: Problem, instruction: str) -> list[Schedule]:
     depth = _block_depth(problem, instruction)
     if instruction == "fma":
         table = [row for row in _FMA if problem.element_bytes == 4 or row[0][0] * row[0][1] <= 64 * 64]
-        return [
+        plain = [
             Schedule((*block, depth), warps, instruction, lanes, efficiency=efficiency)
             for block, warps, lanes, efficiency in table
         ]
-    return [Schedule((*block, depth), warps, instruction, efficiency=rate) for block, warps, rate in _MMA]
+    else:
+        plain = [
+            Schedule((*block, depth), warps, instruction, efficiency=rate) for block, warps, rate in _MMA
+        ]
+    return plain + [
+        _split(candidate, ways)
+        for ways in (2, 4)
+        for candidate in plain
+        if _may_split(candidate, ways, problem)
+    ]
+
+
+def _may_split(schedule: Schedule, ways: int, problem: Problem) -> bool:
+    """Whether `ways` groups of warps can share k: a block stays small, and each group has a loop left."""
+    steps = size_guess(problem.depth) // (schedule.block[2] * ways)
+    return schedule.threads * ways <= 256 and schedule.block[2] % 8 == 0 and steps >= 2
+
+
+def _split(schedule: Schedule, ways: int) -> Schedule:
+    rows, columns, depth = schedule.block
+    return replace(schedule, block=(rows, columns, depth * ways), warp_depth=ways)
 
 
 def _block_depth(problem: Problem, instruction: str) -> int:
@@ -152,17 +177,23 @@ def _time(problem: Problem, schedule: Schedule, target: Target) -> float:
     """Predicted time of the whole launch, in issue slots of a scheduler for each k.
 
     The busiest multiprocessor's warps share four schedulers; a thread's multiply-adds are what a warp issues.
-    Work beyond the useful multiply-adds counts a second time, by its root: it costs energy on a GPU and time on
-    the emulator even where the GPU has nothing better to do.
+    Work beyond the useful multiply-adds counts a second time, by its root: it costs energy on a GPU and time
+    on the emulator even where the GPU has nothing better to do.
     """
     rows, columns, _ = schedule.block
     batch, height, width = map(size_guess, (problem.batch, problem.rows, problem.columns))
     blocks = batch * -(-height // rows) * -(-width // columns)
-    warps = schedule.warps[0] * schedule.warps[1]
     at_once = -(-blocks // target.multiprocessors)  # blocks that the busiest multiprocessor gets
-    issued = rows * columns / schedule.threads / schedule.efficiency
+    sums = rows * columns * schedule.warp_depth / schedule.threads  # of one thread
+    warps = at_once * schedule.threads / (32 * SCHEDULERS)  # of one scheduler
+    issued = math.ceil(warps) * sums / schedule.efficiency
+    waiting = LATENCY / min(max(warps, 1.0), HIDING)
     waste = blocks * rows * columns / schedule.efficiency / (batch * height * width)
-    return float((-(-at_once * warps // SCHEDULERS) * issued + LATENCY) * waste**0.5)
+    time = (issued + waiting) * waste**0.5
+    if schedule.warp_depth == 1:
+        return time
+    combining = (COMBINE + 2 * sums) / size_guess(problem.depth)
+    return SPLIT_MARGIN * (time / schedule.warp_depth + combining)
 
 
 def _with_stages(schedule: Schedule, problem: Problem, target: Target) -> Schedule:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlir import ir
-from tests.passes.dot.harness import Array, compile_kernel
+from tests.passes.dot.harness import Array, Kernel, compile_kernel
 
 from tilewright.dialects import graph_builder as graph
 from tilewright.dialects.tensors import shape_of
@@ -46,8 +46,8 @@ class Case:
     precision: str = ""
 
 
-def verify(case: Case, epilogue: str = "") -> None:
-    """Compile, run and compare."""
+def verify(case: Case, epilogue: str = "") -> Kernel:
+    """Compile, run and compare; returns the kernel."""
     generator = np.random.default_rng(0)
     m, n, k = ((name if name in case.dynamic else case.sizes[name]) for name in "mnk")
     left = [*case.left_batch, *((k, m) if case.transposes[0] else (m, k))]
@@ -87,11 +87,12 @@ def verify(case: Case, epilogue: str = "") -> None:
     (found,) = kernel.run(arrays, **symbols)
     if result[0] == "i":
         np.testing.assert_array_equal(found, expected)
-        return
+        return kernel
     # tf32 keeps 10 bits of the operands: 2**-11 of each product.
     tolerance = 2**-10 if case.precision == "tf32" else TOLERANCE[case.element]
     scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
     np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=tolerance)
+    return kernel
 
 
 SIZES = st.sampled_from([1, 2, 3, 7, 16, 17, 33, 64, 70, 130])
@@ -130,6 +131,16 @@ def test_tensor_cores(element: str, precision: str, transposes: tuple[bool, bool
 @pytest.mark.parametrize("element", ["f64", "i32", "i64", "i8", "ui8"])
 def test_other_types(element: str) -> None:
     verify(Case(element, sizes={"m": 19, "n": 36, "k": 21}, dynamic=frozenset("m")), "bias")
+
+
+@pytest.mark.parametrize(
+    "element,precision", [("f32", ""), ("f16", ""), ("f32", "tf32"), ("f64", ""), ("i32", "")]
+)
+def test_long_depth_is_split_among_warps(element: str, precision: str) -> None:
+    """Too few tiles to fill a GPU: groups of warps share k and their sums are combined."""
+    for sizes in ({"m": 33, "n": 47, "k": 300}, {"m": 5, "n": 64, "k": 512}):
+        kernel = verify(Case(element, sizes=sizes, precision=precision), "bias")
+        assert "tile.combine" in kernel.simple_text
 
 
 def test_no_depth_gives_zeros() -> None:

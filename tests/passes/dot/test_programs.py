@@ -32,7 +32,7 @@ def linear(element: str = "f32", precision: str = "", rows: int | str = "m", col
 
 def test_simple_loop() -> None:
     check(
-        linear(rows=512).simple_text,
+        linear(rows=4096, columns=4096).simple_text,
         """
         CHECK: tile.schedule = {{.*}}instruction = "fma"
         CHECK: "tile.allocate"() {stages = 1 : i64} {{.*}}f32, "shared<rows, line=20>">
@@ -55,7 +55,7 @@ def test_simple_loop() -> None:
 
 
 def test_pipelined_loop() -> None:
-    kernel = linear(rows=512)
+    kernel = linear(rows=4096, columns=4096)
     with create_context(), ir.Location.unknown():
         text = pipelined(kernel.simple_text)
     assert text is not None
