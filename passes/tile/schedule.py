@@ -189,7 +189,7 @@ def _time(problem: Problem, schedule: Schedule, target: Target) -> float:
     issued = math.ceil(warps) * sums / schedule.efficiency
     waiting = LATENCY / min(max(warps, 1.0), HIDING)
     waste = blocks * rows * columns / schedule.efficiency / (batch * height * width)
-    time = (issued + waiting) * waste**0.5
+    time = (issued + waiting) * math.sqrt(waste)
     if schedule.warp_depth == 1:
         return time
     combining = (COMBINE + 2 * sums) / size_guess(problem.depth)
