@@ -134,7 +134,11 @@ def _merge(weights: WeightStore, members: Sequence[Member]) -> None:
     with building_before(first, location):
         matrix = _joined(weights, matrices, 0 if turned else 1)
         merged = graph_builder.matmul(
-            left, matrix, transpose_left=bool(integer(first, "transpose_left")), transpose_right=bool(turned)
+            left,
+            matrix,
+            transpose_left=bool(integer(first, "transpose_left")),
+            transpose_right=bool(turned),
+            unify=lambda own, _: own,  # sizes may be equal at run time only
         )
         if members[0].offset is not None:
             vector = _joined(weights, [m.offset.results[0] for m in members if m.offset is not None], 0)

@@ -207,11 +207,22 @@ def flatten_concatenation(operation: ir.Operation) -> bool:
         return False
     if not flat:
         return False
+    if len(flat) == 1:
+        if flat[0].type != operation.results[0].type:
+            return False
+        replace(operation, flat)
+        return True
+    # Built here and not by graph_builder: sizes that are only equal at run time keep the name they have.
     with building_before(operation):
-        joined = graph_builder.concatenate(flat, axis)
-    if joined.type != operation.results[0].type:
-        return False
-    replace(operation, [joined])
+        joined = ir.Operation.create(
+            "graph.concatenate",
+            results=[operation.results[0].type],
+            attributes={"axis": operation.attributes["axis"]},
+            regions=1,
+        )
+    with ir.InsertionPoint(joined.regions[0].blocks.append()), operation.location:
+        ir.Operation.create("gpu.yield", operands=flat)
+    replace(operation, [joined.results[0]])
     return True
 
 

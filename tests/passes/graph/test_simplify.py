@@ -225,3 +225,15 @@ def test_reductions_without_kept_dimensions_stay_in_one_shape() -> None:
     unit = build({"x": ["n", 4, 5]}, body, {"w": noise(1, 4)})
     check_passes(unit, {"x": noise(0, 2, 4, 5)}, [simplify, fold_constants, simplify])
     assert count(unit, "graph.reshape") == 0
+
+
+def test_sizes_that_are_equal_at_run_time_only_keep_their_names() -> None:
+    """Importers tie n and m by a check at run time; no rule may ask for a proof again."""
+
+    def body(x: ir.Value, y: ir.Value, weight: Callable[[str], ir.Value]) -> list[ir.Value]:
+        inner = g.concatenate([x, y], 1, unify=lambda left, right: left)
+        return [g.concatenate([inner, x], 1)]
+
+    unit = build({"x": ["n", 3], "y": ["m", 2]}, body)
+    check_passes(unit, {"x": noise(0, 4, 3), "y": noise(1, 4, 2)}, [simplify])
+    assert count(unit, "graph.concatenate") == 1
