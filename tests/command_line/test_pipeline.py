@@ -165,6 +165,26 @@ def test_override_replaces_what_a_stage_made(dump: Path, tmp_path: Path) -> None
     assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()  # float32 sums of 24 products
 
 
+def test_every_kernel_that_fails_is_named_with_its_nodes(dump: Path, tmp_path: Path) -> None:
+    number = stage_index("pipeline") + 1
+    edited, broken = tmp_path / "edited", tmp_path / "d"
+    edited.mkdir()
+    files = sorted(dump.glob(f"{number:02d}-tile.pipeline.*.mlir"))
+    for file in files:
+        (edited / file.name).write_text("func.func @broken( {")
+    with pytest.raises(tilewright.InternalError) as caught:
+        tilewright.compile(models.perceptron(), target="sm_80", dump=broken, override=edited)
+    message = str(caught.value)
+    assert message.startswith(
+        "stage 'emit': kernel 'dot_0' for sm_80 does not compile\n  ONNX nodes: 'Gemm_1'"
+    )
+    assert "the tile program does not parse" in message and "'MatMul_3'" in message
+    folders = sorted((broken / "failures").iterdir())
+    assert [folder.name.split("-")[0] for folder in folders] == [file.name.split(".")[2] for file in files]
+    for folder in folders:
+        assert f"repro: tilewright replay {folder}" in message
+
+
 def test_progress_is_told() -> None:
     events: list[Progress] = []
     tilewright.compile(models.softmax(), target="sm_80", cache=False, progress=events.append)
