@@ -63,7 +63,7 @@ class Slot:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             engine.save(self.path)
-            self.cache.written()
+            self.cache.written(self.path.stat().st_size)
             self.cache.trim()
             return Engine.load(self.path)
         except (ModelError, OSError):
@@ -74,7 +74,7 @@ def save_engine(engine: Engine, path: Path) -> None:
     """`engine.save(path)`, by copying the file where the engine was just read from one and checked. Raises
     ModelError.
     """
-    if engine.path is None:
+    if engine.path is None or not engine.path.exists():  # evicted meanwhile: its mapping is still there
         engine.save(path)
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

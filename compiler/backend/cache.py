@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 DEFAULT_LIMIT = 2 * 1024**3  # bytes
 KEPT_AFTER_EVICTION = 0.8  # of the limit, so that evicting is rare
+SHARE_BETWEEN_TRIMS = 1 / 64  # of the limit: what is written between two looks at all entries, on average
 _DIGEST_BYTES = 32
 
 
@@ -46,7 +48,7 @@ class Cache:
         self.limit = limit
         self.hits = 0
         self.misses = 0
-        self._written = False
+        self._written = 0  # bytes since the last trim
 
     # Small entries: bytes with a checksum in front ----------------------------------------------------------
     def get(self, section: str, key: str) -> bytes | None:
@@ -81,9 +83,9 @@ class Cache:
         with contextlib.suppress(OSError):
             os.utime(path)
 
-    def written(self) -> None:
-        """Somebody put a file at a `path` of this cache; `trim` has to look."""
-        self._written = True
+    def written(self, nbytes: int) -> None:
+        """Somebody put a file of `nbytes` at a `path` of this cache."""
+        self._written += nbytes
 
     def _write(self, target: Path, pieces: Iterable[bytes]) -> None:
         temporary = ""
@@ -93,7 +95,7 @@ class Cache:
             with os.fdopen(handle, "wb") as stream:
                 stream.writelines(pieces)
             os.replace(temporary, target)
-            self._written = True
+            self._written += target.stat().st_size
         except OSError:
             if temporary:
                 with contextlib.suppress(OSError):
@@ -101,12 +103,15 @@ class Cache:
 
     # Size bound ---------------------------------------------------------------------------------------------
     def trim(self) -> int:
-        """Evict the entries not used for longest until the bound holds; returns how many. Cheap when nothing
-        was written.
+        """Evict the entries not used for longest until the bound holds; returns how many.
+
+        Looking at every entry takes a while, so it is done with a chance in proportion to the bytes written:
+        the bound is exceeded by a few percent at most, however many short compilations there are.
         """
-        if not self._written:
+        chance = self._written / (self.limit * SHARE_BETWEEN_TRIMS)
+        self._written = 0
+        if random.random() >= chance:
             return 0
-        self._written = False
         entries = sorted(self._entries())
         total = sum(size for _, size, _ in entries)
         if total <= self.limit:
