@@ -50,7 +50,9 @@ def frozen(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto:
     arrays = [as_array(item) for item in inputs]
     floats = [position for position, array in enumerate(arrays) if array.dtype.kind not in "iub"]
     sizes = [array.size for array in arrays]
-    kept = max(range(len(arrays)), key=lambda i: (i in floats and sizes[i] != 1, sizes[i] > 1, i in floats, -i))
+    kept = max(
+        range(len(arrays)), key=lambda i: (i in floats and sizes[i] != 1, sizes[i] > 1, i in floats, -i), default=-1
+    )
     if (not floats and len(arrays) == 1) or model.graph.node[0].op_type == "Range" or "range" in model.graph.name:
         kept = -1
     for position, (value, array) in enumerate(zip(model.graph.input, arrays, strict=False)):
