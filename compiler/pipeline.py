@@ -63,6 +63,7 @@ STAGES = (
     Stage("import", "graph", import_model, kept=True),
     Stage("fold-constants", "graph"),
     Stage("simplify", "graph"),
+    Stage("unfold-reshapes", "graph"),
     Stage("fold-affine-into-convolution", "graph"),
     Stage("plan-layout", "graph"),
     Stage("merge-matmuls", "graph"),

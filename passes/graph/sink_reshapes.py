@@ -100,15 +100,8 @@ def _rewrite(operation: ir.Operation, shape: Shape, wanted: Shape) -> None:
             inner.operands[0] = graph_builder.reshape(base, own)
     result = operation.results[0]
     kind = result.type
-    following = _next_operation(operation)
     result.set_type(tensor_type(wanted, element_of(result)))
-    with building_before(following, operation.location):
+    with ir.InsertionPoint.after(operation), operation.location:
         restored = graph_builder.build("reshape", shape, element_of(result), [result])
     result.replace_all_uses_except(restored, [restored.owner.operation])
     assert restored.type == kind
-
-
-def _next_operation(operation: ir.Operation) -> ir.Operation:
-    block = operation.block
-    operations = [view.operation for view in block.operations]
-    return operations[operations.index(operation) + 1]

@@ -22,10 +22,12 @@ from tilewright.passes.graph.plan_layout import plan_layout
 from tilewright.passes.graph.plan_precision import plan_precision
 from tilewright.passes.graph.rewriting import functions, inner_operations
 from tilewright.passes.graph.simplify import simplify
+from tilewright.passes.graph.unfold_reshapes import unfold_reshapes
 
 PASSES = [
     fold_constants,
     simplify,
+    unfold_reshapes,
     fold_affine_into_convolution,
     plan_layout,
     merge_matmuls,
@@ -82,6 +84,15 @@ def squeezed(x: ir.Value, y: ir.Value, w: Weight) -> ir.Value:
     return g.map([x, gate], lambda a, b: a * b)
 
 
+def group_norm(x: ir.Value, y: ir.Value, w: Weight) -> ir.Value:
+    """Two channels and all positions are one row."""
+    rows = g.reshape(x, ["n", 2, 72])
+    centred = g.map([rows, g.mean(rows, [2])], lambda a, m: a - m)
+    variance = g.mean(g.map([centred], lambda a: a * a), [2])
+    scaled = g.map([centred, variance], lambda a, v: a * (v + 1e-3).rsqrt())
+    return g.map([g.reshape(scaled, SHAPE), w("channel"), y], lambda a, c, b: a * c + b)
+
+
 # Every step takes two tensors of SHAPE and gives one.
 STEPS: dict[str, Step] = {
     "relu": lambda x, y, w: g.map([x], lambda e: e.maximum(0.0)),
@@ -92,6 +103,7 @@ STEPS: dict[str, Step] = {
     "line": lambda x, y, w: g.map([x, w("line")], lambda a, b: a - b),
     "centre": lambda x, y, w: g.map([x, g.mean(y, [2, 3])], lambda a, b: a - b),
     "squeezed": squeezed,
+    "group norm": group_norm,
     "channel maximum": lambda x, y, w: g.map([x, g.reduce(y, "max", [1])], lambda a, b: a - b * 0.5),
     "softmax": lambda x, y, w: softmax(x, 3),
     "channel softmax": lambda x, y, w: softmax(x, 1),
