@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from pathlib import Path
 
 import onnx.defs
@@ -38,7 +39,8 @@ def operators_page() -> str:
     domains: dict[str, list[str]] = {}
     for domain, name in registered_operators():
         domains.setdefault(domain or "ai.onnx", []).append(name)
-    sections = [f"## {domain}\n\n{', '.join(names)}\n" for domain, names in sorted(domains.items())]
+    paragraphs = {domain: textwrap.fill(", ".join(names), 118) for domain, names in sorted(domains.items())}
+    sections = [f"## {domain} ({len(domains[domain])})\n\n{text}\n" for domain, text in paragraphs.items()]
     return OPERATORS_HEAD + "\n".join(sections)
 
 
