@@ -171,6 +171,8 @@ class TileBuilder:
         """Row-major position of element `flat` (0 <= flat < product(shape)); remembered, so that `linearize` can
         undo it.
         """
+        # An empty tensor has no positions: whatever is computed for one is never run, but must not divide by zero.
+        shape = [ONE if size == 0 else size for size in shape]
         indices: list[Expression] = []
         stride = ONE
         for axis in range(len(shape) - 1, -1, -1):

@@ -372,3 +372,15 @@ def test_high_products_of_64_bits(a: int, b: int) -> None:
         apply_instruction("mul.hi.s64 %d, %a, %b;", ["s64", "s64"], "s64", arrays, "u8")[0]
         == (p * q >> 64) % 2**64
     )
+
+
+@pytest.mark.parametrize("type", ["s16x2", "u16x2"])
+@pytest.mark.parametrize("operation", ["add", "min", "max"])
+def test_packed_halves(operation: str, type: str) -> None:
+    """Each half for itself: nothing carries over."""
+    halves = np.random.default_rng(0).integers(-(2**15), 2**15, (2, 64)).astype("i2" if type[0] == "s" else "u2")
+    a, b = halves
+    numpy_operation = {"add": np.add, "min": np.minimum, "max": np.maximum}[operation]
+    body = f"{operation}.{type} %d, %a, %b;"
+    got = apply_instruction(body, ["u32", "u32"], "u32", [a.view("u4"), b.view("u4")], "u4")
+    np.testing.assert_array_equal(np.ascontiguousarray(got).view(a.dtype), numpy_operation(a, b))

@@ -15,6 +15,7 @@ from .emitter import Emitter, Value
 
 FLOATS = frozenset({"f16", "bf16", "f32", "f64", "f16x2", "bf16x2"})
 PACKED = {"f16x2": "f16", "bf16x2": "bf16"}
+PACKED_INTEGERS = {"u16x2": "u16", "s16x2": "s16"}
 HALVES = frozenset({"f16", "bf16"})
 Compute = Callable[[str, list[Value]], Value]
 
@@ -33,6 +34,19 @@ def split_packed(emit: Emitter, operand: Operand, element: str) -> list[Value]:
         emit.apply(f"{element}_to_f32", "b16", emit.apply(f"{part}_half", "b32", packed))
         for part in ("low", "high")
     ]
+
+
+def packed_integers(instruction: Instruction, emit: Emitter, name: str) -> None:
+    """`name` on each of the two 16-bit halves of the operands."""
+    element = PACKED_INTEGERS[instruction.type]
+    packed = [emit.bind(emit.read(operand, "b32")) for operand in instruction.operands[1:]]
+    halves = []
+    for part in ("low", "high"):
+        values = [
+            emit.apply(f"reinterpret_{element}", "b16", emit.apply(f"{part}_half", "b32", value)) for value in packed
+        ]
+        halves.append(emit.apply("reinterpret_u16", element, emit.apply(name, element, *values)))
+    emit.write(instruction.operands[0], "b32", emit.apply("pack_halves", "b16", *halves))
 
 
 def finish(emit: Emitter, instruction: Instruction, type: str, value: Value, computed: str) -> Value:
@@ -95,6 +109,9 @@ def add_or_subtract(instruction: Instruction, emit: Emitter) -> None:
                     lambda type, values: _rounded(emit, instruction, instruction.opcode, type, values))  # fmt: skip
         return
     type = instruction.type
+    if type in PACKED_INTEGERS:
+        packed_integers(instruction, emit, instruction.opcode)
+        return
     a, b = emit.bind(emit.read(left, type)), emit.bind(emit.read(right, type))
     if instruction.has("cc"):
         emit.call(
@@ -102,8 +119,6 @@ def add_or_subtract(instruction: Instruction, emit: Emitter) -> None:
             [],
             [emit.apply("carry_" + instruction.opcode, unsigned(type), *as_unsigned(emit, type, a, b))],
         )
-    if type in ("u16x2", "s16x2"):
-        emit.unsupported("packed 16-bit integer arithmetic")
     if instruction.has("sat"):
         emit.write(target, type, emit.apply(instruction.opcode + "_saturating", type, a, b))
         return
@@ -219,7 +234,10 @@ def minimum_or_maximum(instruction: Instruction, emit: Emitter) -> None:
     if instruction.type not in FLOATS:
         if instruction.has("relu"):
             emit.unsupported("integer .relu")
-        _integer(instruction, emit, name)
+        if instruction.type in PACKED_INTEGERS:
+            packed_integers(instruction, emit, name)
+        else:
+            _integer(instruction, emit, name)
         return
     if instruction.has("NaN"):
         name += "_nan"

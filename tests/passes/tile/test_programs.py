@@ -322,3 +322,13 @@ def test_attention_through_transposes_replaces_nan() -> None:
     (own,), (wanted,) = emulate(built, arrays), reference(built, arrays)
     assert np.all(wanted[0, 3] == 0)
     np.testing.assert_allclose(own, wanted, rtol=0, atol=1e-5)  # as in test_attention
+
+
+def test_empty_tensor() -> None:
+    """Nothing is launched, and building the kernel divides by no size."""
+    text = """
+func.func private @k(%x: tensor<20x10x5xf32>) -> tensor<20x0x5xf32> {
+  %s = "graph.slice"(%x) {starts = ["0", "10", "0"], steps = array<i64: 1, 1, 1>} : (tensor<20x10x5xf32>) -> tensor<20x0x5xf32>
+  return %s : tensor<20x0x5xf32>
+}"""
+    check(text, "loop", randn(20, 10, 5))
