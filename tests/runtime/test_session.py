@@ -12,12 +12,11 @@ from tests.runtime.engines import WEIGHT, affine, affine_result, branching, laun
 from tests.runtime.fake_device import FakeDevice
 from tests.runtime.fake_driver import FakeDriver
 
-from tilewright.runtime import dlpack
+from tilewright.runtime import dlpack, manifest
 from tilewright.runtime.arrays import DeviceArray
 from tilewright.runtime.cuda import CudaDevice
 from tilewright.runtime.device import Device
 from tilewright.runtime.dtypes import dtype
-from tilewright.runtime import manifest
 from tilewright.runtime.engine import Engine
 from tilewright.runtime.errors import DeviceError, ModelError
 from tilewright.runtime.program import Program
