@@ -221,6 +221,11 @@ def _convolution(builder: TileBuilder, operation: ir.Operation) -> Contraction:
 
 def _convolution_transpose(builder: TileBuilder, operation: ir.Operation) -> Contraction:
     window = _read_window(operation, transposed=True)
+    divides = all(
+        size.divisible_by(step) for size, step in zip(window.pixels[1:], window.strides, strict=True)
+    )
+    if max(window.strides) > 1 and divides and set(window.dilations) == {1}:
+        return _by_phases(builder, operation, window)
     tensor, weight = operation.operands
 
     def input_place(group: Expression, pixel: Expression, depth: Expression) -> Place:
@@ -242,6 +247,70 @@ def _convolution_transpose(builder: TileBuilder, operation: ir.Operation) -> Con
         return Place(weight, (*tap, source, output) if window.channels_last else (source, output, *tap))
 
     return _pixels_by_channels(builder, operation, window, input_place, weight_place)
+
+
+def _by_phases(builder: TileBuilder, operation: ir.Operation, window: _Window) -> Contraction:
+    """A transposed convolution whose result divides into `stride` interleaved phases, which become batches.
+
+    Output ``o = q*stride + phase`` only receives through the taps ``k = (phase + low) % stride + stride*j``,
+    from input ``q + (phase + low)//stride - j``: no product with an inserted zero is computed.
+    """
+    tensor, weight = operation.operands
+    rank = len(window.strides)
+    reach = tuple(size.ceil_divide(step) for size, step in zip(window.kernel, window.strides, strict=True))
+    coarse = (
+        window.pixels[0],
+        *(
+            size.exact_divide(step) or size
+            for size, step in zip(window.pixels[1:], window.strides, strict=True)
+        ),
+    )
+    inner = replace(window, pixels=coarse, kernel=reach)
+    batch_shape = (ONE * window.groups, *(ONE * step for step in window.strides))
+
+    def split(batch: Expression) -> tuple[Expression, list[Expression]]:
+        group, *phases = builder.delinearize(batch, batch_shape)
+        return group, [phase + low for phase, low in zip(phases, window.low, strict=True)]
+
+    def input_place(batch: Expression, pixel: Expression, depth: Expression) -> Place:
+        group, begins = split(batch)
+        image, *position = builder.delinearize(pixel, coarse)
+        channel, taps = inner.taps(builder, depth)
+        spatial = tuple(
+            position[axis] + builder.divide(begins[axis], window.strides[axis]) - taps[axis]
+            for axis in range(rank)
+        )
+        conditions = [Condition(own, size) for own, size in zip(spatial, window.sizes, strict=True)]
+        inside = tuple(c for c in conditions if not _always(builder, c))
+        return Place(tensor, window.arrange(image, group * window.channels + channel, spatial), inside)
+
+    def weight_place(batch: Expression, depth: Expression, output: Expression) -> Place:
+        group, begins = split(batch)
+        channel, taps = inner.taps(builder, depth)
+        steps = window.strides
+        tap = tuple(builder.remainder(begins[a], steps[a]) + taps[a] * steps[a] for a in range(rank))
+        conditions = [Condition(own, size) for own, size in zip(tap, window.kernel, strict=True)]
+        inside = tuple(c for c in conditions if not _always(builder, c))
+        source = group * window.channels + channel
+        indices = (*tap, source, output) if window.channels_last else (source, output, *tap)
+        return Place(weight, indices, inside)
+
+    def result(batch: Expression, pixel: Expression, output: Expression) -> Indices:
+        group, *phases = builder.delinearize(batch, batch_shape)
+        image, *position = builder.delinearize(pixel, coarse)
+        spatial = tuple(position[a] * window.strides[a] + phases[a] for a in range(rank))
+        return window.arrange(image, group * window.outputs + output, spatial)
+
+    return Contraction(
+        operation,
+        product(list(batch_shape)),
+        product(list(coarse)),
+        window.outputs,
+        product(list(inner.tap_shape())),
+        input_place,
+        weight_place,
+        result,
+    )
 
 
 def _always(builder: TileBuilder, condition: Condition) -> bool:

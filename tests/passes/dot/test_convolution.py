@@ -142,6 +142,16 @@ def test_any_transposed_window(window: Window, prologue: bool) -> None:
     verify(window, transposed=True, prologue=prologue)
 
 
+@pytest.mark.parametrize(
+    "kernel,pads", [(2, (0, 0, 0, 0)), (4, (1, 1, 1, 1)), (3, (0, 0, 1, 1)), (5, (1, 1, 2, 2))]
+)
+def test_phases_of_transposed_convolutions(kernel: int, pads: tuple[int, ...]) -> None:
+    """The result is twice the input: four interleaved phases, each with its own taps."""
+    for last in (False, True):
+        window = Window((5, 6), (kernel, kernel), (2, 2), (1, 1), pads, 2, 4, 8, 2, last, dynamic=last)
+        verify(window, transposed=True)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_tensor_cores(channels_last: bool) -> None:
     window = Window((9, 8), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 1, 16, 24, 2, channels_last)
