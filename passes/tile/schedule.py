@@ -21,6 +21,7 @@ GUESS = 64  # what a symbolic size is taken to be
 SCHEDULERS = 4  # of a multiprocessor
 HIDING = 4.0  # warps of a scheduler beyond which more of them hide no more latency
 SPLIT_MARGIN = 1.15  # k is split only for a clear gain
+EXCHANGE_BYTES = 64 * 1024  # of shared memory for partial sums: fits every target
 COMBINE = 200  # issue slots of exchanging partial sums: two barriers and the latency of shared memory
 LATENCY = 16  # issue slots that a k costs a lone warp beyond its multiply-adds: shared loads, loop
 
@@ -155,7 +156,9 @@ def _candidates(problem: Problem, instruction: str) -> list[Schedule]:
 def _may_split(schedule: Schedule, ways: int, problem: Problem) -> bool:
     """Whether `ways` groups of warps can share k: a block stays small, and each group has a loop left."""
     steps = size_guess(problem.depth) // (schedule.block[2] * ways)
-    return schedule.threads * ways <= 256 and schedule.block[2] % 8 == 0 and steps >= 2
+    exchanged = schedule.block[0] * schedule.block[1] * ways * max(4, problem.element_bytes)
+    small = schedule.threads * ways <= 256 and exchanged <= EXCHANGE_BYTES
+    return small and schedule.block[2] % 8 == 0 and steps >= 2
 
 
 def _split(schedule: Schedule, ways: int) -> Schedule:
@@ -201,6 +204,8 @@ def _with_stages(schedule: Schedule, problem: Problem, target: Target) -> Schedu
     rows, columns, depth = schedule.block
     stage_bytes = (rows + columns) * (depth + 8) * problem.element_bytes
     fitting = min(target.shared_per_block, target.shared_per_multiprocessor // 2) // stage_bytes
+    if fitting < 2:
+        fitting = min(2, target.shared_per_block // stage_bytes)
     steps = -(-size_guess(problem.depth) // depth)
     if problem.depth.as_constant() is None:
         steps = _STAGES[schedule.instruction]
