@@ -70,10 +70,12 @@ class Node:
 
     @property
     def is_map(self) -> bool:
+        """Pointwise."""
         return self.name == "map"
 
     @property
     def is_movement(self) -> bool:
+        """Only moves elements."""
         return self.name in MOVEMENTS
 
     @cached_property
@@ -88,10 +90,12 @@ class Node:
 
     @cached_property
     def is_dot(self) -> bool:
+        """A contraction that gets a kernel of its own."""
         return self.name in ("matmul", "convolution", "convolution_transpose") and not self.is_depthwise
 
     @cached_property
     def is_window(self) -> bool:
+        """Reads a neighbourhood in a loop: pools and depthwise convolutions."""
         return self.name == "pool" or self.is_depthwise
 
     @cached_property
@@ -138,6 +142,7 @@ class Group:
 
     @property
     def nodes(self) -> set[int]:
+        """All that the kernel computes."""
         return self.members | self.copies
 
 

@@ -87,6 +87,7 @@ def compose(outer: Sequence[int], inner: Sequence[int]) -> Permutation:
 
 
 def is_identity(permutation: Sequence[int]) -> bool:
+    """True for the permutation that moves nothing."""
     return tuple(permutation) == tuple(range(len(permutation)))
 
 
