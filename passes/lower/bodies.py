@@ -105,6 +105,7 @@ def memory_element(context: LoweringContext, element: ir.Type) -> ir.Type:
 
 
 def from_memory(value: ir.Value, element: ir.Type) -> ir.Value:
+    """A loaded value as the body takes it: a bool is one byte in memory and i1 in the body."""
     if str(element) != "i1":
         return value
     zero = arith.constant(value.type, 0)
@@ -112,6 +113,7 @@ def from_memory(value: ir.Value, element: ir.Type) -> ir.Value:
 
 
 def to_memory(value: ir.Value, element: ir.Type) -> ir.Value:
+    """A value of the body as it is stored: the inverse of `from_memory`."""
     return arith.extui(ir.IntegerType.get_signless(8), value) if str(element) == "i1" else value
 
 
