@@ -105,6 +105,7 @@ def memory_element(context: LoweringContext, element: ir.Type) -> ir.Type:
 
 
 def from_memory(value: ir.Value, element: ir.Type) -> ir.Value:
+    """A loaded value as the bodies see it: a byte that is a bool becomes i1."""
     """A loaded value as the body takes it: a bool is one byte in memory and i1 in the body."""
     if str(element) != "i1":
         return value
@@ -113,6 +114,7 @@ def from_memory(value: ir.Value, element: ir.Type) -> ir.Value:
 
 
 def to_memory(value: ir.Value, element: ir.Type) -> ir.Value:
+    """The counterpart of `from_memory`."""
     """A value of the body as it is stored: the inverse of `from_memory`."""
     return arith.extui(ir.IntegerType.get_signless(8), value) if str(element) == "i1" else value
 

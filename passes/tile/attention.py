@@ -249,32 +249,52 @@ def _loop_over_keys(work: _Attention) -> tuple[ir.Value, ir.Value]:
         _arrive()
         scores = _dot(work, query_tile, key_tile, _zeros(work), work.first_arithmetic, schedule.keys, work.score_layout)
         scores = _seen(work, scores, column)
-        peak = reduce(scores, "max", 1, work.line_type)
-        maximum_now = _line(work, lambda: arith.maximumf(element(maximum, f32), element(peak, f32)))
-        # A row without any finite score so far keeps the maximum -inf; subtracting it must not give NaN.
-        shift = _line(work, lambda: _finite(element(maximum_now, f32)))
-        scale = _line(work, lambda: math.exp(arith.subf(element(maximum, f32), element(shift, f32))))
-        weights = _tile(
-            work,
-            schedule.keys,
-            work.score_layout,
-            lambda: math.exp(arith.subf(element(scores, f32), element(shift, f32))),
-        )
-        part = reduce(weights, "sum", 1, work.line_type)
-        total_now = _line(
-            work, lambda: arith.addf(arith.mulf(element(total, f32), element(scale, f32)), element(part, f32))
-        )
-        ir.Operation.create("tile.put", operands=[weights_tile, zero, weights])
+        online = _online_softmax(work, scores, maximum, total)
+        ir.Operation.create("tile.put", operands=[weights_tile, zero, online.weights])
         scaled = _tile(
-            work, schedule.width, work.output_layout, lambda: arith.mulf(element(output, f32), element(scale, f32))
+            work,
+            schedule.width,
+            work.output_layout,
+            lambda: arith.mulf(element(output, f32), element(online.scale, f32)),
         )
         ir.Operation.create("tile.barrier")
         output_now = _dot(
             work, weights_tile, value_tile, scaled, work.second_arithmetic, schedule.width, work.output_layout
         )
         ir.Operation.create("tile.barrier")
-        scf.yield_([maximum_now, total_now, output_now])
+        scf.yield_([online.maximum, online.total, output_now])
     return loop.results[2], loop.results[1]
+
+
+@dataclass(frozen=True)
+class _Online:
+    """One step of the online softmax: the new running values, the weights, and the factor for what was summed before."""
+
+    maximum: ir.Value
+    total: ir.Value
+    weights: ir.Value
+    scale: ir.Value
+
+
+def _online_softmax(work: _Attention, scores: ir.Value, maximum: ir.Value, total: ir.Value) -> _Online:
+    """Take a tile of scores into the running maximum and sum of each row."""
+    f32 = ir.F32Type.get()
+    peak = reduce(scores, "max", 1, work.line_type)
+    maximum_now = _line(work, lambda: arith.maximumf(element(maximum, f32), element(peak, f32)))
+    # A row without any finite score so far keeps the maximum -inf; subtracting it must not give NaN.
+    shift = _line(work, lambda: _finite(element(maximum_now, f32)))
+    scale = _line(work, lambda: math.exp(arith.subf(element(maximum, f32), element(shift, f32))))
+    weights = _tile(
+        work,
+        work.schedule.keys,
+        work.score_layout,
+        lambda: math.exp(arith.subf(element(scores, f32), element(shift, f32))),
+    )
+    part = reduce(weights, "sum", 1, work.line_type)
+    total_now = _line(
+        work, lambda: arith.addf(arith.mulf(element(total, f32), element(scale, f32)), element(part, f32))
+    )
+    return _Online(maximum_now, total_now, weights, scale)
 
 
 def _arrive() -> None:

@@ -202,56 +202,67 @@ def _lstm_step(layer: _Layer, step: Expression) -> None:
     _finish_step(layer, step, state)
 
 
-def _gru_step(layer: _Layer, step: Expression) -> None:
-    """ONNX GRU with gates in the order z, r, h (activations sigmoid, tanh)."""
-    type_ = scalar_type(layer.wide)
-    before = ir.IntegerAttr(layer.operation.attributes["linear_before_reset"]).value != 0
+@dataclass(frozen=True)
+class _Gru:
+    """One step of an ONNX GRU with gates in the order z, r, h (activations sigmoid, tanh)."""
 
-    def gate(at: ElementEmitter, unit: Expression, number: int) -> ir.Value:
-        return layer.operand(at, 0, step, layer.batch, layer.hidden * number + unit)
+    layer: _Layer
+    step: Expression
 
-    def bias(at: ElementEmitter, unit: Expression, number: int) -> ir.Value:
-        return layer.operand(at, 2, layer.hidden * number + unit)
+    def gate(self, at: ElementEmitter, unit: Expression, number: int) -> ir.Value:
+        """The input's part of a gate."""
+        layer = self.layer
+        return layer.operand(at, 0, self.step, layer.batch, layer.hidden * number + unit)
 
-    def mix(at: ElementEmitter, unit: Expression, update: ir.Value, candidate: ir.Value) -> ir.Value:
-        one = arith.constant(type_, 1.0)
-        kept = arith.mulf(update, layer.state(at, "y_h", unit))
+    def bias(self, at: ElementEmitter, unit: Expression, number: int) -> ir.Value:
+        """The recurrence bias of a gate."""
+        return self.layer.operand(at, 2, self.layer.hidden * number + unit)
+
+    def state(self, at: ElementEmitter, unit: Expression) -> ir.Value:
+        """The old hidden state."""
+        return self.layer.state(at, "y_h", unit)
+
+    def mix(self, at: ElementEmitter, unit: Expression, update: ir.Value, candidate: ir.Value) -> ir.Value:
+        """(1 - z) * candidate + z * state"""
+        one = arith.constant(update.type, 1.0)
+        kept = arith.mulf(update, self.state(at, unit))
         return arith.addf(arith.mulf(arith.subf(one, update), candidate), kept)
 
-    def state_of(inner: ElementEmitter, k: Expression) -> ir.Value:
-        return layer.state(inner, "y_h", k)
+    def linear_before_reset(self, at: ElementEmitter, unit: Expression) -> ir.Value:
+        """The new state where the reset gate scales the product."""
+        products = self.layer.product(at, unit, [0, 1, 2], self.state)
+        sums = [arith.addf(total, self.bias(at, unit, number)) for number, total in enumerate(products)]
+        update = sigmoid(arith.addf(self.gate(at, unit, 0), sums[0]))
+        reset = sigmoid(arith.addf(self.gate(at, unit, 1), sums[1]))
+        candidate = math.tanh(arith.addf(self.gate(at, unit, 2), arith.mulf(reset, sums[2])))
+        return self.mix(at, unit, update, candidate)
 
-    if before:
+    def put_reset_state(self, at: ElementEmitter, unit: Expression) -> None:
+        """r * state into the workspace: all of it must be there before any candidate is computed."""
+        layer, scratch = self.layer, self.layer.builder.workspaces[-1]
+        total = layer.product(at, unit, [1], self.state)[0]
+        reset = sigmoid(arith.addf(self.gate(at, unit, 1), arith.addf(total, self.bias(at, unit, 1))))
+        value = arith.mulf(reset, self.state(at, unit))
+        store(layer.builder, value, scratch.memory, layer.batch * layer.hidden + unit, scratch.element)
 
-        def compute(at: ElementEmitter, unit: Expression) -> ir.Value:
-            products = layer.product(at, unit, [0, 1, 2], state_of)
-            sums = [arith.addf(total, bias(at, unit, number)) for number, total in enumerate(products)]
-            update = sigmoid(arith.addf(gate(at, unit, 0), sums[0]))
-            reset = sigmoid(arith.addf(gate(at, unit, 1), sums[1]))
-            return mix(at, unit, update, math.tanh(arith.addf(gate(at, unit, 2), arith.mulf(reset, sums[2]))))
+    def reset_before_linear(self, at: ElementEmitter, unit: Expression) -> ir.Value:
+        """The new state where the product is of the reset state."""
+        layer, scratch = self.layer, self.layer.builder.workspaces[-1]
+        update_sum = layer.product(at, unit, [0], self.state)[0]
+        update = sigmoid(arith.addf(self.gate(at, unit, 0), arith.addf(update_sum, self.bias(at, unit, 0))))
+        total = layer.product(at, unit, [2], lambda inner, k: inner.load(scratch, (layer.batch, k)))[0]
+        candidate = math.tanh(arith.addf(self.gate(at, unit, 2), arith.addf(total, self.bias(at, unit, 2))))
+        return self.mix(at, unit, update, candidate)
 
-        state = layer.units(compute, result=True)
+
+def _gru_step(layer: _Layer, step: Expression) -> None:
+    gru = _Gru(layer, step)
+    if ir.IntegerAttr(layer.operation.attributes["linear_before_reset"]).value:
+        state = layer.units(gru.linear_before_reset, result=True)
     else:
-        # The reset state must be complete before the candidate: it passes through this step's place in a workspace.
-        scratch = layer.builder.workspaces[-1]
-
-        def reset_state(at: ElementEmitter, unit: Expression) -> None:
-            total = layer.product(at, unit, [1], state_of)[0]
-            reset = sigmoid(arith.addf(gate(at, unit, 1), arith.addf(total, bias(at, unit, 1))))
-            value = arith.mulf(reset, layer.state(at, "y_h", unit))
-            store(layer.builder, value, scratch.memory, layer.batch * layer.hidden + unit, scratch.element)
-
-        layer.units(reset_state, result=False)
+        layer.units(gru.put_reset_state, result=False)
         _barrier()
-
-        def compute(at: ElementEmitter, unit: Expression) -> ir.Value:
-            update_sum = layer.product(at, unit, [0], state_of)[0]
-            update = sigmoid(arith.addf(gate(at, unit, 0), arith.addf(update_sum, bias(at, unit, 0))))
-            total = layer.product(at, unit, [2], lambda inner, k: inner.load(scratch, (layer.batch, k)))[0]
-            candidate = math.tanh(arith.addf(gate(at, unit, 2), arith.addf(total, bias(at, unit, 2))))
-            return mix(at, unit, update, candidate)
-
-        state = layer.units(compute, result=True)
+        state = layer.units(gru.reset_before_linear, result=True)
     assert state is not None
     _finish_step(layer, step, state)
 

@@ -24,6 +24,7 @@ def accumulator(element: str) -> str:
 
 
 def is_float(element: str) -> bool:
+    """True for the dtype names of floats."""
     """True for the floating-point dtypes, by name."""
     return element.startswith(("f", "bf"))
 
