@@ -268,7 +268,7 @@ def _loop_over_keys(work: _Attention) -> tuple[ir.Value, ir.Value]:
 
 @dataclass(frozen=True)
 class _Online:
-    """One step of the online softmax: the new running values, the weights, and the factor for what was summed before."""
+    """One step of the online softmax: new running values, the weights, and the factor for what was summed before."""
 
     maximum: ir.Value
     total: ir.Value
