@@ -249,67 +249,72 @@ def _convolution_transpose(builder: TileBuilder, operation: ir.Operation) -> Con
     return _pixels_by_channels(builder, operation, window, input_place, weight_place)
 
 
-def _by_phases(builder: TileBuilder, operation: ir.Operation, window: _Window) -> Contraction:
+class _Phases:
     """A transposed convolution whose result divides into `stride` interleaved phases, which become batches.
 
     Output ``o = q*stride + phase`` only receives through the taps ``k = (phase + low) % stride + stride*j``,
     from input ``q + (phase + low)//stride - j``: no product with an inserted zero is computed.
     """
-    tensor, weight = operation.operands
-    rank = len(window.strides)
-    reach = tuple(size.ceil_divide(step) for size, step in zip(window.kernel, window.strides, strict=True))
-    coarse = (
-        window.pixels[0],
-        *(
-            size.exact_divide(step) or size
-            for size, step in zip(window.pixels[1:], window.strides, strict=True)
-        ),
-    )
-    inner = replace(window, pixels=coarse, kernel=reach)
-    batch_shape = (ONE * window.groups, *(ONE * step for step in window.strides))
 
-    def split(batch: Expression) -> tuple[Expression, list[Expression]]:
-        group, *phases = builder.delinearize(batch, batch_shape)
-        return group, [phase + low for phase, low in zip(phases, window.low, strict=True)]
-
-    def input_place(batch: Expression, pixel: Expression, depth: Expression) -> Place:
-        group, begins = split(batch)
-        image, *position = builder.delinearize(pixel, coarse)
-        channel, taps = inner.taps(builder, depth)
-        spatial = tuple(
-            position[axis] + builder.divide(begins[axis], window.strides[axis]) - taps[axis]
-            for axis in range(rank)
-        )
-        conditions = [Condition(own, size) for own, size in zip(spatial, window.sizes, strict=True)]
-        inside = tuple(c for c in conditions if not _always(builder, c))
-        return Place(tensor, window.arrange(image, group * window.channels + channel, spatial), inside)
-
-    def weight_place(batch: Expression, depth: Expression, output: Expression) -> Place:
-        group, begins = split(batch)
-        channel, taps = inner.taps(builder, depth)
+    def __init__(self, builder: TileBuilder, operation: ir.Operation, window: _Window) -> None:
+        self.builder, self.window = builder, window
+        self.tensor, self.weight = operation.operands
         steps = window.strides
-        tap = tuple(builder.remainder(begins[a], steps[a]) + taps[a] * steps[a] for a in range(rank))
-        conditions = [Condition(own, size) for own, size in zip(tap, window.kernel, strict=True)]
-        inside = tuple(c for c in conditions if not _always(builder, c))
-        source = group * window.channels + channel
-        indices = (*tap, source, output) if window.channels_last else (source, output, *tap)
-        return Place(weight, indices, inside)
+        self.axes = range(len(steps))
+        # Positions of one phase, and the taps that one output receives through at most.
+        sizes = (size.exact_divide(step) or size for size, step in zip(window.pixels[1:], steps, strict=True))
+        reach = tuple(size.ceil_divide(step) for size, step in zip(window.kernel, steps, strict=True))
+        self.inner = replace(window, pixels=(window.pixels[0], *sizes), kernel=reach)
+        self.batch_shape = (ONE * window.groups, *(ONE * step for step in steps))
 
-    def result(batch: Expression, pixel: Expression, output: Expression) -> Indices:
-        group, *phases = builder.delinearize(batch, batch_shape)
-        image, *position = builder.delinearize(pixel, coarse)
-        spatial = tuple(position[a] * window.strides[a] + phases[a] for a in range(rank))
-        return window.arrange(image, group * window.outputs + output, spatial)
+    def split(self, batch: Expression) -> tuple[Expression, list[Expression]]:
+        """(group, phase of every dimension) of a batch."""
+        group, *phases = self.builder.delinearize(batch, self.batch_shape)
+        return group, phases
 
+    def input_place(self, batch: Expression, pixel: Expression, depth: Expression) -> Place:
+        group, phases = self.split(batch)
+        image, *position = self.builder.delinearize(pixel, self.inner.pixels)
+        channel, taps = self.inner.taps(self.builder, depth)
+        begins = [phases[axis] + self.window.low[axis] for axis in self.axes]
+        whole = [self.builder.divide(begins[axis], self.window.strides[axis]) for axis in self.axes]
+        spatial = tuple(position[axis] + whole[axis] - taps[axis] for axis in self.axes)
+        indices = self.window.arrange(image, group * self.window.channels + channel, spatial)
+        return Place(self.tensor, indices, self._inside(spatial, self.window.sizes))
+
+    def weight_place(self, batch: Expression, depth: Expression, output: Expression) -> Place:
+        group, phases = self.split(batch)
+        channel, taps = self.inner.taps(self.builder, depth)
+        steps, low = self.window.strides, self.window.low
+        first = [self.builder.remainder(phases[axis] + low[axis], steps[axis]) for axis in self.axes]
+        tap = tuple(first[axis] + taps[axis] * steps[axis] for axis in self.axes)
+        source = group * self.window.channels + channel
+        indices = (*tap, source, output) if self.window.channels_last else (source, output, *tap)
+        return Place(self.weight, indices, self._inside(tap, self.window.kernel))
+
+    def _inside(self, position: Indices, sizes: Indices) -> tuple[Condition, ...]:
+        conditions = [Condition(own, size) for own, size in zip(position, sizes, strict=True)]
+        return tuple(c for c in conditions if not _always(self.builder, c))
+
+    def result(self, batch: Expression, pixel: Expression, output: Expression) -> Indices:
+        group, phases = self.split(batch)
+        image, *position = self.builder.delinearize(pixel, self.inner.pixels)
+        spatial = tuple(position[axis] * self.window.strides[axis] + phases[axis] for axis in self.axes)
+        return self.window.arrange(image, group * self.window.outputs + output, spatial)
+
+
+def _by_phases(builder: TileBuilder, operation: ir.Operation, window: _Window) -> Contraction:
+    """The view of a transposed convolution with the phases of its result as batches."""
+    phases = _Phases(builder, operation, window)
     return Contraction(
         operation,
-        product(list(batch_shape)),
-        product(list(coarse)),
+        product(list(phases.batch_shape)),
+        product(list(phases.inner.pixels)),
         window.outputs,
-        product(list(inner.tap_shape())),
-        input_place,
-        weight_place,
-        result,
+        product(list(phases.inner.tap_shape())),
+        phases.input_place,
+        phases.weight_place,
+        phases.result,
     )
 
 
