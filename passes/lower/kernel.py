@@ -65,7 +65,8 @@ def _lower_function(function: ir.Operation, target: Target) -> LoweredKernel:
     gpu_module = shell.body.operations[0]
     kernel = next(op for op in gpu_module.regions[0].blocks[0].operations if op.operation.name == "llvm.func").operation
     if "tile.minimum_blocks" in function.attributes:
-        # ptxas otherwise spills a little to reach an occupancy of its own choice.
+        # A main loop lives in registers: ptxas otherwise guesses an occupancy, and was seen to spill with 64 registers
+        # where 110 did without. What is bound by memory has no such attribute and keeps the guess.
         kernel.attributes["nvvm.minctasm"] = function.attributes["tile.minimum_blocks"]
     block = kernel.regions[0].blocks[0]
     block.operations[0].operation.erase()  # the placeholder return
@@ -83,27 +84,21 @@ def _lower_function(function: ir.Operation, target: Target) -> LoweredKernel:
     return LoweredKernel(name, str(shell), lowering.shared_bytes, threads)
 
 
-def _survey(function: ir.Operation) -> tuple[set[int], bool]:
-    """(numbers of the memref arguments that a tile.store writes, whether there is a tile.dot)."""
+def _written_arguments(function: ir.Operation) -> set[int]:
+    """Numbers of the memref arguments that a tile.store writes."""
     written: set[int] = set()
-    dots: list[ir.Operation] = []
 
     def visit(operation: ir.Operation) -> ir.WalkResult:
         if operation.name == "tile.store":
             written.add(ir.BlockArgument(operation.operands[1]).arg_number)
-        elif operation.name == "tile.dot":
-            dots.append(operation)
         return ir.WalkResult.ADVANCE
 
     function.walk(visit)
-    return written, bool(dots)
+    return written
 
 
 def _shell_text(name: str, function: ir.Operation, threads: int, target: Target) -> str:
-    written, has_dot = _survey(function)
-    # A main loop lives in registers: without `minctasm` ptxas guesses an occupancy, and was seen to spill with 64
-    # registers where 110 did without. What is bound by memory wants the occupancy that it guesses.
-    occupancy = ", nvvm.minctasm = 1 : i32" if has_dot else ""
+    written = _written_arguments(function)
     parameters = []
     for number, argument in enumerate(function.regions[0].blocks[0].arguments):
         if isinstance(argument.type, ir.MemRefType):
@@ -115,7 +110,7 @@ def _shell_text(name: str, function: ir.Operation, threads: int, target: Target)
   gpu.module @kernels [#nvvm.target<chip = "{target.chip}", features = "{target.ptx}", O = 3>] {{
     llvm.mlir.global external @shared_memory() {{addr_space = 3 : i32, alignment = 1024 : i64}} : !llvm.array<0 x i8>
     llvm.func @{name}({", ".join(parameters)})
-        attributes {{nvvm.kernel, nvvm.reqntid = array<i32: {threads}, 1, 1>{occupancy}}} {{
+        attributes {{nvvm.kernel, nvvm.reqntid = array<i32: {threads}, 1, 1>}} {{
       llvm.return
     }}
   }}

@@ -167,6 +167,7 @@ def attention_program(request: Request) -> KernelProgram:
 def _note_schedule(builder: TileBuilder, work: _Attention) -> None:
     schedule = work.schedule
     values = {"rows": schedule.rows, "keys": schedule.keys, "warps": schedule.warps, "stages": 1}
+    builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))
     builder.set_attribute("tile.schedule", ir.DictAttr.get({name: i64(value) for name, value in values.items()}))
 
 
