@@ -71,10 +71,7 @@ def plan_operand(
     if address is not None:
         widest = ACCESS_BYTES // bytes_of(element)
         widths = [min(widest, probe.width(axis, address)) for axis in (0, 1)]
-    if widths[0] == widths[1]:
-        fast = _scalar_direction(probe, address, dimension)
-    else:
-        fast = int(widths[1] > widths[0])
+    fast = _scalar_direction(probe, address, dimension) if widths[0] == widths[1] else int(widths[1] > widths[0])
     return Operand(place, extents, (0, 0), dimension, element, copied, fast, max(1, widths[fast]))
 
 
@@ -160,8 +157,7 @@ class _Probe:
         if address is None:
             return [0] * 8
         values = {
-            name: 1 if name.startswith("%") else size_guess(Expression.symbol(name))
-            for name in address.offset.symbols
+            name: 1 if name.startswith("%") else size_guess(Expression.symbol(name)) for name in address.offset.symbols
         }
         offsets = [value_guess(address.offset, {**values, self.names[axis]: step}) for step in range(9)]
         return [after - before for before, after in itertools.pairwise(offsets)]
