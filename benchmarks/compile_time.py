@@ -53,6 +53,7 @@ class Measurement:
 def compile_here(path: Path, target: str) -> dict[str, Any]:
     """Compile one file in this process and measure. Runs in a process of its own."""
     import tilewright
+    from tilewright.compiler.backend.workers import close_shared_pool
 
     started = time.perf_counter()
     engine = tilewright.compile(path, target=target)
@@ -60,6 +61,7 @@ def compile_here(path: Path, target: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         engine.save(Path(folder) / "engine.tw")
         size = (Path(folder) / "engine.tw").stat().st_size
+    close_shared_pool()  # the system counts a worker's memory when it has ended
     peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {
         "seconds": seconds,
@@ -174,7 +176,7 @@ def main() -> None:
     if chosen.here:
         print(json.dumps(compile_here(chosen.here, chosen.target)))
         return
-    console = Console()
+    console = Console(width=120)
     rows: list[Measurement] = []
     with tempfile.TemporaryDirectory() as folder:
         given = [(path.stem, path.resolve()) for path in chosen.models]
