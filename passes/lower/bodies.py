@@ -78,11 +78,14 @@ def clone_scalar(context: LoweringContext, operation: ir.Operation, operands: Se
     name = operation.name
     if name in ("arith.index_cast", "arith.index_castui"):
         return [_resize(operands[0], context.scalar_type(operation.results[0].type), name.endswith("ui"))]
+    if name == "arith.constant":
+        type_, value = operation.results[0].type, operation.attributes["value"]
+        if isinstance(type_, ir.IndexType):
+            type_, value = context.i32, ir.IntegerAttr.get(context.i32, ir.IntegerAttr(value).value)
+        return [context.constant(type_, value)]
     attributes = {}
     for named in operation.attributes:
         key, value = (named.name, named.attr) if hasattr(named, "attr") else (named, operation.attributes[named])
-        if key == "value" and name == "arith.constant" and str(operation.results[0].type) == "index":
-            value = ir.IntegerAttr.get(context.i32, ir.IntegerAttr(value).value)
         attributes[key] = value
     results = [context.scalar_type(result.type) for result in operation.results]
     clone = ir.Operation.create(name, results=results, operands=list(operands), attributes=attributes)
@@ -105,7 +108,6 @@ def memory_element(context: LoweringContext, element: ir.Type) -> ir.Type:
 
 
 def from_memory(value: ir.Value, element: ir.Type) -> ir.Value:
-    """A loaded value as the bodies see it: a byte that is a bool becomes i1."""
     """A loaded value as the body takes it: a bool is one byte in memory and i1 in the body."""
     if str(element) != "i1":
         return value
@@ -114,7 +116,6 @@ def from_memory(value: ir.Value, element: ir.Type) -> ir.Value:
 
 
 def to_memory(value: ir.Value, element: ir.Type) -> ir.Value:
-    """The counterpart of `from_memory`."""
     """A value of the body as it is stored: the inverse of `from_memory`."""
     return arith.extui(ir.IntegerType.get_signless(8), value) if str(element) == "i1" else value
 

@@ -102,6 +102,10 @@ class LoweringContext:
     shared_bytes: int = 0
     shared_base: ir.Value | None = None  # !llvm.ptr<3>
     thread: ir.Value = None  # i32, set by the driver
+    # What depends on the thread and on constants alone is computed once, in front of `anchor` at the function's start.
+    anchor: ir.Operation | None = None
+    _at_entry: set[ir.Value] = field(default_factory=set)
+    _once: dict[Any, ir.Value] = field(default_factory=dict)
 
     # Types ---------------------------------------------------------------------------------------------------------
     @property
@@ -129,31 +133,65 @@ class LoweringContext:
         tile = tile_type(type_)
         return parse_layout(tile.layout, tile.rows, tile.columns)
 
+    # Values made once ----------------------------------------------------------------------------------------------
+    def start(self, thread: ir.Value) -> None:
+        """Begin the body: whatever is made once will stand in front of what is emitted from now on."""
+        self.thread = thread
+        self._at_entry.add(thread)
+        self.anchor = arith.constant(self.i32, 0).owner
+
+    def once(self, key: Any, make: Callable[[], ir.Value]) -> ir.Value:
+        """The value of `make`, which depends on the thread and on constants only, emitted at the function's start."""
+        found = self._once.get(key)
+        if found is None:
+            assert self.anchor is not None
+            with ir.InsertionPoint(self.anchor):
+                found = make()
+            self._once[key] = found
+            self._at_entry.add(found)
+        return found
+
+    def pure(self, key: Any, operands: Sequence[ir.Value], make: Callable[[], ir.Value]) -> ir.Value:
+        """The value of `make`, a pure operation on `operands`: once, where they are all made once; else here."""
+        if all(operand in self._at_entry for operand in operands):
+            return self.once((key, *operands), make)
+        return make()
+
+    def constant(self, type_: ir.Type, attribute: ir.Attribute) -> ir.Value:
+        """A constant of any scalar type."""
+        return self.once((type_, attribute), lambda: arith.constant(type_, attribute))
+
     # Integer arithmetic on i32 with the obvious constants folded ---------------------------------------------------
     def integer(self, value: int, bits: int = 32) -> ir.Value:
-        return arith.constant(ir.IntegerType.get_signless(bits), value)
+        return self.once((value, bits), lambda: arith.constant(ir.IntegerType.get_signless(bits), value))
 
     def add(self, left: ir.Value, right: ir.Value | int) -> ir.Value:
         if isinstance(right, int):
             if right == 0:
                 return left
             right = self.integer(right)
-        return arith.addi(left, right)
+        return self.pure("addi", (left, right), lambda: arith.addi(left, right))
 
     def multiply(self, left: ir.Value, right: ir.Value | int) -> ir.Value:
         if isinstance(right, int):
             if right == 1:
                 return left
             right = self.integer(right)
-        return arith.muli(left, right)
+        return self.pure("muli", (left, right), lambda: arith.muli(left, right))
 
     def divide(self, left: ir.Value, right: int) -> ir.Value:
         """Unsigned division by a constant."""
-        return left if right == 1 else arith.divui(left, self.integer(right))
+        if right == 1:
+            return left
+        divisor = self.integer(right)
+        return self.pure("divui", (left, divisor), lambda: arith.divui(left, divisor))
 
     def remainder(self, left: ir.Value, right: int) -> ir.Value:
         """Unsigned remainder by a constant."""
-        return self.integer(0) if right == 1 else arith.remui(left, self.integer(right))
+        if right == 1:
+            return self.integer(0)
+        divisor = self.integer(right)
+        return self.pure("remui", (left, divisor), lambda: arith.remui(left, divisor))
 
     def less(self, left: ir.Value, right: ir.Value | int) -> ir.Value:
         if isinstance(right, int):

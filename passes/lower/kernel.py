@@ -73,7 +73,7 @@ def _lower_function(function: ir.Operation, target: Target) -> LoweredKernel:
     lowering = LoweringContext(target, threads)
     with ir.InsertionPoint(block), function.location:
         lowering.shared_base = llvm.mlir_addressof(ir.Type.parse("!llvm.ptr<3>"), "shared_memory")
-        lowering.thread = nvvm.read_ptx_sreg_tid_x(lowering.i32)
+        lowering.start(nvvm.read_ptx_sreg_tid_x(lowering.i32))
         for argument, parameter in zip(body.arguments, block.arguments, strict=True):
             if isinstance(argument.type, ir.MemRefType):
                 lowering.set(argument, Memory(parameter, ir.MemRefType(argument.type).element_type))
