@@ -31,14 +31,19 @@ def shared_context() -> ir.Context:
     return create_context()
 
 
-def emit_ptx(module_text: str, target: Target) -> str:
-    """PTX of the one `gpu.module` in `module_text`. Raises InternalError with MLIR's diagnostics."""
-    context = shared_context()
+def emit_ptx(source: ir.Module | str, target: Target) -> str:
+    """PTX of the one `gpu.module` in `source`, which is used up when it is a module. Raises InternalError with MLIR's
+    diagnostics.
+    """
+    context = shared_context() if isinstance(source, str) else source.context
     with context, ir.Location.unknown():
         try:
-            module = ir.Module.parse(module_text)
+            module = ir.Module.parse(source) if isinstance(source, str) else source
             _set_target(module, target)
-            PassManager.parse(PIPELINE).run(module.operation)
+            module.operation.verify()
+            manager = PassManager.parse(PIPELINE)
+            manager.enable_verifier(False)  # between upstream's own passes; what comes in was verified
+            manager.run(module.operation)
         except ir.MLIRError as error:
             raise InternalError(f"MLIR rejects the lowered kernel:\n{error}") from None
         return _assembly(module)

@@ -89,7 +89,9 @@ def compile_kernel(job: KernelJob) -> CompiledKernel:
 
         lowered = lower_kernel(job.text, target)
         block, shared_bytes, lowered_text = lowered.block, lowered.shared_bytes, lowered.module_text
-    ptx = emit_ptx(lowered_text, target)
+        ptx = emit_ptx(lowered.module, target)
+    else:
+        ptx = emit_ptx(job.text, target)
     assembly = assemble(ptx, target)
     entry, parameters = read_signature(ptx)
     if entry != job.name:

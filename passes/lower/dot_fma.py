@@ -17,7 +17,7 @@ from .context import LoweringContext, RegisterTile, SharedTile, byte_width
 from .dot_layouts import FmaLayout, parse_shared
 
 ACCESS_BYTES = 16
-UNROLLED_PRODUCTS = 256  # multiply-adds in straight line: ResNet-50 compiles in 6.0 s, with 512 in 9.0 s
+UNROLLED_PRODUCTS = 128  # multiply-adds of a thread in straight line: each costs LLVM and ptxas; ptxas may unroll
 ROLLED = "#llvm.loop_annotation<unroll = <disable = true>>"
 
 Fragment = dict[tuple[int, int], ir.Value]  # (index of the thread's row or column, k) -> scalar

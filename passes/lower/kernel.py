@@ -27,9 +27,14 @@ class LoweredKernel:
     """One kernel below the tile level."""
 
     name: str
-    module_text: str
+    module: ir.Module
     shared_bytes: int  # dynamic shared memory of a launch
     block: int  # threads of a block
+
+    @property
+    def module_text(self) -> str:
+        """The module as text."""
+        return str(self.module)
 
 
 @cache
@@ -81,7 +86,7 @@ def _lower_function(function: ir.Operation, target: Target) -> LoweredKernel:
                 lowering.set(argument, parameter)
         lower_block(lowering, body)
         llvm.ReturnOp()
-    return LoweredKernel(name, str(shell), lowering.shared_bytes, threads)
+    return LoweredKernel(name, shell, lowering.shared_bytes, threads)
 
 
 def _written_arguments(function: ir.Operation) -> set[int]:
