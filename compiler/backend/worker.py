@@ -14,16 +14,13 @@ import signal
 import sys
 import traceback
 from dataclasses import asdict
-from importlib import import_module
 from typing import Any, TextIO
 
 from ...runtime.errors import Error
 
-SMALLEST_KERNEL = """
-gpu.module @kernels {
-  llvm.func @nothing() attributes {nvvm.kernel} {
-    llvm.return
-  }
+SMALLEST_PROGRAM = """
+func.func @nothing() attributes {tile.threads = 32 : i64} {
+  return
 }
 """
 
@@ -49,12 +46,13 @@ def _serve(jobs: TextIO, replies: TextIO) -> None:
 
 def _warm_up() -> None:
     """Load and use once what every kernel needs, while the parent still reads the model."""
+    from ...passes.lower import lower_kernel
     from ...passes.target import DEFAULT_TARGET, find_target
     from .assemble import version
     from .emit import emit_ptx
 
-    import_module("...passes.lower", __package__)
-    emit_ptx(SMALLEST_KERNEL, find_target(DEFAULT_TARGET))
+    target = find_target(DEFAULT_TARGET)
+    emit_ptx(lower_kernel(SMALLEST_PROGRAM, target).module, target)
     version()
 
 
