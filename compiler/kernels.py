@@ -19,6 +19,7 @@ from .backend.versions import KERNEL_SOURCES, source_digest, tool_versions
 from .backend.workers import shared_pool
 from .compilation import Compilation
 from .dumps import without_locations
+from .package import weight_handles
 
 SECTION = "kernels"
 
@@ -53,6 +54,8 @@ def finish_kernels(compilation: Compilation) -> None:
             done += 1
     _tell(compilation, done)
     programs = {program.name: program for program in _programs(compilation)}
+    if names and compilation.unit.host is not None:  # the workers are busy and this process is not
+        compilation.unit.weights.prepare(weight_handles(compilation.unit.host))
     for future in as_completed(names):
         name = names[future]
         try:

@@ -102,6 +102,11 @@ def _declarations(
     return buffers, bindings, handles
 
 
+def weight_handles(module: ir.Module) -> list[str]:
+    """The handles of the weights that a host program uses, in the engine's order."""
+    return _declarations(module)[2]
+
+
 def _instructions(block: ir.Block, names: Mapping[ir.Value, str]) -> tuple[Instruction, ...]:
     result: list[Instruction] = []
     for operation in block.operations:

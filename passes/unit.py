@@ -7,7 +7,7 @@ compiler/pipeline.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,18 @@ class WeightStore:
         entry = self._entries[handle]
         array = entry() if callable(entry) else entry
         return array if array.flags.c_contiguous else array.copy(order="C")
+
+    def prepare(self, handles: Iterable[str], limit: int = 256 << 20) -> None:
+        """Make arrays now that would be made when asked for, and keep them, up to `limit` bytes in all.
+
+        For a moment when this process has nothing else to do; what is past the limit is made when it is written.
+        """
+        for handle in handles:
+            if callable(self._entries[handle]) and limit > 0:
+                array = self.get(handle)
+                limit -= array.nbytes
+                if limit >= 0:
+                    self._entries[handle] = array
 
     def discard(self, handle: str) -> None:
         self._entries.pop(handle, None)

@@ -79,3 +79,14 @@ def test_an_activation_stays_with_its_matmul() -> None:
     made = unit(True, True)
     merge_matmuls(made)
     assert str(made.module).count('"graph.matmul"') == 3
+
+
+def test_prepared_weights_are_made_once_and_within_the_limit() -> None:
+    made: list[str] = []
+    store = WeightStore()
+    for name in "ab":
+        store.add(name, lambda name=name: made.append(name) or np.zeros(100, np.float32))  # type: ignore[misc]
+    store.prepare(["a", "b"], limit=500)
+    store.get("a")
+    store.get("b")
+    assert made == ["a", "b", "b"], "the second passes the limit and is made again"
