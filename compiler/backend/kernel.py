@@ -7,16 +7,21 @@ too, which is what the cache keeps. This function is the whole work of a worker,
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...passes.target import find_target
 from ...runtime.errors import InternalError
+
+if TYPE_CHECKING:
+    from .assemble import Assembly
 
 LEVELS = ("tile", "gpu")
 
 _ENTRY = re.compile(r"\.visible \.entry\s+([\w$]+)\(([^)]*)\)", re.DOTALL)
 _PARAMETER = re.compile(r"\.param\s+(?:\.align\s+\d+\s+)?\.(\w+)")
+_BLOCK_SIZE = re.compile(r"^\.reqntid [^\n]*\n", re.MULTILINE)
 _PARAMETER_TYPES = {
     "u64": "pointer",
     "b64": "pointer",
@@ -92,7 +97,7 @@ def compile_kernel(job: KernelJob) -> CompiledKernel:
         ptx = emit_ptx(lowered.module, target)
     else:
         ptx = emit_ptx(job.text, target)
-    assembly = assemble(ptx, target)
+    ptx, assembly = _without_spills(ptx, assemble(ptx, target), lambda text: assemble(text, target))
     entry, parameters = read_signature(ptx)
     if entry != job.name:
         raise InternalError(f"the PTX defines {entry!r}, not {job.name!r}")
@@ -107,6 +112,20 @@ def compile_kernel(job: KernelJob) -> CompiledKernel:
         warnings=assembly.warnings,
         lowered=lowered_text,
     )
+
+
+def _without_spills(
+    ptx: str, assembly: Assembly, assemble_again: Callable[[str], Assembly]
+) -> tuple[str, Assembly]:
+    """The kernel with leave to use more registers, where that ends spilling.
+
+    For a kernel with a fixed block size ptxas guesses an occupancy, and sometimes spills a little to reach it.
+    """
+    if not assembly.spills or ".minnctapersm" in ptx:
+        return ptx, assembly
+    relaxed = _BLOCK_SIZE.sub(r"\g<0>.minnctapersm 1\n", ptx, count=1)
+    again = assemble_again(relaxed)
+    return (relaxed, again) if again.spills < assembly.spills else (ptx, assembly)
 
 
 def read_signature(ptx: str) -> tuple[str, tuple[str, ...]]:
