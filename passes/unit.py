@@ -98,7 +98,6 @@ class Unit:
     model_name: str = "model"
     symbols: dict[str, SymbolSource] = field(default_factory=dict)
     kernels: dict[str, KernelProgram] = field(default_factory=dict)  # by kernel function name, after `tile`
-    kernel_of: dict[str, str] = field(default_factory=dict)  # kernel function name -> name of the kernel that serves it
     host: ir.Module | None = None  # the host program, after `plan-host`
 
 

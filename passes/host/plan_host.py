@@ -121,7 +121,7 @@ class _Planner:
 
     def _plan_call(self, call: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint) -> None:
         function = ir.FlatSymbolRefAttr(call.attributes["callee"]).value
-        program = self.unit.kernels[self.unit.kernel_of.get(function, function)]
+        program = self.unit.kernels[function]
         outputs = []
         for result in call.results:
             outputs.append(written.get(result) or self._temporary(result))

@@ -94,6 +94,14 @@ def _schedule(first: Contraction, second: Contraction, arithmetic: Arithmetic) -
     )
 
 
+def _width(arithmetic: Arithmetic, columns: Expression) -> int:
+    """Neighbouring columns that one thread holds together; a vector must not straddle the end."""
+    width = 4 if arithmetic.instruction == "fma" else 2
+    while not columns.divisible_by(width):
+        width //= 2
+    return width
+
+
 @dataclass
 class _Attention:
     """One program under construction."""
@@ -116,9 +124,7 @@ class _Attention:
         """Accumulator layout of a tile of `columns`; its rows lie alike for every number of columns."""
         schedule = self.schedule
         limit = self.second.columns if stored else self.first.columns
-        width = 4 if arithmetic.instruction == "fma" else 2
-        while not limit.divisible_by(width):
-            width //= 2
+        width = _width(arithmetic, limit)
         if arithmetic.instruction == "fma":
             return str(FmaLayout(schedule.rows, columns, schedule.warps, 1, (4, 8), (1, 4), width))
         return str(MmaLayout(schedule.rows, columns, schedule.warps, 1, width))
@@ -385,9 +391,7 @@ def _seen(work: _Attention, scores: ir.Value, column: ir.Value) -> ir.Value:
     def body(i: ir.Value, j: ir.Value) -> ir.Value:
         row, key = builder.variable(i, "row", first.rows), builder.variable(j, "key", first.columns)
         own = element(scores, f32)
-        width = 4 if work.first_arithmetic.instruction == "fma" else 2
-        while not first.columns.divisible_by(width):
-            width //= 2
+        width = _width(work.first_arithmetic, first.columns)
         with builder.vectorised(key, width):
             if width > 1:
                 builder.varying.update((j, own))
@@ -421,9 +425,7 @@ def _store(work: _Attention, output: ir.Value, total: ir.Value) -> None:
     builder, second, schedule = work.builder, work.second, work.schedule
     f32 = ir.F32Type.get()
     result = work.parts.output.results[0]
-    width = 4 if work.second_arithmetic.instruction == "fma" else 2
-    while not second.columns.divisible_by(width):
-        width //= 2
+    width = _width(work.second_arithmetic, second.columns)
 
     def body(i: ir.Value, j: ir.Value) -> None:
         row, column = builder.variable(i, "row", second.rows), builder.variable(j, "column", second.columns)

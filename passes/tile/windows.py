@@ -79,6 +79,11 @@ class _Window:
     def position(self, batch: Expression, channel: Expression, spatial: Sequence[Expression]) -> Indices:
         return (batch, *spatial, channel) if self.channels_last else (batch, channel, *spatial)
 
+    def source(self, indices: Sequence[Expression], axis: int, tap: Expression) -> Expression:
+        """The input's position along `axis` that `tap` of the window at `indices` reads; maybe in the padding."""
+        first: Expression = self.spatial(indices)[axis] * self.strides[axis] - self.before[axis]
+        return first + tap * self.dilations[axis]
+
 
 @element_rule("graph.pool")
 def _pool(emitter: ElementEmitter, operation: ir.Operation, indices: Indices) -> ir.Value:
@@ -97,11 +102,7 @@ def _pool(emitter: ElementEmitter, operation: ir.Operation, indices: Indices) ->
     def step(at: ElementEmitter, taps: tuple[Expression, ...], carried: list[ir.Value]) -> list[ir.Value]:
         position, conditions, counted = [], [], []
         for axis, tap in enumerate(taps):
-            own = (
-                window.spatial(indices)[axis] * window.strides[axis]
-                - window.before[axis]
-                + tap * window.dilations[axis]
-            )
+            own = window.source(indices, axis, tap)
             position.append(own)
             conditions += [own, sizes[axis] - 1 - own]
             counted += [sizes[axis] + window.after[axis] - 1 - own] if count_all else [own, sizes[axis] - 1 - own]
@@ -155,11 +156,7 @@ def _convolution(emitter: ElementEmitter, operation: ir.Operation, indices: Indi
         inner_channel, taps = (taps[0], taps[1:]) if inner != 1 else (ZERO, taps)
         position, conditions = [], []
         for axis, tap in enumerate(taps):
-            own = (
-                window.spatial(indices)[axis] * window.strides[axis]
-                - window.before[axis]
-                + tap * window.dilations[axis]
-            )
+            own = window.source(indices, axis, tap)
             position.append(own)
             conditions += [own, sizes[axis] - 1 - own]
         where = window.position(indices[0], group * inner + inner_channel, position)
