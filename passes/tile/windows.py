@@ -82,7 +82,8 @@ class _Window:
     def source(self, indices: Sequence[Expression], axis: int, tap: Expression) -> Expression:
         """The input's position along `axis` that `tap` of the window at `indices` reads; maybe in the padding."""
         first: Expression = self.spatial(indices)[axis] * self.strides[axis] - self.before[axis]
-        return first + tap * self.dilations[axis]
+        position: Expression = first + tap * self.dilations[axis]
+        return position
 
 
 @element_rule("graph.pool")
