@@ -17,6 +17,7 @@ from ..errors import DeviceError
 from .control_flow import build
 from .memory import GlobalMemory
 from .numpy_engine import Compiled, Launch, NumpyEngine
+from .observer import Instrument
 from .parser import parse
 from .ptx import Module
 
@@ -43,8 +44,12 @@ class EmulatorDevice:
     name = "emulator"
     description = "PTX emulator (NumPy engine, bounds and alignment checked)"
 
-    def __init__(self, capacity: int = 1 << 36, cores: int | None = None) -> None:
-        """Reserve (not commit) `capacity` bytes of address space; use `cores` CPU cores, by default up to eight."""
+    def __init__(self, capacity: int = 1 << 36, cores: int | None = None, instrument: Instrument | None = None) -> None:
+        """Reserve (not commit) `capacity` bytes of address space; use `cores` CPU cores, by default up to eight.
+
+        `instrument` observes every launch (sanitizer.py, profile.py).
+        """
+        self._instrument = instrument
         self._memory = GlobalMemory(capacity)
         self._engine = NumpyEngine(cores=cores)
         self._kernels: dict[tuple[str, bytes], EmulatedKernel] = {}
@@ -86,7 +91,8 @@ class EmulatorDevice:
         if kernel is None:
             module = parse(ptx)
             program = build(module, name)
-            compiled = self._engine.compile(program, self._place_variables(module))
+            observed = self._instrument is not None
+            compiled = self._engine.compile(program, self._place_variables(module), observed)
             kernel = self._kernels[key] = EmulatedKernel(name, compiled)
         return kernel
 
@@ -104,9 +110,7 @@ class EmulatorDevice:
                 if isinstance(value, str):
                     symbol, _, plus = value.partition("+")
                     if symbol not in placed:
-                        raise DeviceError(
-                            f"emulator: variable {name!r} is initialised with unknown {symbol!r}"
-                        )
+                        raise DeviceError(f"emulator: variable {name!r} is initialised with unknown {symbol!r}")
                     value = placed[symbol] + int(plus or 0)
                 data[offset : offset + width] = (value & ((1 << 8 * width) - 1)).to_bytes(width, "little")
             self.upload(address, np.frombuffer(bytes(data), np.uint8))
@@ -125,7 +129,7 @@ class EmulatorDevice:
         launch = Launch(
             program.name, program.module, (grid[0], grid[1], grid[2]), (block[0], block[1], block[2]),
             compiled.static_shared + shared_bytes, shared_bytes, compiled.local_bytes,
-            self._pack(compiled, arguments), self._memory,
+            self._pack(compiled, arguments), self._memory, self._instrument,
         )  # fmt: skip
         self._engine.run(compiled, launch)
 

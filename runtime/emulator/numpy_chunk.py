@@ -10,13 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from ..errors import DeviceError
 from .memory import GlobalMemory
+from .observer import Instrument, Observer
 from .ptx import Module
+
+if TYPE_CHECKING:
+    from .numpy_delayed import DelayedCopies
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Values = Any
@@ -39,6 +43,7 @@ class Launch:
     local_bytes: int
     parameters: bytes
     memory: GlobalMemory
+    instrument: Instrument | None = None
 
 
 @dataclass(slots=True)
@@ -96,7 +101,7 @@ class Chunk:
     """Consecutive blocks of one launch, all threads of which advance together.
 
     `registers` holds a NumPy scalar (a value all threads share) or an array over `threads`. `alive` is the mask of
-    threads that have not ended.
+    threads that have not ended. `observer` and `delayed` are None unless the launch is instrumented.
     """
 
     def __init__(self, launch: Launch, geometry: Geometry, first_block: int) -> None:
@@ -106,6 +111,8 @@ class Chunk:
         self.first_block = first_block
         self.threads = geometry.threads
         self.alive: Mask = geometry.alive
+        self.observer: Observer | None = None
+        self.delayed: DelayedCopies | None = None
         self.registers: list[Values] = []
         self.special = _SpecialRegisters(self)
         self._shared: dict[str, Array] = {}
@@ -212,9 +219,7 @@ class _SpecialRegisters(dict[str, Values]):
         chunk = self._chunk
         x, y, _ = chunk.launch.grid
         linear = np.arange(chunk.first_block, chunk.first_block + chunk.geometry.blocks, dtype=np.uint32)
-        numbers = (linear % np.uint32(x), linear // np.uint32(x) % np.uint32(y), linear // np.uint32(x * y))[
-            axis
-        ]
+        numbers = (linear % np.uint32(x), linear // np.uint32(x) % np.uint32(y), linear // np.uint32(x * y))[axis]
         if (numbers == numbers[0]).all():
             return numbers[0]
         return np.repeat(numbers, chunk.geometry.padded)

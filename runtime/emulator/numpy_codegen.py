@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..errors import DeviceError
-from . import numpy_matrix, numpy_memory, numpy_warp
+from . import numpy_matrix, numpy_memory, numpy_observed, numpy_warp
 from .control_flow import CARRY, Block, Program, uses_and_definitions
 from .isa import table
 from .numpy_chunk import Chunk, Mask, Values
@@ -61,8 +61,10 @@ class Compiled:
     source: str
 
 
-def compile_program(program: Program, addresses: dict[str, int]) -> Compiled:
-    """Generate and compile every block; `addresses` are those of module variables in global memory."""
+def compile_program(program: Program, addresses: dict[str, int], observed: bool = False) -> Compiled:
+    """Generate and compile every block; `addresses` are those of module variables in global memory. The code of an
+    `observed` kernel tells its chunk's observer what it does.
+    """
     layout = Layout(program, addresses)
     dtypes = register_dtypes(program)
     names: dict[str, Any] = {
@@ -74,9 +76,11 @@ def compile_program(program: Program, addresses: dict[str, int]) -> Compiled:
            ("load_matrix", "store_matrix", "transpose_matrix", "fragment_a", "fragment_b", "multiply_fragments")},
         "call_undefined": _call_undefined, "stack": stack, "fma_outer": fma_outer,
     }  # fmt: skip
+    if observed:
+        names |= numpy_observed.ROUTINES
     lines: list[str] = []
     for block in program.blocks:
-        generator = _BlockGenerator(program, block, dtypes, layout, names)
+        generator = _BlockGenerator(program, block, dtypes, layout, names, observed)
         lines += generator.generate()
     source = "\n".join(lines)
     exec(compile(source, f"<emulated {program.name}>", "exec"), names)
@@ -125,13 +129,14 @@ class _BlockGenerator:
     """The `Emitter` of this engine; values are Python expressions."""
 
     def __init__(
-        self, program: Program, block: Block, dtypes: list[str], layout: Layout, names: dict[str, Any]
+        self, program: Program, block: Block, dtypes: list[str], layout: Layout, names: dict[str, Any], observed: bool
     ) -> None:
         self.program = program
         self.block = block
         self.dtypes = dtypes
         self.layout = layout
         self.names = names
+        self.observed = observed
         self.numbers = program.register_numbers
         self.lines: list[str] = []
         self.indent = " "
@@ -166,7 +171,7 @@ class _BlockGenerator:
             elif found is None:
                 self.unsupported("this instruction")
             else:
-                self._instruction(instruction, found.semantics)
+                self._instruction(instruction, self._semantics(found.semantics))
             for done in range(position, end):
                 for name in last_use.get(done, ()):
                     self._drop_row(int(name[1:]))
@@ -177,6 +182,8 @@ class _BlockGenerator:
         self._store_results()
         self.line(f"return {result}")
         header = [f"def block_{block.number}(R, T, m, k):"]
+        if self.observed:
+            header.append(f" T.observer.executed({block.number}, m)")
         header += [f" r{number} = R[{number}]" for number in sorted(self.loaded)]
         return header + self.lines
 
@@ -217,6 +224,18 @@ class _BlockGenerator:
             self.line("pass")
         self.indent, self.mask, self.guarded = " ", "m", False
         self.remembered = {key: value for key, value in outside.items() if key in self.remembered}
+
+    def _semantics(self, plain: Callable[[Instruction, Any], None]) -> Callable[[Instruction, Any], None]:
+        """The semantics, with word to the observer after them where the kernel is observed."""
+        call = numpy_observed.call_after(self.instruction) if self.observed else ""
+        if not call:
+            return plain
+
+        def observed(instruction: Instruction, emit: Any) -> None:
+            plain(instruction, emit)
+            self.line(call.format(mask=self.mask))
+
+        return observed
 
     def _exit_value(self) -> str:
         block_exit = self.block.exit
@@ -307,16 +326,12 @@ class _BlockGenerator:
     def _stack(self, dtype: str, operands: Sequence[Operand]) -> str:
         """An array whose rows are f32 operands, as f4 or f8; the very one they are rows of, if there is one."""
         if all(isinstance(operand, Register) for operand in operands):
-            names = [
-                f"r{self.numbers[operand.name]}" for operand in operands if isinstance(operand, Register)
-            ]
+            names = [f"r{self.numbers[operand.name]}" for operand in operands if isinstance(operand, Register)]
             found = self.remembered.get(("stack", dtype, *names))
             if found is not None:
                 return found
             values = [self.read(operand, "f32") for operand in operands]
-            return self.remember(
-                ("stack", dtype, *names), f"stack(T, {dtype}, ({', '.join(values)},))", names
-            )
+            return self.remember(("stack", dtype, *names), f"stack(T, {dtype}, ({', '.join(values)},))", names)
         values = [self.read(operand, "f32") for operand in operands]
         return self.bind(f"stack(T, {dtype}, ({', '.join(values)},))")
 
@@ -351,9 +366,7 @@ class _BlockGenerator:
         if have[1:] != want[1:] or "?" in (have, want):
             # A narrower reading takes the low bits; a wider one of unsigned bits extends by zeros.
             return (
-                f"{expression}.view(u{have[1:]}).astype({want})"
-                if have[0] == "f"
-                else f"{expression}.astype({want})"
+                f"{expression}.view(u{have[1:]}).astype({want})" if have[0] == "f" else f"{expression}.astype({want})"
             )
         if not expression[1:].isdigit():
             return f"{expression}.view({want})"
@@ -502,8 +515,7 @@ class _BlockGenerator:
             self.temporaries += 1
             names.append(f"t{self.temporaries}")
         keywords = "".join(
-            f", {key}={value!r}"
-            for key, value in {**static, "count": static.get("count", len(results))}.items()
+            f", {key}={value!r}" for key, value in {**static, "count": static.get("count", len(results))}.items()
         )
         arguments = "".join(f", {value}" for value in values)
         target = f"{', '.join(names)}, = " if names else ""
@@ -526,9 +538,7 @@ class _BlockGenerator:
         self.temporaries += counts[2]
         names = [f"t{self.temporaries - index}" for index in range(counts[2])]
         accumulators = ", ".join(values[split[1] :])
-        arguments = (
-            f"T, {self.mask}, {self.instruction.line}, {matrices[0]}, {matrices[1]}, {accumulators}, c={c!r}"
-        )
+        arguments = f"T, {self.mask}, {self.instruction.line}, {matrices[0]}, {matrices[1]}, {accumulators}, c={c!r}"
         self.line(f"{', '.join(names)}, = multiply_fragments({arguments})")
         return names
 

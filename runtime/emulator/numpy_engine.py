@@ -17,6 +17,8 @@ from ..errors import DeviceError
 from .control_flow import Program
 from .numpy_chunk import Chunk, Geometry, Launch
 from .numpy_codegen import Compiled, compile_program
+from .numpy_delayed import DelayedCopies
+from .numpy_order import ChunkOrder
 from .numpy_scheduler import run_chunk
 
 CHUNK_THREADS = 8192
@@ -39,15 +41,16 @@ class NumpyEngine:
         self._geometries: dict[tuple[tuple[int, int, int], int], Geometry] = {}
         self._pool: ThreadPoolExecutor | None = None
 
-    def compile(self, program: Program, addresses: dict[str, int]) -> Compiled:
-        """Generate code. `addresses` are those of the module's global variables."""
+    def compile(self, program: Program, addresses: dict[str, int], observed: bool = False) -> Compiled:
+        """Generate code. `addresses` are those of the module's global variables; `observed` kernels can be launched
+        with an instrument, and only so.
+        """
         try:
-            return compile_program(program, addresses)
+            return compile_program(program, addresses, observed)
         except (AssertionError, IndexError, ValueError, KeyError, TypeError) as error:
             # Malformed operands surface here; the parser accepts more than PTX allows.
             raise DeviceError(
-                f"emulator: kernel {program.name} is malformed or uses an unknown form: "
-                f"{type(error).__name__}: {error}"
+                f"emulator: kernel {program.name} is malformed or uses an unknown form: {type(error).__name__}: {error}"
             ) from error
 
     def run(self, compiled: Compiled, launch: Launch) -> None:
@@ -56,11 +59,12 @@ class NumpyEngine:
         total = x * y * z
         padded = -(-(launch.block[0] * launch.block[1] * launch.block[2]) // 32) * 32
         cores = 1 if compiled.atomics else self.cores
-        together = max(
-            1, min(total, self.chunk_threads // padded, _CHUNK_SHARED_BYTES // max(1, launch.shared_bytes))
-        )
+        together = max(1, min(total, self.chunk_threads // padded, _CHUNK_SHARED_BYTES // max(1, launch.shared_bytes)))
         if cores > 1:
             together = min(together, max(_SMALL_CHUNK_THREADS // padded, -(-total // cores), 1))
+        if launch.instrument is not None:
+            self._run_observed(compiled, launch, together)
+            return
         starts = range(0, total, together)
         chunks = deque(starts)
         cores = min(cores, len(starts))
@@ -81,6 +85,27 @@ class NumpyEngine:
         if found:
             # Chunks were handed out in order and all begun ones ended, so the first finding is always the same.
             raise min(found, key=lambda error: getattr(error, "first_block", -1))
+
+    def _run_observed(self, compiled: Compiled, launch: Launch, together: int) -> None:
+        """Run chunk after chunk, in the order that the instrument asks for, under its eyes."""
+        instrument = launch.instrument
+        assert instrument is not None
+        failure: DeviceError | None = None
+        total = launch.grid[0] * launch.grid[1] * launch.grid[2]
+        together = min(together, instrument.begin(compiled, launch))
+        order = ChunkOrder(instrument.order)
+        try:
+            with np.errstate(all="ignore"):
+                for first in order.arrange(range(0, total, together)):
+                    chunk = Chunk(launch, self._geometry(launch.block, min(together, total - first)), first)
+                    chunk.observer = instrument.observe(chunk)
+                    chunk.delayed = DelayedCopies(chunk) if instrument.delayed else None
+                    run_chunk(compiled, chunk, order.schedule(chunk))
+        except DeviceError as error:
+            failure = error
+            raise
+        finally:
+            instrument.finish(failure)
 
     def _work(self, compiled: Compiled, launch: Launch, together: int, chunks: deque[int]) -> None:
         """Take chunks until there are none, or until one fails (here or in another thread)."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from .memory import SHARED_WINDOW, WINDOW_BYTES
 from .numpy_chunk import Array, Chunk, Mask, Values
-from .numpy_memory import _indices
+from .numpy_memory import indices
 from .numpy_operations import bf16_to_f32, f16_to_f32
 from .numpy_rounding import f32_to_f16
 
@@ -87,9 +87,7 @@ def require_whole_warps(chunk: Chunk, mask: Array, line: int, name: str) -> None
     if partial.any():
         warp = int(partial.argmax())
         lane = int((~rows[warp]).argmax())
-        chunk.fault(
-            line, f"{name} executed by a part of a warp (lane {lane} does not take part)", 32 * warp + lane
-        )
+        chunk.fault(line, f"{name} executed by a part of a warp (lane {lane} does not take part)", 32 * warp + lane)
 
 
 def _row_addresses(chunk: Chunk, mask: Mask, line: int, address: Values, count: int, verb: str) -> Array:
@@ -101,7 +99,7 @@ def _row_addresses(chunk: Chunk, mask: Mask, line: int, address: Values, count: 
     if mask is not None:
         require_whole_warps(chunk, mask, line, verb)
     address = np.broadcast_to(address, (chunk.threads,))
-    index = _indices(chunk, providers, line, address, 16, "shared", verb)
+    index = indices(chunk, providers, line, address, 16, "shared", verb)
     return index.reshape(-1, 32)[:, : 8 * count]
 
 
@@ -109,19 +107,18 @@ def load_matrix(
     chunk: Chunk, mask: Mask, line: int, address: Values, *, count: int, transposed: bool
 ) -> tuple[Values, ...]:
     """ldmatrix: lane 4g + t receives elements 2t, 2t + 1 of row g, or with .trans of column g."""
-    address = _leave_window(address)
+    address = leave_window(address)
     rows = chunk.view("shared", "c16").take(_row_addresses(chunk, mask, line, address, count, "ldmatrix"))
     if not transposed:
         words = rows.view("u4").reshape(-1, count, 32)
         return tuple(words[:, matrix].reshape(-1) for matrix in range(count))
     elements = rows.view("u2").reshape(-1, count, 8, 8)
     return tuple(
-        np.ascontiguousarray(elements[:, matrix].transpose(0, 2, 1)).view("u4").reshape(-1)
-        for matrix in range(count)
+        np.ascontiguousarray(elements[:, matrix].transpose(0, 2, 1)).view("u4").reshape(-1) for matrix in range(count)
     )
 
 
-def _leave_window(address: Values) -> Values:
+def leave_window(address: Values) -> Values:
     """ldmatrix without `.shared` takes generic addresses, which must be in the shared window."""
     if address.dtype == np.uint64:
         low = int(address.min())
@@ -135,13 +132,11 @@ def store_matrix(
 ) -> tuple[()]:
     """stmatrix: the inverse of ldmatrix."""
     matrices = len(registers)
-    index = _row_addresses(chunk, mask, line, _leave_window(address), matrices, "stmatrix")
+    index = _row_addresses(chunk, mask, line, leave_window(address), matrices, "stmatrix")
     warps = chunk.threads // 32
     data = np.empty((warps, matrices, 8, 8), np.uint16)
     for matrix, register in enumerate(registers):
-        words = (
-            np.ascontiguousarray(np.broadcast_to(register, (chunk.threads,))).view("u2").reshape(warps, 8, 8)
-        )
+        words = np.ascontiguousarray(np.broadcast_to(register, (chunk.threads,))).view("u2").reshape(warps, 8, 8)
         data[:, matrix] = words.transpose(0, 2, 1) if transposed else words
     rows = data.reshape(warps, matrices * 8, 8).view("c16")[..., 0]
     target = chunk.view("shared", "c16")

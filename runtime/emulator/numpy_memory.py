@@ -18,12 +18,10 @@ from .ptx import TYPE_BITS
 
 # The widest element one gather moves; 16 bytes travel as complex numbers, whose bits NumPy does not touch.
 _WIDE = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16", 32: "V32"}
-_WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "parameter": PARAMETER_WINDOW}
+WINDOWS = {"shared": SHARED_WINDOW, "local": LOCAL_WINDOW, "parameter": PARAMETER_WINDOW}
 
 
-def load_parameter(
-    chunk: Chunk, mask: Mask, line: int, *, offset: int, type: str, count: int
-) -> tuple[Values]:
+def load_parameter(chunk: Chunk, mask: Mask, line: int, *, offset: int, type: str, count: int) -> tuple[Values]:
     """A kernel parameter by its place."""
     return (chunk.parameter(offset, DTYPES[type]),)
 
@@ -53,7 +51,7 @@ def load(
             if count == 1:
                 return (source.copy(),)
             return tuple(source[column::count].copy() for column in range(count))
-    index = _indices(chunk, mask, line, address, nbytes, space, "load")
+    index = indices(chunk, mask, line, address, nbytes, space, "load")
     if count == 1:
         return (chunk.view(space, dtype).take(index),)
     wide = chunk.view(space, _WIDE[nbytes]).take(index).view(dtype)
@@ -85,7 +83,7 @@ def store(
         for column, value in enumerate(values):
             chunk.memory.view(dtype)[start + column] = value if value.ndim == 0 else value[last]
         return ()
-    index = _indices(chunk, mask, line, address, nbytes, space, "store")
+    index = indices(chunk, mask, line, address, nbytes, space, "store")
     if mask is not None:
         index = index[mask]
         values = tuple(value if value.ndim == 0 else value[mask] for value in values)
@@ -107,11 +105,11 @@ def atomic(
     if space == "generic":
         space = _single_space(chunk, mask, line, address)
         if space != "global":
-            address = address - np.uint64(_WINDOWS[space])
+            address = address - np.uint64(WINDOWS[space])
     nbytes = TYPE_BITS[type] // 8
     if address.ndim == 0:
         address = np.broadcast_to(address, (chunk.threads,))
-    index = _indices(chunk, mask, line, address, nbytes, space, "atomic")
+    index = indices(chunk, mask, line, address, nbytes, space, "atomic")
     active = slice(None) if mask is None else mask
     operands = [value if value.ndim == 0 else value[active] for value in values]
     index = index[active]
@@ -145,9 +143,7 @@ def copy_async(
     data = np.zeros(chunk.threads, wide)
     if reading is None or reading.any():
         run = _contiguous(chunk, source, nbytes) if reading is None else None
-        index = (
-            _indices(chunk, reading, line, source, nbytes, "global", "cp.async read") if run is None else None
-        )
+        index = indices(chunk, reading, line, source, nbytes, "global", "cp.async read") if run is None else None
         if index is None:
             assert run is not None
             data = chunk.memory.view(wide)[run // nbytes : run // nbytes + chunk.threads]
@@ -159,7 +155,7 @@ def copy_async(
         partial = (size != 0) & (size < np.uint32(nbytes))
         if partial.any():
             _copy_partial(chunk, mask, line, source, np.broadcast_to(size, (chunk.threads,)), nbytes, data)
-    index = _indices(chunk, mask, line, target, nbytes, "shared", "cp.async write")
+    index = indices(chunk, mask, line, target, nbytes, "shared", "cp.async write")
     if mask is None:
         chunk.view("shared", wide)[index] = data
     else:
@@ -167,9 +163,7 @@ def copy_async(
     return ()
 
 
-def _copy_partial(
-    chunk: Chunk, mask: Mask, line: int, source: Array, size: Array, nbytes: int, data: Array
-) -> None:
+def _copy_partial(chunk: Chunk, mask: Mask, line: int, source: Array, size: Array, nbytes: int, data: Array) -> None:
     """Fill `data` of threads that copy some of their bytes, 0 < size < nbytes."""
     rows = data.view("u1").reshape(chunk.threads, nbytes)
     for wanted in np.unique(size):
@@ -178,9 +172,7 @@ def _copy_partial(
             chosen = chosen if mask is None else chosen & mask
             if chosen.any():
                 for offset in range(int(wanted)):
-                    index = _indices(
-                        chunk, chosen, line, source + np.uint64(offset), 1, "global", "cp.async read"
-                    )
+                    index = indices(chunk, chosen, line, source + np.uint64(offset), 1, "global", "cp.async read")
                     rows[chosen, offset] = chunk.memory.view("u1")[index[chosen]]
 
 
@@ -197,11 +189,7 @@ def _contiguous(chunk: Chunk, address: Array, nbytes: int) -> int | None:
     """The first address when the threads touch one aligned, allocated run of memory in order, else None."""
     first = int(address[0])
     total = chunk.threads * nbytes
-    if (
-        int(address[-1]) - first != total - nbytes
-        or first % nbytes
-        or not chunk.memory.contains(first, first + total)
-    ):
+    if int(address[-1]) - first != total - nbytes or first % nbytes or not chunk.memory.contains(first, first + total):
         return None
     if not (address == chunk.geometry.ramp(nbytes) + np.uint64(first)).all():
         return None
@@ -221,9 +209,7 @@ def _uniform_index(chunk: Chunk, mask: Mask, line: int, address: int, nbytes: in
     return address // nbytes
 
 
-def _indices(
-    chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, space: str, verb: str
-) -> Array:
+def indices(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, space: str, verb: str) -> Array:
     """Element indices (int64) into the memory of `space`; those of inactive threads are valid but
     meaningless.
     """
@@ -254,16 +240,12 @@ def _indices(
     return np.asarray((address >> shift).astype("i8") + chunk.bases(space, nbytes))
 
 
-def _misaligned(
-    chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, space: str, verb: str
-) -> None:
+def _misaligned(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, space: str, verb: str) -> None:
     address = np.broadcast_to(address, (chunk.threads,))
     wrong = (address & address.dtype.type(nbytes - 1)) != 0
     thread = int((wrong if mask is None else wrong & mask).argmax())
     near = f" ({chunk.memory.describe(int(address[thread]))})" if space == "global" else ""
-    chunk.fault(
-        line, f"misaligned {space} {verb} of {nbytes} bytes at {int(address[thread]):#x}{near}", thread
-    )
+    chunk.fault(line, f"misaligned {space} {verb} of {nbytes} bytes at {int(address[thread]):#x}{near}", thread)
 
 
 def _out_of_bounds(chunk: Chunk, line: int, address: Array, outside: Array, nbytes: int, verb: str) -> None:
@@ -278,9 +260,7 @@ def _out_of_bounds(chunk: Chunk, line: int, address: Array, outside: Array, nbyt
 # Generic addresses.
 def _space_of_each(address: Array) -> dict[str, Array]:
     """Which addresses lie in which space."""
-    shared, local, parameter = (
-        np.uint64(window) for window in (SHARED_WINDOW, LOCAL_WINDOW, PARAMETER_WINDOW)
-    )
+    shared, local, parameter = (np.uint64(window) for window in (SHARED_WINDOW, LOCAL_WINDOW, PARAMETER_WINDOW))
     return {
         "global": address < shared,
         "shared": (address >= shared) & (address < local),
@@ -291,13 +271,14 @@ def _space_of_each(address: Array) -> dict[str, Array]:
 
 def _single_space(chunk: Chunk, mask: Mask, line: int, address: Values) -> str:
     """The one space all active generic addresses lie in; several are a fault (none of our kernels does that)."""
-    found = _present(chunk, mask, address)
+    found = spaces_present(chunk, mask, address)
     if len(found) > 1:
         chunk.fault(line, "generic atomic on several address spaces at once", _first_active(mask))
     return next(iter(found))
 
 
-def _present(chunk: Chunk, mask: Mask, address: Values) -> dict[str, Any]:
+def spaces_present(chunk: Chunk, mask: Mask, address: Values) -> dict[str, Any]:
+    """The spaces that active generic addresses lie in, each with the mask of its threads."""
     if address.ndim == 0:
         return {space: mask for space, inside in _space_of_each(address).items() if inside}
     if mask is None and int(address.max()) < SHARED_WINDOW:
@@ -310,12 +291,10 @@ def _present(chunk: Chunk, mask: Mask, address: Values) -> dict[str, Any]:
     return present
 
 
-def _load_generic(
-    chunk: Chunk, mask: Mask, line: int, address: Values, type: str, count: int
-) -> tuple[Values, ...]:
+def _load_generic(chunk: Chunk, mask: Mask, line: int, address: Values, type: str, count: int) -> tuple[Values, ...]:
     result: tuple[Values, ...] | None = None
-    for space, chosen in _present(chunk, mask, address).items():
-        window = np.uint64(_WINDOWS.get(space, 0))
+    for space, chosen in spaces_present(chunk, mask, address).items():
+        window = np.uint64(WINDOWS.get(space, 0))
         values = load(chunk, chosen, line, address - window, space=space, type=type, count=count)
         if result is None:
             result = values
@@ -328,7 +307,7 @@ def _load_generic(
 def _store_generic(
     chunk: Chunk, mask: Mask, line: int, address: Values, values: tuple[Values, ...], type: str
 ) -> tuple[()]:
-    for space, chosen in _present(chunk, mask, address).items():
-        window = np.uint64(_WINDOWS.get(space, 0))
+    for space, chosen in spaces_present(chunk, mask, address).items():
+        window = np.uint64(WINDOWS.get(space, 0))
         store(chunk, chosen, line, address - window, *values, space=space, type=type, count=0)
     return ()

@@ -7,6 +7,7 @@ go first, which brings them together again at the join, because compilers lay co
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,24 +31,38 @@ class _Waiting:
     predicate: Values | None
 
 
-def run_chunk(compiled: Compiled, chunk: Chunk) -> None:
-    """Run every thread of `chunk` to its end."""
+Choose = Callable[[dict[int, Array]], tuple[int, Array]]
+"""Of the threads that stand at each place, the place and the threads that go on next."""
+
+
+def run_chunk(compiled: Compiled, chunk: Chunk, choose: Choose | None = None) -> None:
+    """Run every thread of `chunk` to its end, in lock-step or as `choose` says."""
     chunk.registers = list(compiled.initial)
-    _Scheduler(compiled, chunk).run()
+    _Scheduler(compiled, chunk, choose).run()
+    if chunk.delayed is not None:
+        chunk.delayed.complete(None, None)
+    if chunk.observer is not None:
+        chunk.observer.ended()
 
 
 class _Scheduler:
-    def __init__(self, compiled: Compiled, chunk: Chunk) -> None:
+    def __init__(self, compiled: Compiled, chunk: Chunk, choose: Choose | None = None) -> None:
         self.compiled = compiled
         self.blocks = compiled.program.blocks
         self.functions = compiled.functions
         self.chunk = chunk
+        self.choose = choose
+        self.observer = chunk.observer
         self.end = len(self.blocks)
         self.pending: dict[int, Array] = {}
         self.waiting: list[_Waiting] = []
 
     def run(self) -> None:
         place = 0
+        if self.choose is not None:
+            everyone = np.ones(self.chunk.threads, bool) if self.chunk.alive is None else self.chunk.alive
+            self.pending = {0: everyone}
+            place = self.apart()
         while place < self.end:
             divergence = self.together(place)
             if divergence is None:
@@ -79,6 +94,8 @@ class _Scheduler:
                 self.add(block_exit.targets[1], ~outcome if alive is None else alive & ~outcome)
                 return True
             elif kind == "barrier" and self.everyone(alive, outcome, block):
+                if self.observer is not None:
+                    self.observe_everyone(alive, outcome, block)
                 place = block_exit.targets[0]
             elif kind == "exit":
                 return None
@@ -96,6 +113,13 @@ class _Scheduler:
             return False
         return alive is None or alive is self.chunk.geometry.alive
 
+    def observe_everyone(self, alive: Mask, outcome: Any, block: Block) -> None:
+        (numbers, _), instruction = outcome, block.exit.instruction
+        assert instruction is not None and self.observer is not None
+        number = int(np.max(numbers[0])) if numbers else 0
+        self.observer.barrier_arrived(alive, instruction.line, number)
+        self.observer.barrier_passed(alive, number, None)
+
     def add(self, place: int, mask: Array) -> None:
         """Threads of `mask` go to `place`."""
         other = self.pending.get(place)
@@ -108,18 +132,28 @@ class _Scheduler:
             ended = self.pending.pop(self.end, None)
             if ended is not None:
                 chunk.alive = ~ended if chunk.alive is None else chunk.alive & ~ended
-            if not self.waiting and len(self.pending) <= 1:
+            if not self.waiting and len(self.pending) <= (1 if self.choose is None else 0):
                 if not self.pending:
                     return self.end
                 place, _ = self.pending.popitem()
                 return place
             if not self.pending:
                 self.deadlock()
-            place = min(self.pending)
-            mask = self.pending.pop(place)
+            if self.choose is None:
+                place = min(self.pending)
+                mask = self.pending.pop(place)
+            else:
+                place, mask = self.choose(self.pending)
+                self.leave_behind(place, mask)
             block = self.blocks[place]
             outcome = self.functions[place](chunk.registers, chunk, mask, self.needed())
             self.leave(block, outcome, mask)
+
+    def leave_behind(self, place: int, mask: Array) -> None:
+        """Threads of `mask` set off from `place`; the others stay."""
+        rest = self.pending.pop(place) & ~mask
+        if rest.any():
+            self.pending[place] = rest
 
     def needed(self) -> int:
         """Registers that threads elsewhere still read."""
@@ -194,6 +228,8 @@ class _Scheduler:
                 predicate,
             )
         )
+        if self.observer is not None:
+            self.observer.barrier_arrived(mask, instruction.line, self.waiting[-1].number)
         if passes:
             self.add(block.exit.targets[0], mask)
         self.release(self.waiting[-1].number)
@@ -214,6 +250,8 @@ class _Scheduler:
             released = waiting.mask & free
             if not waiting.passes and released.any():
                 self.add(waiting.resume, released)
+                if self.observer is not None:
+                    self.observer.barrier_passed(released, number, complete)
             waiting.mask = waiting.mask & ~free
         self.waiting = [waiting for waiting in self.waiting if waiting.mask.any()]
 
@@ -256,9 +294,7 @@ class _Scheduler:
             )
         thread = int(waiting.mask.argmax())
         number = thread // chunk.geometry.padded
-        span = slice(
-            number * chunk.geometry.padded, number * chunk.geometry.padded + chunk.geometry.block_threads
-        )
+        span = slice(number * chunk.geometry.padded, number * chunk.geometry.padded + chunk.geometry.block_threads)
         here = int(waiting.mask[span].sum())
         parts = [f"{here} of {waiting.expected} threads wait here"]
         for entry in self.waiting:
