@@ -1,7 +1,7 @@
 """tilewright as a backend of the `onnx` package: `onnx.backend.test` and other tools can run models on it.
 
 In: a ModelProto or a node, and inputs in order. Out: outputs in order. Device "CPU" is the emulator, "CUDA" a
-GPU.
+GPU. Inputs whose value decides a rank or a size (axes, target shapes) are made constants when they are known.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import onnx
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
 from ..runtime.device import open_device
-from ..runtime.errors import Error, ModelError
+from ..runtime.errors import Error, ModelError, UnsupportedError
 from ..runtime.session import Session
 from .api import compile
 
@@ -23,29 +23,88 @@ Array = np.ndarray[Any, Any]
 
 
 class TilewrightRep(BackendRep):
-    """A compiled model with its session."""
+    """A compiled model with its session.
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    A model that needs the values of some inputs to be compiled is compiled when a run gives them, and again
+    when they change; `specialised` names those inputs.
+    """
+
+    def __init__(self, model: onnx.ModelProto, device: str, options: Mapping[str, Any]) -> None:
+        self._model = model
+        self._device = device
+        self._options = dict(options)
+        self._values: dict[str, bytes] = {}
+        self._names = _input_names(model)
+        self.specialised: tuple[str, ...] = ()
+        self.session: Session | None = None
+        try:
+            self._compile({})
+        except UnsupportedError as error:
+            if not error.inputs:
+                raise
+            self.specialised = error.inputs
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Outputs in order, as a named tuple. `inputs` are arrays in order, one array, or arrays by name."""
-        specifications = self.session.inputs
-        if isinstance(inputs, Mapping):
-            named = dict(inputs)
-        else:
-            values = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-            if len(values) > len(specifications):
-                raise ModelError(
-                    f"the model has {len(specifications)} inputs, and {len(values)} arrays are given"
-                )
-            named = {
-                item.name: np.asarray(value) for item, value in zip(specifications, values, strict=False)
-            }
-        results = self.session.run(named)
-        names = [item.name for item in self.session.outputs]
+        named = self._named(inputs)
+        session = self._session_for(named)
+        results = session.run({name: value for name, value in named.items() if name not in self.specialised})
+        names = [item.name for item in session.outputs]
         result: tuple[Any, ...] = namedtupledict("Outputs", names)(*(results[name] for name in names))
         return result
+
+    def _named(self, inputs: Any) -> dict[str, Any]:
+        if isinstance(inputs, Mapping):
+            return {name: np.asarray(value) for name, value in inputs.items()}
+        values = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+        if len(values) > len(self._names):
+            raise ModelError(f"the model has {len(self._names)} inputs, and {len(values)} arrays are given")
+        return {name: np.asarray(value) for name, value in zip(self._names, values, strict=False)}
+
+    def _session_for(self, named: Mapping[str, Any]) -> Session:
+        """The open session, or a new one when the values that it was compiled for have changed."""
+        while self.session is None or self._values != _contents(named, self.specialised):
+            constants = {name: named[name] for name in self.specialised if name in named}
+            try:
+                self._compile(constants)
+            except UnsupportedError as error:
+                needed = set(error.inputs) - set(self.specialised)
+                if not needed or not needed <= named.keys():
+                    raise
+                self.specialised += tuple(sorted(needed))
+        return self.session
+
+    def _compile(self, constants: Mapping[str, Array]) -> None:
+        self.close()
+        model = _with_constants(self._model, constants) if constants else self._model
+        self.session = compile(model, **self._options).session(self._device)
+        self._values = _contents(constants, self.specialised)
+
+    def close(self) -> None:
+        """Free what the session holds on the device."""
+        if self.session is not None:
+            self.session.close()
+            self.session = None
+
+
+def _input_names(model: onnx.ModelProto) -> list[str]:
+    initialised = {tensor.name for tensor in model.graph.initializer}
+    return [value.name for value in model.graph.input if value.name not in initialised]
+
+
+def _contents(named: Mapping[str, Array], names: Sequence[str]) -> dict[str, bytes]:
+    return {name: np.asarray(named[name]).tobytes() for name in names if name in named}
+
+
+def _with_constants(model: onnx.ModelProto, constants: Mapping[str, Array]) -> onnx.ModelProto:
+    """The model with the values of some inputs as initializers of the same names."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    kept = [value for value in copy.graph.input if value.name not in constants]
+    del copy.graph.input[:]
+    copy.graph.input.extend(kept)
+    copy.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items())
+    return copy
 
 
 class TilewrightBackend(Backend):
@@ -64,18 +123,16 @@ class TilewrightBackend(Backend):
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> TilewrightRep:
         """Compile and open a session. `kwargs` are those of `tilewright.compile`."""
         super().prepare(model, device)
-        return TilewrightRep(compile(model, **kwargs).session(_DEVICES[Device(device).type]))
+        return TilewrightRep(model, _DEVICES[Device(device).type], kwargs)
 
     @classmethod
-    def run_model(
-        cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any
-    ) -> tuple[Any, ...]:
+    def run_model(cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any) -> tuple[Any, ...]:
         """Prepare and run once."""
         representation = cls.prepare(model, device, **kwargs)
         try:
             return representation.run(inputs)
         finally:
-            representation.session.close()
+            representation.close()
 
     @classmethod
     def run_node(

@@ -15,6 +15,7 @@ from mlir import ir
 from mlir.dialects import arith, math
 
 from ..runtime.dtypes import DTYPES
+from .narrow import decode, encode, is_narrow, is_narrow_float, pattern, representable
 from .tensors import scalar_type
 
 ScalarLike = Union["Scalar", int, float, bool]
@@ -77,6 +78,8 @@ class Scalar:
     @staticmethod
     def constant(value: int | float | bool, dtype: str) -> Scalar:
         """A literal of that dtype; integers wrap to its width."""
+        if is_narrow(dtype):
+            return Scalar(None, dtype, representable(float(value), dtype))
         if is_float(dtype):
             with np.errstate(over="ignore"):
                 return Scalar(None, dtype, float(DTYPES[dtype].numpy.type(value)))
@@ -93,6 +96,8 @@ class Scalar:
             return self._value
         assert self.literal is not None
         kind = scalar_type(self.dtype)
+        if is_narrow(self.dtype):
+            return arith.ConstantOp(kind, ir.IntegerAttr.get(kind, pattern(self.literal, self.dtype))).result
         if is_float(self.dtype):
             return arith.ConstantOp(kind, ir.FloatAttr.get(kind, float(self.literal))).result
         literal = int(self.literal)
@@ -103,7 +108,8 @@ class Scalar:
     @property
     def integer(self) -> int | None:
         """The value of an integer literal, else None."""
-        return None if self.literal is None or is_float(self.dtype) else int(self.literal)
+        is_integer = not (is_float(self.dtype) or is_narrow(self.dtype))
+        return int(self.literal) if self.literal is not None and is_integer else None
 
     def _coerce(self, other: ScalarLike) -> Scalar:
         if not isinstance(other, Scalar):
@@ -114,10 +120,14 @@ class Scalar:
 
     def _wide(self) -> Scalar:
         """Narrow floats are computed in f32: + - * / and sqrt still round as the narrow type would."""
+        if is_narrow(self.dtype):
+            return self.cast("f32" if is_narrow_float(self.dtype) else "i32")
         return self.cast("f32") if is_float(self.dtype) and _FLOAT_BITS[self.dtype] < 32 else self
 
     def _binary(self, name: str, other: ScalarLike) -> Scalar:
         right = self._coerce(other)
+        if is_narrow(self.dtype):
+            return self._wide()._binary(name, right._wide()).cast(self.dtype)
         folded = _fold(name, self, right)
         if folded is not None:
             return folded
@@ -383,6 +393,8 @@ class Scalar:
         """
         if dtype == self.dtype:
             return self
+        if is_narrow(self.dtype) or is_narrow(dtype):
+            return self._cast_narrow(dtype)
         if self.literal is not None and not (is_float(self.dtype) and not python_math.isfinite(self.literal)):
             if dtype == "i1" or is_float(dtype) >= is_float(self.dtype):
                 return Scalar.constant(self.literal != 0 if dtype == "i1" else self.literal, dtype)
@@ -398,6 +410,25 @@ class Scalar:
             operation = arith.UIToFPOp if is_unsigned(self.dtype) else arith.SIToFPOp
             return Scalar(operation(scalar_type(dtype), self.value).result, dtype)
         return self._integer_to_integer(dtype)
+
+    def _cast_narrow(self, dtype: str) -> Scalar:
+        if self.literal is not None and python_math.isfinite(self.literal):
+            return Scalar.constant(self.literal, dtype)
+        if is_narrow(dtype):
+            return encode(self._wide(), dtype)
+        return decode(self).cast(dtype)
+
+    def retyped(self, dtype: str) -> Scalar:
+        """The same bits as another dtype of the same MLIR type: signedness and narrow formats are only names."""
+        if self.literal is not None and not is_narrow(self.dtype) and not is_narrow(dtype):
+            return Scalar.constant(self.literal, dtype)
+        return Scalar(self.value, dtype)
+
+    def bitcast(self, dtype: str) -> Scalar:
+        """The same bits as another dtype of the same width."""
+        kind = scalar_type(dtype)
+        same = kind == self.value.type
+        return Scalar(self.value if same else arith.BitcastOp(kind, self.value).result, dtype)
 
     def _float_to_float(self, dtype: str) -> Scalar:
         source, target = _FLOAT_BITS[self.dtype], _FLOAT_BITS[dtype]

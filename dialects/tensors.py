@@ -11,6 +11,7 @@ from functools import partial
 
 from mlir import ir
 
+from ..runtime.dtypes import NARROW
 from ..runtime.symbolic import Expression, ExpressionLike, expression
 
 Shape = tuple[Expression, ...]
@@ -20,8 +21,6 @@ _SCALARS: dict[str, Callable[[], ir.Type]] = {
     "f32": lambda: ir.F32Type.get(),
     "f16": lambda: ir.F16Type.get(),
     "bf16": lambda: ir.BF16Type.get(),
-    "f8E4M3FN": lambda: ir.Float8E4M3FNType.get(),
-    "f8E5M2": lambda: ir.Float8E5M2Type.get(),
     "i1": lambda: ir.IntegerType.get_signless(1),
     **{f"i{bits}": partial(ir.IntegerType.get_signless, bits) for bits in (8, 16, 32, 64)},
     **{f"ui{bits}": partial(ir.IntegerType.get_unsigned, bits) for bits in (8, 16, 32, 64)},
@@ -35,7 +34,12 @@ def element_type(name: str) -> ir.Type:
 
 
 def scalar_type(name: str) -> ir.Type:
-    """The type of one element inside a scalar body: signless, because `arith` has no unsigned types."""
+    """The type of one element inside a scalar body: signless, because `arith` has no unsigned types.
+
+    Narrow types are a byte there, the pattern of the element (dialects/narrow.py).
+    """
+    if name in NARROW:
+        return ir.IntegerType.get_signless(8)
     return element_type(name[1:] if name.startswith("ui") else name)
 
 

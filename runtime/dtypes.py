@@ -34,7 +34,7 @@ def _row(name: str, scalar: Any) -> DType:
     return DType(name, numpy_dtype, numpy_dtype.itemsize)
 
 
-# `i1` is one byte, 0 or 1. bfloat16 is a numpy extension type of ml_dtypes.
+# `i1` is one byte, 0 or 1. bfloat16 and what is narrower are numpy extension types of ml_dtypes.
 DTYPES: dict[str, DType] = {
     row.name: row
     for row in (
@@ -51,8 +51,21 @@ DTYPES: dict[str, DType] = {
         _row("ui32", np.uint32),
         _row("ui64", np.uint64),
         _row("i1", np.bool_),
+        _row("f8E4M3FN", ml_dtypes.float8_e4m3fn),
+        _row("f8E4M3FNUZ", ml_dtypes.float8_e4m3fnuz),
+        _row("f8E5M2", ml_dtypes.float8_e5m2),
+        _row("f8E5M2FNUZ", ml_dtypes.float8_e5m2fnuz),
+        _row("f8E8M0FNU", ml_dtypes.float8_e8m0fnu),
+        _row("f4E2M1FN", ml_dtypes.float4_e2m1fn),
+        _row("i4", ml_dtypes.int4),
+        _row("ui4", ml_dtypes.uint4),
+        _row("i2", ml_dtypes.int2),
+        _row("ui2", ml_dtypes.uint2),
     )
 }
+
+# Types that no kernel computes with: a byte an element, the pattern in its low bits.
+NARROW = frozenset(name for name in DTYPES if name.startswith(("f8", "f4")) or name in ("i4", "ui4", "i2", "ui2"))
 
 _BY_NUMPY: dict[np.dtype[Any], DType] = {row.numpy: row for row in DTYPES.values()}
 

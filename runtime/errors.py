@@ -7,6 +7,8 @@ traceback.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class Error(Exception):
     """Base of all tilewright errors. `str(error)` is the whole message for a person."""
@@ -19,7 +21,14 @@ class ModelError(Error):
 
 
 class UnsupportedError(Error):
-    """The model is valid and tilewright cannot do it yet. Names every unsupported node at once."""
+    """The model is valid and tilewright cannot do it yet. Names every unsupported node at once.
+
+    `inputs` are the model inputs that the nodes would take as constants: axes, sizes and the like.
+    """
+
+    def __init__(self, message: str, inputs: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.inputs = tuple(inputs)
 
 
 class DeviceError(Error):

@@ -138,6 +138,9 @@ class Importer:
             try:
                 with ir.Location.name(name):
                     results = self._outputs(node)
+                for tensor in results:
+                    if tensor is not None:
+                        tensor.sources |= node.sources
             except Unsupported as error:
                 self.report.add(error, node)
             except (ModelError, UnsupportedError, InternalError) as error:
@@ -276,7 +279,8 @@ def _import_main(unit: Unit, loaded: Source, shapes: Shapes | None) -> None:
             {"" if item.domain == "ai.onnx" else item.domain: item.version for item in loaded.model.opset_import},
         )
         for value, argument in zip(inputs, block.arguments, strict=True):
-            scope[value.name] = Tensor.of_value(importer.materialiser, argument, value.name)
+            tensor = scope[value.name] = Tensor.of_value(importer.materialiser, argument, value.name)
+            tensor.sources = frozenset({value.name})
         outputs = importer.run_graph(graph, scope)
         importer.report.raise_if_any()
         results = [_output(value, tensor) for value, tensor in zip(graph.output, outputs, strict=True)]

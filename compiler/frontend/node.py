@@ -71,6 +71,11 @@ class Node:
     def optional(self, position: int) -> Tensor | None:
         return self.inputs[position] if position < len(self.inputs) else None
 
+    @property
+    def sources(self) -> frozenset[str]:
+        """The model inputs that the node's inputs are computed from."""
+        return frozenset().union(*(tensor.sources for tensor in self.inputs if tensor is not None))
+
     def value(self, position: int) -> ir.Value:
         return self.input(position).value
 
@@ -93,7 +98,9 @@ class Node:
         known = self.input(position).known()
         if known is None:
             raise Unsupported(
-                f"{self.operator} with {meaning} computed from data", f"constant or shape-derived {meaning}"
+                f"{self.operator} with {meaning} computed from data",
+                f"constant or shape-derived {meaning}",
+                self.input(position).sources,
             )
         return [self._integer(item, meaning) for item in known.ravel()]
 

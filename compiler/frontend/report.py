@@ -17,10 +17,12 @@ class Report:
 
     def __init__(self) -> None:
         self.problems: dict[tuple[str, str], list[str]] = {}
+        self.sources: set[str] = set()  # model inputs whose values the nodes need
 
     def add(self, error: Unsupported, node: Node) -> None:
         """A node that cannot be imported."""
         self.problems.setdefault((error.what, error.supported), []).append(self.describe(node))
+        self.sources |= error.sources
 
     def add_text(self, error: Unsupported, where: str) -> None:
         """Something else than a node that cannot be imported."""
@@ -43,7 +45,7 @@ class Report:
             if supported:
                 lines.append(f"  supported: {supported}")
             blocks.append("\n".join(lines))
-        raise UnsupportedError("\n".join(blocks))
+        raise UnsupportedError("\n".join(blocks), sorted(self.sources))
 
 
 def describe_type(tensor: Tensor) -> str:

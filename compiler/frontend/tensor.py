@@ -18,7 +18,7 @@ from ...dialects import graph_builder as build
 from ...dialects.scalar import Scalar
 from ...dialects.tensors import Shape, element_of, shape_of
 from ...passes.unit import WeightStore
-from ...runtime.dtypes import DTYPES
+from ...runtime.dtypes import DTYPES, NARROW
 from ...runtime.symbolic import Expression, expression
 from .errors import Unsupported
 
@@ -62,6 +62,7 @@ class Tensor:
         self.dtype = dtype
         self.shape = shape
         self.name = name
+        self.sources: frozenset[str] = frozenset()  # the model inputs that it is computed from
         self._materialiser = materialiser
         self._value = value
         self._loader = loader
@@ -110,7 +111,7 @@ class Tensor:
         """The value as an object array, for constants and shape arithmetic; None when it depends on data."""
         if self._known is None and self._loader is not None:
             size = self.size
-            if size is not None and size <= KNOWN_ELEMENTS:
+            if size is not None and size <= KNOWN_ELEMENTS and self.dtype not in NARROW:
                 self._known = _objects(self.array())
         return self._known
 
@@ -126,7 +127,7 @@ class Tensor:
     def _constant(self) -> ir.Value:
         assert self._loader is not None
         size = self.size
-        if size is not None and size <= INLINE_ELEMENTS:
+        if size is not None and size <= INLINE_ELEMENTS and self.dtype not in NARROW:
             return build.constant(self.array(), self.dtype)
         handle = self._materialiser.weights.add(self.name, self._loader)
         return build.weight(handle, self.shape, self.dtype)

@@ -33,7 +33,34 @@ ELEMENT_TYPES: dict[int, str] = {
     onnx.TensorProto.UINT32: "ui32",
     onnx.TensorProto.UINT64: "ui64",
     onnx.TensorProto.BOOL: "i1",
+    onnx.TensorProto.FLOAT8E4M3FN: "f8E4M3FN",
+    onnx.TensorProto.FLOAT8E4M3FNUZ: "f8E4M3FNUZ",
+    onnx.TensorProto.FLOAT8E5M2: "f8E5M2",
+    onnx.TensorProto.FLOAT8E5M2FNUZ: "f8E5M2FNUZ",
+    onnx.TensorProto.FLOAT8E8M0: "f8E8M0FNU",
+    onnx.TensorProto.FLOAT4E2M1: "f4E2M1FN",
+    onnx.TensorProto.INT4: "i4",
+    onnx.TensorProto.UINT4: "ui4",
+    onnx.TensorProto.INT2: "i2",
+    onnx.TensorProto.UINT2: "ui2",
 }
+
+
+PACKED = {"i4": 2, "ui4": 2, "f4E2M1FN": 2, "i2": 4, "ui2": 4}  # elements a byte in files, the first in the low bits
+
+
+def stored_bytes(dtype: DType, shape: tuple[int, ...]) -> int:
+    """What a tensor takes in a file."""
+    return -(-math.prod(shape) // PACKED[dtype.name]) if dtype.name in PACKED else math.prod(shape) * dtype.bytes
+
+
+def _unpacked(raw: Array, dtype: DType, shape: tuple[int, ...]) -> Array:
+    """One element a byte, as kernels and numpy have them."""
+    count = PACKED[dtype.name]
+    bits = 8 // count
+    parts = raw.view(np.uint8)[:, None] >> np.arange(0, 8, bits, dtype=np.uint8) & np.uint8((1 << bits) - 1)
+    array: Array = parts.reshape(-1)[: math.prod(shape)].view(dtype.numpy)
+    return array.reshape(shape)
 
 
 def element_name(kind: int) -> str:
@@ -61,8 +88,10 @@ def loader_of(
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         mapped = _map_external(tensor, dtype, shape, folder)
         return (lambda: mapped), dtype.name, shape
-    expected = math.prod(shape) * dtype.bytes
+    expected = stored_bytes(dtype, shape)
     if raw is not None:
+        if dtype.name in PACKED:
+            return (lambda: _unpacked(raw, dtype, shape)), dtype.name, shape
         if raw.nbytes != expected:
             raise _wrong_size(tensor, raw.nbytes, expected)
         return (lambda: np.require(raw.view(dtype.numpy), requirements="A").reshape(shape)), dtype.name, shape
@@ -78,7 +107,7 @@ def _wrong_size(tensor: onnx.TensorProto, actual: int, expected: int) -> ModelEr
 
 
 def _read(tensor: onnx.TensorProto, dtype: DType) -> Array:
-    if tensor.raw_data:
+    if tensor.raw_data and dtype.name not in PACKED:
         data = np.frombuffer(tensor.raw_data, dtype=dtype.numpy.newbyteorder("<") if dtype.bytes > 1 else dtype.numpy)
         return data.reshape(tuple(tensor.dims))
     try:
@@ -100,7 +129,7 @@ def _map_external(tensor: onnx.TensorProto, dtype: DType, shape: tuple[int, ...]
     path = (folder / information.location).resolve()
     if not information.location or not path.is_relative_to(folder.resolve()):
         raise ModelError(f"tensor '{tensor.name}': external data outside the model's folder: {information.location!r}")
-    expected = math.prod(shape) * dtype.bytes
+    expected = stored_bytes(dtype, shape)
     if length is not None and length != expected:
         raise _wrong_size(tensor, length, expected)
     try:
@@ -116,4 +145,6 @@ def _map_external(tensor: onnx.TensorProto, dtype: DType, shape: tuple[int, ...]
         )
     if expected == 0:
         return np.zeros(shape, dtype.numpy)
+    if dtype.name in PACKED:
+        return _unpacked(np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=(expected,)), dtype, shape)
     return np.memmap(path, dtype=dtype.numpy, mode="r", offset=offset, shape=shape)

@@ -15,7 +15,7 @@ from mlir.dialects import arith
 
 from ...dialects import graph_builder
 from ...dialects.tensors import element_of, scalar_type, shape_of
-from ...runtime.dtypes import dtype
+from ...runtime.dtypes import NARROW, dtype
 from ...runtime.symbolic import expression
 from ..unit import Unit, WeightStore, register_pass
 from .interpret import RULES, Interpreter
@@ -136,7 +136,7 @@ class _Folder:
 
 def store_constant(weights: WeightStore, array: Array, element: str, location: ir.Location) -> ir.Value:
     """A constant or, when it has many elements, a new weight, at the current insertion point."""
-    if array.size <= INLINE_ELEMENTS:
+    if array.size <= INLINE_ELEMENTS and element not in NARROW:
         return graph_builder.constant(array, element)
     names = node_names(location)
     return graph_builder.weight(weights.add(names[0] if names else "folded", array), array.shape, element)
@@ -210,6 +210,8 @@ def _has_one_element(value: ir.Value) -> bool:
 def _replace_by_scalar(inner: ir.Operation, value: Any) -> None:
     element = element_of(inner.operands[0])
     kind = scalar_type(element)
+    if element in NARROW:
+        value = np.asarray(value).view(np.int8)
     with ir.InsertionPoint(inner), inner.location:
         if isinstance(kind, ir.FloatType):
             constant = arith.ConstantOp(kind, ir.FloatAttr.get(kind, float(value)))

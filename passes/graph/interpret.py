@@ -14,7 +14,7 @@ import numpy as np
 from mlir import ir
 
 from ...dialects.tensors import element_of, shape_of
-from ...runtime.dtypes import dtype
+from ...runtime.dtypes import NARROW, dtype, from_numpy
 from ...runtime.errors import InternalError, ModelError
 from ...runtime.symbolic import expression
 from ..unit import Unit, WeightStore
@@ -204,6 +204,9 @@ def _constant(run: Interpreter, operation: ir.Operation, operands: list[Array]) 
 
 # Pointwise ----------------------------------------------------------------------------------------------------------
 def _signless(array: Array) -> Array:
+    """Elements as a body takes them: unsigned integers as signed ones, narrow types as their patterns."""
+    if from_numpy(array.dtype).name in NARROW:
+        return array.view(np.int8)
     return array.view(array.dtype.str.replace("u", "i")) if array.dtype.kind == "u" else array
 
 

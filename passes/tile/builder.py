@@ -15,6 +15,7 @@ from mlir import ir
 from mlir.dialects import arith
 
 from ...dialects.tensors import Shape, element_of, scalar_type, shape_of
+from ...runtime.dtypes import dtype
 from ...runtime.errors import InternalError
 from ...runtime.symbolic import (
     ONE,
@@ -44,8 +45,7 @@ class Argument:
 
 def bytes_of(element: str) -> int:
     """Bytes of one element in memory, by dtype name."""
-    digits = "".join(c for c in element.removeprefix("f8") if c.isdigit())
-    return 1 if element.startswith("f8") else max(1, int(digits) // 8)
+    return dtype(element).bytes
 
 
 def plain_element(name: str) -> str:

@@ -13,7 +13,7 @@ from mlir.dialects import arith
 
 from ...dialects.tensors import scalar_type
 
-_NARROW_FLOATS = ("f16", "bf16", "f8E4M3FN", "f8E5M2")
+_NARROW_FLOATS = ("f16", "bf16")
 
 
 def accumulator(element: str) -> str:
@@ -24,9 +24,8 @@ def accumulator(element: str) -> str:
 
 
 def is_float(element: str) -> bool:
-    """True for the dtype names of floats."""
-    """True for the floating-point dtypes, by name."""
-    return element.startswith(("f", "bf"))
+    """True for the floating-point dtypes that kernels compute with, by name."""
+    return element in ("f64", "f32", "f16", "bf16")
 
 
 def neutral(kind: str, element: str) -> ir.Attribute:

@@ -91,7 +91,7 @@ def short_time_fourier(node: Node) -> ir.Value:
     step = node.integers(1, "frame_step")[0]
     window = node.constant(2)
     if node.has(2) and window is None:
-        raise Unsupported("STFT with a computed window", "a constant window")
+        raise Unsupported("STFT with a computed window", "a constant window", node.input(2).sources)
     if node.has(3):
         length = node.integers(3, "frame_length")[0]
     elif window is not None:

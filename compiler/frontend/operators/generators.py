@@ -52,19 +52,21 @@ def arange(node: Node) -> ir.Value:
     """start + position * step; how many there are must follow from shapes."""
     known = [node.input(position).known() for position in range(3)]
     if any(item is None for item in known):
-        raise Unsupported("Range with limits computed from data", "limits that are constant or follow from shapes")
+        raise Unsupported(
+            "Range with limits computed from data", "limits that are constant or follow from shapes", node.sources
+        )
     start, limit, step = (item.ravel()[0] for item in known if item is not None)
-    count = _count(start, limit, step)
+    count = _count(node, start, limit, step)
     first, stride = node.input(0), node.input(2)
     return node.map([first, stride], lambda s, d: s + build.index(0).cast(s.dtype) * d, shape=[count])
 
 
-def _count(start: Expression | Ratio, limit: Expression | Ratio, step: Expression | Ratio) -> Expression:
+def _count(node: Node, start: Expression | Ratio, limit: Expression | Ratio, step: Expression | Ratio) -> Expression:
     """max(ceil((limit - start) / step), 0)"""
     first, last, delta = (item if isinstance(item, Ratio) else Ratio(item) for item in (start, limit, step))
     stride = delta.numerator.as_constant()
     if not stride:
-        raise Unsupported("Range with a dynamic step", "a constant step other than 0")
+        raise Unsupported("Range with a dynamic step", "a constant step other than 0", node.sources)
     sign = 1 if stride > 0 else -1
     # The quotient of the three fractions, with everything over one positive denominator
     span = (last.numerator * first.denominator - first.numerator * last.denominator) * (sign * delta.denominator)

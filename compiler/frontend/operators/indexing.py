@@ -165,7 +165,7 @@ def compress(node: Node) -> ir.Value:
     """Only with a constant condition: otherwise the size of the result depends on data."""
     condition = node.constant(1)
     if condition is None:
-        raise Unsupported("Compress with a computed condition", "a constant condition")
+        raise Unsupported("Compress with a computed condition", "a constant condition", node.input(1).sources)
     x = node.input(0)
     axis = node.get("axis")
     if axis is None:

@@ -45,7 +45,7 @@ def loop(node: Node) -> list[Tensor | ir.Value | None]:
         condition = done[0].known()
         decided = condition.ravel()[0].as_constant() if condition is not None and condition.size == 1 else None
         if decided is None:
-            raise Unsupported("Loop with a condition computed from data", "a known number of iterations")
+            raise Unsupported("Loop with a condition computed from data", "a known number of iterations", node.sources)
         going = bool(decided)
         carried = done[1 : 1 + len(carried)]
         for kept, value in zip(collected, done[1 + len(carried) :], strict=True):
@@ -58,7 +58,8 @@ def _number(node: Node, position: int, meaning: str) -> int:
     known = node.input(position).known()
     value = known.ravel()[0].as_constant() if known is not None and known.size == 1 else None
     if value is None:
-        raise Unsupported(f"Loop with a {meaning} computed from data", f"a known {meaning}")
+        sources = node.input(position).sources
+        raise Unsupported(f"Loop with a {meaning} computed from data", f"a known {meaning}", sources)
     return int(value)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from mlir import ir
 
+from ....dialects.narrow import encode, is_narrow_float
 from ....dialects.scalar import Scalar, is_float
 from ..errors import Unsupported
 from ..node import Node
@@ -156,6 +157,9 @@ def clip(node: Node) -> ir.Value:
 @onnx_operator("Cast", "CastLike")
 def cast(node: Node) -> ir.Value:
     target = node.dtype(1) if node.operator == "CastLike" else node.importer.element_name(_target(node))
+    saturate, rounding = bool(node.get("saturate", 1)), node.get("round_mode", "up")
+    if is_narrow_float(target):
+        return node.map([node.input(0)], lambda x: encode(x.cast("f32"), target, saturate, rounding))
     return node.map([node.input(0)], lambda x: x.cast(target))
 
 

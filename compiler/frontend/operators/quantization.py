@@ -6,12 +6,11 @@ Out: maps; products of quantised tensors are computed in i32 and rescaled.
 
 from __future__ import annotations
 
-import numpy as np
 from mlir import ir
 
 from ....dialects import graph_builder as build
+from ....dialects.narrow import FLOATS, encode, integer_range, is_narrow_float
 from ....dialects.scalar import Scalar
-from ....runtime.dtypes import DTYPES
 from ....runtime.symbolic import Expression
 from ..errors import Unsupported
 from ..node import Node
@@ -19,6 +18,8 @@ from ..registry import onnx_operator
 from ..tensor import Tensor
 from .convolution import convolve
 from .matrix import product_of, shifted, zero_of
+
+QUANTIZED = ("i8", "ui8", "i16", "ui16", "i4", "ui4", "i2", "ui2")
 
 
 def parameter(node: Node, tensor: Tensor, x: Tensor) -> Tensor:
@@ -45,8 +46,8 @@ def parameter(node: Node, tensor: Tensor, x: Tensor) -> Tensor:
 
 def saturated(x: Scalar, dtype: str) -> Scalar:
     """A float, already rounded, as an integer of that dtype, clamped to its range."""
-    limits = np.iinfo(DTYPES[dtype].numpy)
-    return x.clip(float(limits.min), float(limits.max)).cast("i32").cast(dtype)
+    low, high = integer_range(dtype)
+    return x.clip(float(low), float(high)).cast("i32").cast(dtype)
 
 
 @onnx_operator("QuantizeLinear")
@@ -55,14 +56,20 @@ def quantize_linear(node: Node) -> ir.Value:
     x = node.input(0)
     kind = node.get("output_dtype", 0)
     dtype = node.dtype(2) if node.has(2) else node.importer.element_name(kind) if kind else "ui8"
-    if dtype not in ("i8", "ui8", "i16", "ui16"):
-        raise Unsupported(f"QuantizeLinear to {dtype}", "i8, ui8, i16, ui16")
+    if dtype not in QUANTIZED and dtype not in FLOATS:
+        raise Unsupported(f"QuantizeLinear to {dtype}", ", ".join((*QUANTIZED, *FLOATS)))
+    precision = node.importer.element_name(node.get("precision")) if node.get("precision", 0) else "f32"
+    saturate = bool(node.get("saturate", 1))
     inputs = [x, parameter(node, node.input(1), x)]
     if node.has(2):
         inputs.append(parameter(node, node.input(2), x))
 
     def body(v: Scalar, scale: Scalar, *zero: Scalar) -> Scalar:
-        result = (v.cast("f32") / scale.cast("f32")).round()
+        result = v.cast(precision) / scale.cast(precision)
+        if dtype in FLOATS:
+            result = result + zero[0].cast(precision) if zero else result
+            return encode(result.cast("f32"), dtype, saturate)
+        result = result.cast("f32").round()
         return saturated(result + zero[0].cast("f32") if zero else result, dtype)
 
     return node.map(inputs, body, shape=x.shape)
@@ -79,7 +86,8 @@ def dequantize_linear(node: Node) -> ir.Value:
         inputs.append(parameter(node, node.input(2), x))
 
     def body(v: Scalar, scale: Scalar, *zero: Scalar) -> Scalar:
-        centred = v.cast("i32") - zero[0].cast("i32") if zero else v.cast("i32")
+        wide = "f32" if is_narrow_float(v.dtype) else "i32"
+        centred = v.cast(wide) - zero[0].cast(wide) if zero else v.cast(wide)
         return (centred.cast("f32") * scale.cast("f32")).cast(dtype)
 
     return node.map(inputs, body, shape=x.shape)

@@ -67,7 +67,8 @@ def sequence_of(node: Node) -> Sequence:
     if lengths is not None:
         known = lengths.known()
         if known is None or any(item != steps for item in known.ravel()):
-            raise Unsupported(f"{node.operator} with sequence_lens", "all sequences as long as the input")
+            supported = "all sequences as long as the input"
+            raise Unsupported(f"{node.operator} with sequence_lens", supported, node.input(4).sources)
     return Sequence(value, steps, batch, hidden, directions, x.dtype)
 
 

@@ -118,7 +118,7 @@ def _axes(node: Node, x: Tensor, options: Options) -> list[Axis]:
     if options.coordinates == "tf_crop_and_resize":
         region = node.constant(1)
         if region is None:
-            raise Unsupported("Resize with a computed roi", "a constant roi")
+            raise Unsupported("Resize with a computed roi", "a constant roi", node.input(1).sources)
         bounds = [float(item) for item in region.ravel()]
         half = len(bounds) // 2
         axes = [
@@ -140,7 +140,9 @@ def _given(node: Node, position: int) -> list[Expression | Ratio] | None:
                 Ratio(Expression.constant(f.numerator), f.denominator)
                 for f in map(Fraction, tensor.array().ravel().tolist())
             ]
-        raise Unsupported(f"{node.operator} with sizes or scales computed from data", "constants, or sizes from shapes")
+        sources = frozenset().union(*(item.sources for item in node.inputs[1:] if item is not None))
+        what = f"{node.operator} with sizes or scales computed from data"
+        raise Unsupported(what, "constants, or sizes from shapes", sources)
     return list(known.ravel())
 
 
