@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import DeviceError
-from .isa import CONTROL, destination_count
+from .isa import CONTROL, destination_count, updates_destinations
 from .ptx import (
     Address,
     Function,
@@ -35,9 +35,10 @@ CARRY = "%carry"
 class Exit:
     """How a block ends.
 
-    kind: `fall`, `jump`, `branch`, `switch`, `barrier`, `exit` or `trap`. `targets` are block numbers: of a branch
-    the taken one, then the other; of a switch all; else the one successor. The number of blocks, as a target, means
-    that the thread ends. `instruction` is what ended the block.
+    kind: `fall`, `jump`, `branch`, `switch`, `barrier`, `wait`, `exit` or `trap`. `targets` are block numbers: of a
+    branch the taken one, then the other; of a switch all; else the one successor. The number of blocks, as a target,
+    means that the thread ends. `instruction` is what ended the block. At a `wait` (mbarrier.try_wait,
+    barrier.cluster.wait) threads stay until what they wait for has come; try_wait then gives true.
     """
 
     kind: str
@@ -47,7 +48,11 @@ class Exit:
 
 @dataclass(slots=True)
 class Block:
-    """Straight-line instructions. `live_in` and `live_out` are sets of register numbers as bit masks."""
+    """Straight-line instructions. `live_in` and `live_out` are sets of register numbers as bit masks.
+
+    `converges`: it holds an instruction that lanes of a warp execute together (`.sync`). `polls`: it reads what other
+    threads may change, as the body of a spin loop does.
+    """
 
     number: int
     instructions: list[Instruction]
@@ -55,6 +60,8 @@ class Block:
     live_in: int = 0
     live_out: int = 0
     defined: int = 0
+    converges: bool = False
+    polls: bool = False
 
 
 @dataclass(slots=True)
@@ -70,6 +77,7 @@ class Program:
     module: Module
     block_shape: tuple[int, int, int] | None
     block_required: bool
+    cluster_shape: tuple[int, int, int] | None = None
 
 
 def build(module: Module, entry: str) -> Program:
@@ -88,7 +96,7 @@ def build(module: Module, entry: str) -> Program:
     _liveness(blocks, numbers)
     return Program(
         entry, blocks, numbers, list(registers.values()), function.parameters, inliner.variables, module,
-        function.block_shape, function.block_required,
+        function.block_shape, function.block_required, function.cluster_shape,
     )  # fmt: skip
 
 
@@ -188,9 +196,7 @@ def _renamed(instruction: Instruction, prefix: str, rename: dict[str, str]) -> I
         if isinstance(value, Symbol):
             return Symbol(rename.get(value.name, value.name))
         if isinstance(value, Address):
-            return Address(
-                operand(value.base), value.offset, tuple(operand(part) for part in value.coordinates)
-            )
+            return Address(operand(value.base), value.offset, tuple(operand(part) for part in value.coordinates))
         if isinstance(value, Vector):
             return Vector(tuple(operand(part) for part in value.elements))
         if isinstance(value, Pair):
@@ -217,6 +223,26 @@ def _is_barrier(instruction: Instruction) -> bool:
     return instruction.opcode in ("bar", "barrier") and not instruction.has("warp", "cluster")
 
 
+def is_wait(instruction: Instruction) -> bool:
+    """Whether threads may have to stay here until other threads or copies have done something."""
+    if instruction.opcode == "mbarrier":
+        return instruction.has("try_wait")
+    return instruction.opcode == "barrier" and instruction.has("cluster") and instruction.has("wait")
+
+
+def _converges(instruction: Instruction) -> bool:
+    return instruction.has("sync") and not _is_barrier(instruction)
+
+
+_READS_OF_FLAGS = frozenset({"volatile", "acquire", "relaxed", "mmio"})
+
+
+def _polls(instruction: Instruction) -> bool:
+    if instruction.opcode == "ld":
+        return not _READS_OF_FLAGS.isdisjoint(instruction.modifiers)
+    return instruction.opcode == "atom" or (instruction.opcode == "mbarrier" and instruction.has("test_wait"))
+
+
 def _split(
     body: list[Label | Instruction], tables: dict[str, tuple[str, ...]], entry: str, module: Module
 ) -> list[Block]:
@@ -224,6 +250,8 @@ def _split(
     groups: list[list[Instruction]] = [[]]
     enders: list[Instruction | None] = [None]
     starts: dict[str, int] = {}
+    # Lanes that wait must be able to catch up before an instruction of the whole warp.
+    waits = any(isinstance(item, Instruction) and (is_wait(item) or _polls(item)) for item in body)
 
     def cut(ender: Instruction | None) -> None:
         enders[-1] = ender
@@ -235,7 +263,7 @@ def _split(
             if groups[-1]:
                 cut(None)
             starts[item.name] = len(groups) - 1
-        elif item.opcode in CONTROL or _is_barrier(item):
+        elif item.opcode in CONTROL or _is_barrier(item) or is_wait(item):
             if item.guard is not None and item.opcode not in ("bra", "ret", "exit"):
                 # A guarded barrier or switch becomes a branch around an unguarded one.
                 skip = f"skip@{len(groups)}"
@@ -245,11 +273,16 @@ def _split(
             else:
                 cut(item)
         else:
+            if waits and _converges(item) and groups[-1] and not any(map(_converges, groups[-1])):
+                cut(None)
             groups[-1].append(item)
     end = len(groups)
     blocks = []
     for number, (instructions, ender) in enumerate(zip(groups, enders, strict=True)):
-        blocks.append(Block(number, instructions, _exit(number, ender, starts, tables, end, entry, module)))
+        block = Block(number, instructions, _exit(number, ender, starts, tables, end, entry, module))
+        block.converges = any(map(_converges, instructions))
+        block.polls = any(map(_polls, instructions))
+        blocks.append(block)
     return blocks
 
 
@@ -266,6 +299,8 @@ def _exit(
         return Exit("fall", (number + 1,)) if number + 1 < end else Exit("exit")
     if _is_barrier(ender):
         return Exit("barrier", (number + 1,), ender)
+    if is_wait(ender):
+        return Exit("wait", (number + 1,), ender)
     if ender.opcode == "trap":
         return Exit("trap", (), ender)
     if ender.opcode in ("ret", "exit"):
@@ -287,9 +322,7 @@ def register_names(operand: Operand) -> list[str]:
     if isinstance(operand, Register):
         return [operand.name]
     if isinstance(operand, Address):
-        return register_names(operand.base) + [
-            name for part in operand.coordinates for name in register_names(part)
-        ]
+        return register_names(operand.base) + [name for part in operand.coordinates for name in register_names(part)]
     if isinstance(operand, Vector):
         return [name for part in operand.elements for name in register_names(part)]
     if isinstance(operand, Pair):
@@ -304,6 +337,8 @@ def uses_and_definitions(instruction: Instruction) -> tuple[list[str], list[str]
     count = destination_count(instruction)
     defined = [name for operand in instruction.operands[:count] for name in register_names(operand)]
     used = [name for operand in instruction.operands[count:] for name in register_names(operand)]
+    if updates_destinations(instruction):
+        used += defined
     if instruction.has("cc"):
         defined.append(CARRY)
     if instruction.opcode in ("addc", "subc", "madc"):

@@ -24,6 +24,8 @@ from .ptx import Module
 _LIMITS = ((1 << 31) - 1, 65535, 65535)
 _BLOCK_LIMITS = (1024, 1024, 64)
 _THREADS = 1024
+_CLUSTER_BLOCKS = 16
+"""The largest cluster that a GPU grants (8 without asking)."""
 _SHARED_BYTES = 232448
 """Dynamic plus static shared memory that the largest target grants a block."""
 
@@ -51,13 +53,18 @@ class EmulatorDevice:
         """
         self._instrument = instrument
         self._memory = GlobalMemory(capacity)
+        if instrument is not None:
+            instrument.attach(self._memory)
         self._engine = NumpyEngine(cores=cores)
         self._kernels: dict[tuple[str, bytes], EmulatedKernel] = {}
 
     # Memory.
     def allocate(self, nbytes: int) -> int:
         """Address of new memory, 256-byte aligned. Raises DeviceError when out of memory."""
-        return self._memory.allocate(nbytes)
+        address = self._memory.allocate(nbytes)
+        if self._instrument is not None:
+            self._instrument.forgotten(address, nbytes)
+        return address
 
     def free(self, address: int) -> None:
         """Release what `allocate` returned."""
@@ -67,6 +74,8 @@ class EmulatorDevice:
         """Copy the bytes of a C-contiguous array to the device."""
         source = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         self._memory.range(address, source.nbytes)[:] = source
+        if self._instrument is not None:
+            self._instrument.defined(address, source.nbytes)
 
     def download(self, address: int, array: Array) -> None:
         """Fill a C-contiguous array from the device."""
@@ -74,14 +83,26 @@ class EmulatorDevice:
             raise DeviceError("emulator: download needs a C-contiguous array")
         target = array.reshape(-1).view(np.uint8)
         target[:] = self._memory.range(address, target.nbytes)
+        if self._instrument is not None:
+            self._instrument.downloaded(address, target.nbytes)
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """Copy device memory."""
         self._memory.range(target, nbytes)[:] = self._memory.range(source, nbytes)
+        if self._instrument is not None:
+            self._instrument.copied(target, source, nbytes)
 
     def fill(self, address: int, byte: int, nbytes: int) -> None:
         """Set device memory to one byte value."""
         self._memory.range(address, nbytes)[:] = byte & 0xFF
+        if self._instrument is not None:
+            self._instrument.defined(address, nbytes)
+
+    def discard(self, address: int, nbytes: int) -> None:
+        """Contents that nobody may rely on any more: filled with 0xFF, a NaN in every float type."""
+        self.fill(address, 0xFF, nbytes)
+        if self._instrument is not None:
+            self._instrument.forgotten(address, nbytes)
 
     # Kernels.
     def load(self, name: str, ptx: str) -> EmulatedKernel:
@@ -129,7 +150,7 @@ class EmulatorDevice:
         launch = Launch(
             program.name, program.module, (grid[0], grid[1], grid[2]), (block[0], block[1], block[2]),
             compiled.static_shared + shared_bytes, shared_bytes, compiled.local_bytes,
-            self._pack(compiled, arguments), self._memory, self._instrument,
+            self._pack(compiled, arguments), self._memory, self._instrument, program.cluster_shape or (1, 1, 1),
         )  # fmt: skip
         self._engine.run(compiled, launch)
 
@@ -158,6 +179,12 @@ class EmulatorDevice:
                 wrong = f"block {block} differs from .reqntid {program.block_shape}"
             elif threads > x * y * z:
                 wrong = f"block {block} has more threads than .maxntid {program.block_shape}"
+        if not wrong and program.cluster_shape is not None:
+            x, y, z = program.cluster_shape
+            if any(extent % blocks for extent, blocks in zip(grid, program.cluster_shape, strict=True)):
+                wrong = f"grid {grid} is not a multiple of the cluster {program.cluster_shape}"
+            elif x * y * z > _CLUSTER_BLOCKS:
+                wrong = f"cluster {program.cluster_shape} has more than {_CLUSTER_BLOCKS} blocks"
         if wrong:
             raise DeviceError(f"emulator: cannot launch {program.name}: {wrong}")
 

@@ -20,6 +20,7 @@ from .observer import Instrument, Observer
 from .ptx import Module
 
 if TYPE_CHECKING:
+    from .numpy_cluster import ClusterBarrier
     from .numpy_delayed import DelayedCopies
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -44,6 +45,7 @@ class Launch:
     parameters: bytes
     memory: GlobalMemory
     instrument: Instrument | None = None
+    cluster: tuple[int, int, int] = (1, 1, 1)
 
 
 @dataclass(slots=True)
@@ -101,7 +103,8 @@ class Chunk:
     """Consecutive blocks of one launch, all threads of which advance together.
 
     `registers` holds a NumPy scalar (a value all threads share) or an array over `threads`. `alive` is the mask of
-    threads that have not ended. `observer` and `delayed` are None unless the launch is instrumented.
+    threads that have not ended. `observer` and `delayed` are None unless the launch is instrumented. The blocks of a
+    cluster follow each other, by rank. `events` counts what may end a wait, `changes` what a spin loop may see.
     """
 
     def __init__(self, launch: Launch, geometry: Geometry, first_block: int) -> None:
@@ -113,6 +116,11 @@ class Chunk:
         self.alive: Mask = geometry.alive
         self.observer: Observer | None = None
         self.delayed: DelayedCopies | None = None
+        x, y, z = launch.cluster
+        self.cluster_blocks = x * y * z
+        self.cluster_barrier: ClusterBarrier | None = None
+        self.events = 0
+        self.changes = 0
         self.registers: list[Values] = []
         self.special = _SpecialRegisters(self)
         self._shared: dict[str, Array] = {}
@@ -129,16 +137,18 @@ class Chunk:
         return self._room[:count]
 
     def view(self, space: str, dtype: str) -> Array:
-        """The memory of `space` (global, shared, local) as elements of `dtype`."""
+        """The memory of `space` (global, shared, cluster, local) as elements of `dtype`; that of `shared` and `cluster`
+        is the shared memory of all blocks.
+        """
         if space == "global":
             return self.memory.view(dtype)
-        views = self._shared if space == "shared" else self._local
+        views = self._local if space == "local" else self._shared
         found = views.get(dtype)
         if found is None:
             raw = views.get("u1")
             if raw is None:
-                count = self.geometry.blocks if space == "shared" else self.threads
-                stride = self.shared_stride if space == "shared" else self.local_stride
+                count = self.threads if space == "local" else self.geometry.blocks
+                stride = self.local_stride if space == "local" else self.shared_stride
                 # Wide elements first, so that any view of the memory is aligned.
                 raw = views["u1"] = np.zeros(max(16, count * stride) // 16, dtype=np.complex128).view("u1")
             found = views[dtype] = raw.view(dtype)
@@ -162,14 +172,10 @@ class Chunk:
 
     def position(self, thread: int) -> str:
         """Block and thread of a lane, for messages."""
-        grid, (x, y, _) = self.launch.grid, self.launch.block
-        linear_block = self.first_block + thread // self.geometry.padded
+        x, y, _ = self.launch.block
         linear = min(thread % self.geometry.padded, self.geometry.block_threads - 1)
-        block = (
-            linear_block % grid[0],
-            linear_block // grid[0] % grid[1],
-            linear_block // (grid[0] * grid[1]),
-        )
+        number = np.array([self.first_block + thread // self.geometry.padded])
+        block = tuple(int(coordinate[0]) for coordinate in block_coordinates(self.launch, number))
         return f"block {block}, thread {(linear % x, linear // x % y, linear // (x * y))}"
 
     def fault(self, line: int, what: str, thread: int | None = None) -> NoReturn:
@@ -179,6 +185,18 @@ class Chunk:
             f"emulator: {what}\n  kernel {self.launch.kernel}, grid {self.launch.grid}, block {self.launch.block}"
             f"{where}\n  PTX line {line}: {self.launch.module.text(line)}"
         )
+
+
+def block_coordinates(launch: Launch, numbers: Array) -> tuple[Array, Array, Array]:
+    """%ctaid of the blocks that are `numbers` in the order of chunks: cluster by cluster, within one by rank."""
+    grid, (x, y, z) = launch.grid, launch.cluster
+    rank, cluster = numbers % (x * y * z), numbers // (x * y * z)
+    across, down = grid[0] // x, grid[1] // y
+    return (
+        cluster % across * x + rank % x,
+        cluster // across % down * y + rank // x % y,
+        cluster // (across * down) * z + rank // (x * y),
+    )
 
 
 class _SpecialRegisters(dict[str, Values]):
@@ -205,6 +223,8 @@ class _SpecialRegisters(dict[str, Values]):
             if head == "%ctaid":
                 return self._block_number(axis)
             return np.uint32((launch.block if head == "%ntid" else launch.grid)[axis])
+        if "cluster" in head:
+            return self._of_cluster(head, axis)
         if head in ("%clock64", "%globaltimer"):
             return np.uint64(time.perf_counter_ns())
         if head.startswith(("%clock", "%globaltimer")):
@@ -217,9 +237,31 @@ class _SpecialRegisters(dict[str, Values]):
 
     def _block_number(self, axis: int) -> Values:
         chunk = self._chunk
-        x, y, _ = chunk.launch.grid
-        linear = np.arange(chunk.first_block, chunk.first_block + chunk.geometry.blocks, dtype=np.uint32)
-        numbers = (linear % np.uint32(x), linear // np.uint32(x) % np.uint32(y), linear // np.uint32(x * y))[axis]
+        linear = np.arange(chunk.first_block, chunk.first_block + chunk.geometry.blocks)
+        return self._of_each_block(block_coordinates(chunk.launch, linear)[axis])
+
+    def _of_each_block(self, values: Array) -> Values:
+        """A value per block, for every thread of it; one scalar where all blocks have the same."""
+        chunk, numbers = self._chunk, values.astype(np.uint32)
         if (numbers == numbers[0]).all():
             return numbers[0]
         return np.repeat(numbers, chunk.geometry.padded)
+
+    def _of_cluster(self, name: str, axis: int) -> Values:
+        """%clusterid and its kin. Without clusters every block is a cluster of its own."""
+        chunk, launch = self._chunk, self._chunk.launch
+        shape = launch.cluster
+        blocks = chunk.first_block + np.arange(chunk.geometry.blocks)
+        ranks = blocks % chunk.cluster_blocks
+        if name == "%is_explicit_cluster":
+            return np.bool_(chunk.cluster_blocks > 1)
+        if name in ("%cluster_ctarank", "%cluster_nctarank"):
+            return np.uint32(chunk.cluster_blocks) if "nc" in name else self._of_each_block(ranks)
+        if name == "%cluster_nctaid":
+            return np.uint32(shape[axis])
+        if name == "%nclusterid":
+            return np.uint32(launch.grid[axis] // shape[axis])
+        if name == "%cluster_ctaid":
+            inside = (ranks % shape[0], ranks // shape[0] % shape[1], ranks // (shape[0] * shape[1]))
+            return self._of_each_block(inside[axis])
+        return self._of_each_block(block_coordinates(launch, blocks)[axis] // shape[axis])

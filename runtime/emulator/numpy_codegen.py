@@ -19,13 +19,15 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..errors import DeviceError
-from . import numpy_matrix, numpy_memory, numpy_observed, numpy_warp
+from . import numpy_observed
 from .control_flow import CARRY, Block, Program, uses_and_definitions
 from .isa import table
+from .isa.barrier import wait_operands
 from .numpy_chunk import Chunk, Mask, Values
 from .numpy_layout import Layout, register_dtypes
 from .numpy_operations import CONSTANTS, DTYPES, conversion, fma_f32, resolve
 from .numpy_outer import OuterProduct, find_outer_products, fma_outer, stack
+from .numpy_routines import ROUTINES
 from .ptx import (
     TYPE_BITS,
     Address,
@@ -70,11 +72,7 @@ def compile_program(program: Program, addresses: dict[str, int], observed: bool 
     names: dict[str, Any] = {
         "np": np, "where": np.where, "merge": _merge, "guard": _guard, **CONSTANTS,
         **{name: np.dtype(name) for name in ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")},
-        **{name: getattr(numpy_warp, name) for name in ("shuffle", "vote", "match", "redux", "active_mask", "elect")},
-        **{name: getattr(numpy_memory, name) for name in ("load_parameter", "load", "store", "atomic", "copy_async")},
-        **{name: getattr(numpy_matrix, name) for name in
-           ("load_matrix", "store_matrix", "transpose_matrix", "fragment_a", "fragment_b", "multiply_fragments")},
-        "call_undefined": _call_undefined, "stack": stack, "fma_outer": fma_outer,
+        **ROUTINES, "call_undefined": _call_undefined, "stack": stack, "fma_outer": fma_outer,
     }  # fmt: skip
     if observed:
         names |= numpy_observed.ROUTINES
@@ -247,12 +245,22 @@ class _BlockGenerator:
             return ("~" if ender.guard_negated else "") + self._register(ender.guard)
         if block_exit.kind == "switch":
             return self.read(ender.operands[0], "u32")
+        if block_exit.kind == "wait":
+            return self._wait_value(ender)
         if block_exit.kind == "barrier":
             operands = ender.operands[1:] if ender.has("red") else ender.operands
             parts = [self.read(operand, "u32") for operand in operands if not self._is_predicate(operand)]
             predicates = [self.read(operand, "pred") for operand in operands if self._is_predicate(operand)]
             return f"(({', '.join(parts)}{',' if parts else ''}), {predicates[0] if predicates else None})"
         return "None"
+
+    def _wait_value(self, ender: Instruction) -> str:
+        """What `numpy_waits.ready` gets: address and token or parity of mbarrier.try_wait."""
+        if ender.opcode != "mbarrier":
+            return "()"
+        place, token, parity = wait_operands(ender)
+        assert isinstance(place, Address)
+        return f"({self.address(place)}, {self.read(token, 'u32' if parity else 'b64')})"
 
     def _is_predicate(self, operand: Operand) -> bool:
         return isinstance(operand, Negated) or self.is_predicate(operand)
@@ -351,8 +359,8 @@ class _BlockGenerator:
             return self._immediate(operand, dtype)
         if isinstance(operand, Special):
             name = operand.name + ("." + operand.component if operand.component else "")
-            wide = operand.name in ("%clock64", "%globaltimer", "%gridid")
-            return self._as_dtype(f"T.special[{name!r}]", "u8" if wide else "u4", dtype)
+            kind = {"%clock64": "u8", "%globaltimer": "u8", "%gridid": "u8", "%is_explicit_cluster": "?"}
+            return self._as_dtype(f"T.special[{name!r}]", kind.get(operand.name, "u4"), dtype)
         if isinstance(operand, Symbol):
             return self._literal(dtype, self._symbol_address(operand.name))
         if isinstance(operand, Address):

@@ -62,6 +62,7 @@ class NumpyEngine:
         together = max(1, min(total, self.chunk_threads // padded, _CHUNK_SHARED_BYTES // max(1, launch.shared_bytes)))
         if cores > 1:
             together = min(together, max(_SMALL_CHUNK_THREADS // padded, -(-total // cores), 1))
+        together = _whole_clusters(together, launch)
         if launch.instrument is not None:
             self._run_observed(compiled, launch, together)
             return
@@ -92,7 +93,7 @@ class NumpyEngine:
         assert instrument is not None
         failure: DeviceError | None = None
         total = launch.grid[0] * launch.grid[1] * launch.grid[2]
-        together = min(together, instrument.begin(compiled, launch))
+        together = _whole_clusters(min(together, instrument.begin(compiled, launch)), launch)
         order = ChunkOrder(instrument.order)
         try:
             with np.errstate(all="ignore"):
@@ -138,6 +139,12 @@ class NumpyEngine:
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+
+
+def _whole_clusters(blocks: int, launch: Launch) -> int:
+    """So many blocks a chunk, or as few more as make whole clusters."""
+    x, y, z = launch.cluster
+    return max(blocks - blocks % (x * y * z), x * y * z)
 
 
 def _available_cores() -> int:

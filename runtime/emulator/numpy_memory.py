@@ -13,6 +13,7 @@ import numpy as np
 from .memory import LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW
 from .numpy_atomics import atomic_on_array
 from .numpy_chunk import Array, Chunk, Mask, Values
+from .numpy_cluster import resolve
 from .numpy_operations import DTYPES
 from .ptx import TYPE_BITS
 
@@ -62,6 +63,7 @@ def store(
     chunk: Chunk, mask: Mask, line: int, address: Values, *values: Values, space: str, type: str, count: int
 ) -> tuple[()]:
     """Consecutive elements to each address; where threads collide, the highest one wins."""
+    chunk.changes += 1
     dtype = DTYPES[type]
     element = TYPE_BITS[type] // 8
     width = len(values)
@@ -106,6 +108,7 @@ def atomic(
         space = _single_space(chunk, mask, line, address)
         if space != "global":
             address = address - np.uint64(WINDOWS[space])
+            space = _of_cluster(chunk, space)
     nbytes = TYPE_BITS[type] // 8
     if address.ndim == 0:
         address = np.broadcast_to(address, (chunk.threads,))
@@ -114,6 +117,7 @@ def atomic(
     operands = [value if value.ndim == 0 else value[active] for value in values]
     index = index[active]
     operands = [np.broadcast_to(value, index.shape) for value in operands]
+    chunk.changes += 1
     old = atomic_on_array(chunk.view(space, DTYPES[type]), index, operands, type, operation, wanted)
     if not wanted:
         return ()
@@ -228,15 +232,20 @@ def indices(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, s
             if outside.any():
                 _out_of_bounds(chunk, line, np.broadcast_to(address, (chunk.threads,)), outside, nbytes, verb)
         return np.asarray(address >> np.uint64(nbytes.bit_length() - 1)).view("i8")
-    limit = chunk.launch.shared_bytes if space == "shared" else chunk.launch.local_bytes
+    if space == "cluster":
+        address, blocks = resolve(chunk, mask, line, address, verb)
+    limit = chunk.launch.local_bytes if space == "local" else chunk.launch.shared_bytes
     if int(address.max()) + nbytes > limit:
         address = np.broadcast_to(address, (chunk.threads,))
         thread = int((address.astype("u8") + np.uint64(nbytes) > limit).argmax())
         chunk.fault(
             line, f"{space} {verb} of {nbytes} bytes at {int(address[thread]):#x} out of bounds: "
-            f"the {'block' if space == 'shared' else 'thread'} has {limit} bytes of {space} memory", thread,
+            f"the {'thread' if space == 'local' else 'block'} has {limit} bytes of "
+            f"{'local' if space == 'local' else 'shared'} memory", thread,
         )  # fmt: skip
     shift = address.dtype.type(nbytes.bit_length() - 1)
+    if space == "cluster":
+        return np.asarray((address >> shift) + blocks * (chunk.shared_stride // nbytes))
     return np.asarray((address >> shift).astype("i8") + chunk.bases(space, nbytes))
 
 
@@ -269,6 +278,11 @@ def _space_of_each(address: Array) -> dict[str, Array]:
     }
 
 
+def _of_cluster(chunk: Chunk, space: str) -> str:
+    """Generic addresses of shared memory may name another block of the cluster."""
+    return "cluster" if space == "shared" and chunk.cluster_blocks > 1 else space
+
+
 def _single_space(chunk: Chunk, mask: Mask, line: int, address: Values) -> str:
     """The one space all active generic addresses lie in; several are a fault (none of our kernels does that)."""
     found = spaces_present(chunk, mask, address)
@@ -295,7 +309,7 @@ def _load_generic(chunk: Chunk, mask: Mask, line: int, address: Values, type: st
     result: tuple[Values, ...] | None = None
     for space, chosen in spaces_present(chunk, mask, address).items():
         window = np.uint64(WINDOWS.get(space, 0))
-        values = load(chunk, chosen, line, address - window, space=space, type=type, count=count)
+        values = load(chunk, chosen, line, address - window, space=_of_cluster(chunk, space), type=type, count=count)
         if result is None:
             result = values
         else:
@@ -309,5 +323,5 @@ def _store_generic(
 ) -> tuple[()]:
     for space, chosen in spaces_present(chunk, mask, address).items():
         window = np.uint64(WINDOWS.get(space, 0))
-        store(chunk, chosen, line, address - window, *values, space=space, type=type, count=0)
+        store(chunk, chosen, line, address - window, *values, space=_of_cluster(chunk, space), type=type, count=0)
     return ()

@@ -15,7 +15,10 @@ import numpy as np
 
 from .control_flow import Block, register_names
 from .numpy_chunk import Array, Chunk, Mask, Values
+from .numpy_cluster import release_clusters
 from .numpy_codegen import Compiled
+from .numpy_mbarrier import observe_waited
+from .numpy_waits import Parked, Waits, ready, wait_space
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class _Scheduler:
         self.end = len(self.blocks)
         self.pending: dict[int, Array] = {}
         self.waiting: list[_Waiting] = []
+        self.waits = Waits(chunk, self.blocks)
 
     def run(self) -> None:
         place = 0
@@ -78,6 +82,8 @@ class _Scheduler:
             block = self.blocks[place]
             outcome = self.functions[place](registers, chunk, alive, None)
             block_exit = block.exit
+            if block.polls:
+                self.waits.polled(block, alive, alone=True)
             kind = block_exit.kind
             if kind == "fall" or kind == "jump":
                 place = block_exit.targets[0]
@@ -96,6 +102,8 @@ class _Scheduler:
             elif kind == "barrier" and self.everyone(alive, outcome, block):
                 if self.observer is not None:
                     self.observe_everyone(alive, outcome, block)
+                place = block_exit.targets[0]
+            elif kind == "wait" and self.all_ready(block, outcome, alive, count):
                 place = block_exit.targets[0]
             elif kind == "exit":
                 return None
@@ -132,21 +140,27 @@ class _Scheduler:
             ended = self.pending.pop(self.end, None)
             if ended is not None:
                 chunk.alive = ~ended if chunk.alive is None else chunk.alive & ~ended
-            if not self.waiting and len(self.pending) <= (1 if self.choose is None else 0):
+                release_clusters(chunk)
+            for block, outcome, released in self.waits.released():
+                self.go_on(block, outcome, released)
+            if not self.waiting and not self.waits.parked and len(self.pending) <= (1 if self.choose is None else 0):
                 if not self.pending:
                     return self.end
                 place, _ = self.pending.popitem()
                 return place
             if not self.pending:
                 self.deadlock()
+            candidates = self.waits.candidates(self.pending)
             if self.choose is None:
-                place = min(self.pending)
-                mask = self.pending.pop(place)
+                place = min(candidates)
+                mask = candidates[place]
             else:
-                place, mask = self.choose(self.pending)
-                self.leave_behind(place, mask)
+                place, mask = self.choose(candidates)
+            self.leave_behind(place, mask)
             block = self.blocks[place]
             outcome = self.functions[place](chunk.registers, chunk, mask, self.needed())
+            if block.polls:
+                self.waits.polled(block, mask, alone=not self.pending and not self.waits.parked)
             self.leave(block, outcome, mask)
 
     def leave_behind(self, place: int, mask: Array) -> None:
@@ -157,7 +171,7 @@ class _Scheduler:
 
     def needed(self) -> int:
         """Registers that threads elsewhere still read."""
-        needed = 0
+        needed = self.waits.needed()
         for place in self.pending:
             needed |= self.blocks[place].live_in
         for waiting in self.waiting:
@@ -182,6 +196,8 @@ class _Scheduler:
             self.add(self.end, mask)
         elif kind == "barrier":
             self.arrive(block, outcome, mask)
+        elif kind == "wait":
+            self.wait(block, outcome, mask)
         else:
             assert block.exit.instruction is not None
             line, first = block.exit.instruction.line, int(mask.argmax())
@@ -202,19 +218,63 @@ class _Scheduler:
             if chosen.any():
                 self.add(target, chosen)
 
-    # Barriers.
-    def arrive(self, block: Block, outcome: Any, mask: Array) -> None:
-        numbers, predicate = outcome
+    # Waits.
+    def all_ready(self, block: Block, outcome: Any, alive: Mask, count: int) -> bool:
+        """Whether all living threads may pass the wait that ends `block`; then they have."""
+        assert block.exit.instruction is not None
+        free = ready(self.chunk, block.exit.instruction, outcome, alive)
+        if int(np.count_nonzero(free)) < count:
+            return False
+        self.answer(block, outcome, alive)
+        return True
+
+    def wait(self, block: Block, outcome: Any, mask: Array) -> None:
+        """Threads come to a wait: some may pass, the others are parked."""
+        assert block.exit.instruction is not None
+        free = ready(self.chunk, block.exit.instruction, outcome, mask)
+        if free.any():
+            self.go_on(block, outcome, free)
+        if not free[mask].all():
+            self.waits.parked.append(Parked(mask & ~free, block, outcome))
+
+    def go_on(self, block: Block, outcome: Any, mask: Array) -> None:
+        """The wait of these threads is over."""
+        self.answer(block, outcome, mask)
+        self.add(block.exit.targets[0], mask)
+
+    def answer(self, block: Block, outcome: Any, mask: Mask) -> None:
+        """try_wait gives true."""
         instruction = block.exit.instruction
         assert instruction is not None
-        for value in numbers:
-            if value.ndim and not (value[mask] == value[mask][0]).all():
-                self.chunk.fault(
-                    instruction.line,
-                    "barrier number or thread count differs between threads",
-                    int(mask.argmax()),
-                )
-        plain = [int(value if value.ndim == 0 else value[mask][0]) for value in numbers]
+        if instruction.opcode != "mbarrier":
+            if self.observer is not None:
+                self.observer.cluster_barrier_passed(mask, instruction.line)
+            return
+        if self.observer is not None:
+            observe_waited(self.chunk, mask, instruction.line, outcome[0], wait_space(instruction))
+        for name in register_names(instruction.operands[0]):
+            number = self.compiled.program.register_numbers[name]
+            old = self.chunk.registers[number]
+            self.chunk.registers[number] = np.True_ if mask is None else np.where(mask, True, old)
+
+    # Barriers.
+    def arrive(self, block: Block, outcome: Any, mask: Array) -> None:
+        """Threads come to a barrier; to several where its number or count differs between them."""
+        numbers, predicate = outcome
+        if all(value.ndim == 0 for value in numbers):
+            self.arrive_at(block, [int(value) for value in numbers], predicate, mask)
+            return
+        columns = [np.broadcast_to(value, mask.shape) for value in numbers]
+        for operands in sorted(set(zip(*(column[mask].tolist() for column in columns), strict=True))):
+            chosen = mask.copy()
+            for column, operand in zip(columns, operands, strict=True):
+                chosen &= column == operand
+            self.arrive_at(block, list(operands), predicate, chosen)
+
+    def arrive_at(self, block: Block, plain: list[int], predicate: Values | None, mask: Array) -> None:
+        """Threads come to the barrier of number `plain[0]` that waits for `plain[1]` threads (by default all)."""
+        instruction = block.exit.instruction
+        assert instruction is not None
         expected = plain[1] if len(plain) > 1 else self.chunk.geometry.block_threads
         passes = instruction.has("arrive")
         self.waiting.append(
@@ -238,10 +298,12 @@ class _Scheduler:
         """Let blocks go on whose threads have all arrived at barrier `number`."""
         group = [waiting for waiting in self.waiting if waiting.number == number]
         rows = (self.chunk.geometry.blocks, self.chunk.geometry.padded)
-        arrived = np.zeros(rows[0], np.int64)
+        arrived, expected = np.zeros(rows[0], np.int64), np.ones(rows[0], np.int64)
         for waiting in group:
-            arrived += waiting.mask.reshape(rows).sum(axis=1)
-        complete = arrived >= max(waiting.expected for waiting in group)
+            here = waiting.mask.reshape(rows).sum(axis=1)
+            arrived += here
+            expected = np.maximum(expected, np.where(here, waiting.expected, 1))
+        complete = arrived >= expected
         if not complete.any():
             return
         free = np.repeat(complete, rows[1])
@@ -282,6 +344,8 @@ class _Scheduler:
 
     def deadlock(self) -> None:
         """Nobody can run: say who waits where, and who never came."""
+        if self.waits.parked:
+            self.waits.deadlock()
         chunk = self.chunk
         waiting = next((entry for entry in self.waiting if not entry.passes), self.waiting[0])
         instruction = self.blocks[waiting.block].exit.instruction

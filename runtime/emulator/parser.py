@@ -276,12 +276,13 @@ class _Parser:
             numbers = [self.integer()] if self.peek()[:1].isdigit() else []
             while numbers and self.accept(","):
                 numbers.append(self.integer())
-            if directive in (".reqntid", ".maxntid") and not (
-                function.block_required and directive == ".maxntid"
-            ):
+            if directive in (".reqntid", ".maxntid") and not (function.block_required and directive == ".maxntid"):
                 x, y, z = (*numbers, 1, 1)[:3]
                 function.block_shape = (x, y, z)
                 function.block_required = directive == ".reqntid"
+            elif directive == ".reqnctapercluster":
+                x, y, z = (*numbers, 1, 1)[:3]
+                function.cluster_shape = (x, y, z)
             elif directive == ".pragma":
                 self.skip_statement()
 
@@ -396,9 +397,7 @@ class _Parser:
                 raise self.error(f"unexpected {self.peek()!r} in an operand list")
         if opcode in ("bra", "brx"):
             self.branches.append((len(self.function.body), self.scope))
-        self.function.body.append(
-            Instruction(opcode, tuple(modifiers), tuple(operands), guard, negated, line)
-        )
+        self.function.body.append(Instruction(opcode, tuple(modifiers), tuple(operands), guard, negated, line))
 
     def operand(self) -> Operand:
         token = self.take()

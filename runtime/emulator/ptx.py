@@ -14,7 +14,7 @@ TYPE_BITS: dict[str, int] = {
     "b32": 32, "u32": 32, "s32": 32, "f32": 32, "tf32": 32, "f16x2": 32, "bf16x2": 32, "u16x2": 32, "s16x2": 32,
     "b64": 64, "u64": 64, "s64": 64, "f64": 64, "f32x2": 64,
     "b128": 128,
-    "e4m3x2": 16, "e5m2x2": 16,
+    "e4m3": 8, "e5m2": 8, "e4m3x2": 16, "e5m2x2": 16,
     "pred": 1,
 }  # fmt: skip
 """Width in bits of every fundamental type a modifier can name."""
@@ -23,7 +23,8 @@ SPECIAL_REGISTERS = frozenset({
     "%tid", "%ntid", "%ctaid", "%nctaid", "%laneid", "%warpid", "%nwarpid", "%gridid", "%smid", "%nsmid",
     "%lanemask_eq", "%lanemask_le", "%lanemask_lt", "%lanemask_ge", "%lanemask_gt", "%clock", "%clock_hi",
     "%clock64", "%globaltimer", "%globaltimer_lo", "%globaltimer_hi", "%total_smem_size", "%dynamic_smem_size",
-    "%aggr_smem_size",
+    "%aggr_smem_size", "%clusterid", "%nclusterid", "%cluster_ctaid", "%cluster_nctaid", "%cluster_ctarank",
+    "%cluster_nctarank", "%is_explicit_cluster",
 })  # fmt: skip
 
 
@@ -170,6 +171,7 @@ class Function:
     """An entry or a device function: typed registers, variables, and a body of labels and instructions.
 
     `block_shape` is `.reqntid` (or `.maxntid`) when given; `block_required` says which of the two it was.
+    `cluster_shape` is `.reqnctapercluster`.
     """
 
     name: str
@@ -183,6 +185,7 @@ class Function:
     branch_targets: dict[str, tuple[str, ...]] = field(default_factory=dict)
     block_shape: tuple[int, int, int] | None = None
     block_required: bool = False
+    cluster_shape: tuple[int, int, int] | None = None
     defined: bool = False
 
 

@@ -131,9 +131,7 @@ ret; }}
     "instruction",
     [
         "wgmma.fence.sync.aligned;",
-        "mbarrier.init.shared.b64 [%rd1], 1;",
         "cp.async.bulk.commit_group;",
-        "barrier.cluster.arrive.aligned;",
         "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%rd1,%rd2},{%rd3},{%rd4},{%rd5,%rd6};",
         "cvt.rn.satfinite.e4m3x2.f32 %r1, %f1, %f2;",
         "frobnicate.b32 %r1, %r2;",

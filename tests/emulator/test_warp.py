@@ -48,18 +48,12 @@ def test_votes() -> None:
     x = np.random.default_rng(3).integers(0, 4, 128, dtype="u4")
     x[:32], x[32:64] = 1, 0
     rows = x.reshape(4, 32) == 1
-    ballot = apply_instruction(
-        "setp.eq.u32 %p, %a, 1; vote.sync.ballot.b32 %d, %p, -1;", ["b32"], "b32", [x], "u4"
-    )
+    ballot = apply_instruction("setp.eq.u32 %p, %a, 1; vote.sync.ballot.b32 %d, %p, -1;", ["b32"], "b32", [x], "u4")
     assert (ballot.reshape(4, 32) == (rows * (1 << np.arange(32, dtype="u8"))).sum(1)[:, None]).all()
     for mode, expected in (("all", rows.all(1)), ("any", rows.any(1)), ("uni", rows.all(1) | ~rows.any(1))):
-        got = apply_instruction(
-            f"setp.eq.u32 %p, %a, 1; vote.sync.{mode}.pred %d, %p, -1;", ["b32"], "pred", [x], "u4"
-        )
+        got = apply_instruction(f"setp.eq.u32 %p, %a, 1; vote.sync.{mode}.pred %d, %p, -1;", ["b32"], "pred", [x], "u4")
         assert (got.reshape(4, 32) == expected[:, None]).all()
-    negated = apply_instruction(
-        "setp.eq.u32 %p, %a, 1; vote.sync.all.pred %d, !%p, -1;", ["b32"], "pred", [x], "u4"
-    )
+    negated = apply_instruction("setp.eq.u32 %p, %a, 1; vote.sync.all.pred %d, !%p, -1;", ["b32"], "pred", [x], "u4")
     assert (negated.reshape(4, 32) == (~rows).all(1)[:, None]).all()
 
 
@@ -68,10 +62,7 @@ def test_match_all_and_elect_and_activemask() -> None:
     x[40] = 9
     got = apply_instruction("match.all.sync.b32 %d|%p, %a, -1;", ["b32"], "b32", [x], "u4")
     assert (got[:32] == 0xFFFFFFFF).all() and (got[32:] == 0).all()
-    assert (
-        apply_instruction("elect.sync _|%d, -1;", ["b32"], "pred", [x], "u4").tolist()
-        == ([True] + [False] * 31) * 2
-    )
+    assert apply_instruction("elect.sync _|%d, -1;", ["b32"], "pred", [x], "u4").tolist() == ([True] + [False] * 31) * 2
     assert (apply_instruction("activemask.b32 %d;", ["b32"], "b32", [x], "u4") == 0xFFFFFFFF).all()
     body = "mov.b32 %d, 0; setp.ge.u32 %p, %lane, 12; @%p bra SKIP; activemask.b32 %d; SKIP:"
     assert apply_instruction(body, ["b32"], "b32", [x], "u4")[:32].tolist() == [0xFFF] * 12 + [0] * 20
@@ -89,9 +80,7 @@ def test_redux(mode: str) -> None:
         "or": np.bitwise_or,
         "xor": np.bitwise_xor,
     }
-    got = apply_instruction(
-        f"redux.sync.{mode}.{type} %d, %a, -1;", ["b32"], "b32", [x.view("u4")], "u4"
-    ).view("i4")
+    got = apply_instruction(f"redux.sync.{mode}.{type} %d, %a, -1;", ["b32"], "b32", [x.view("u4")], "u4").view("i4")
     assert (got.reshape(2, 32) == ufunc[mode].reduce(x.reshape(2, 32), axis=1)[:, None]).all()
 
 
@@ -128,8 +117,7 @@ def test_asynchronous_copies_fill_with_zeros() -> None:
         cp.async.wait_all; bar.sync 0; xor.b32 %r4, %r0, 1; mad.lo.u32 %r3, %r4, {width}, %r2;
         """
             + "".join(
-                f"ld.shared.b32 %r5, [%r3+{4 * i}]; st.global.b32 [%rd5+{4 * i}], %r5;"
-                for i in range(width // 4)
+                f"ld.shared.b32 %r5, [%r3+{4 * i}]; st.global.b32 [%rd5+{4 * i}], %r5;" for i in range(width // 4)
             )
             + "ret; }"
         )
@@ -234,9 +222,7 @@ def test_mma(shape: str, type: str, accumulator: str) -> None:
         row, column = group + 8 * (word % 2), thread * per_word + element + 4 * per_word * (word // 2)
         fragment_a[:, lane, word, element] = a[:, row, column]
     for lane, word, element in itertools.product(range(32), range(words_b), range(per_word)):
-        fragment_b[:, lane, word, element] = b[
-            :, lane % 4 * per_word + element + 4 * per_word * word, lane // 4
-        ]
+        fragment_b[:, lane, word, element] = b[:, lane % 4 * per_word + element + 4 * per_word * word, lane // 4]
     size = 4 if accumulator != "f16" else 2
     index = [(lane // 4 + 8 * (i // 2), lane % 4 * 2 + i % 2) for lane in range(32) for i in range(4)]
     rows, columns = (np.array(part) for part in zip(*index, strict=True))
@@ -266,9 +252,7 @@ def test_scopes_of_inline_assembly() -> None:
     """Two instances of one asm block declare the same registers and labels."""
     block = """{ .reg .pred q; .reg .b32 x; setp.lt.u32 q, %d, 10; @q bra DONE;
     mov.u32 x, 3; sub.u32 %d, %d, x; DONE: add.u32 %d, %d, 1; }"""
-    got = apply_instruction(
-        "mov.b32 %d, %a; " + block + block, ["b32"], "b32", [np.arange(64, dtype="u4")], "u4"
-    )
+    got = apply_instruction("mov.b32 %d, %a; " + block + block, ["b32"], "b32", [np.arange(64, dtype="u4")], "u4")
 
     def step(v: int) -> int:
         return (v if v < 10 else v - 3) + 1
@@ -305,9 +289,7 @@ def test_sub_word_loads_and_stores() -> None:
     for value in x.tolist():
         data = value.to_bytes(4, "little")
         total = (
-            int.from_bytes(data[1:2], "little", signed=True)
-            + data[3]
-            + int.from_bytes(data[2:], "little", signed=True)
+            int.from_bytes(data[1:2], "little", signed=True) + data[3] + int.from_bytes(data[2:], "little", signed=True)
         )
         expected.append((value & 0xFFFFFF00) | (total & 0xFF))
     assert apply_instruction(body, ["b32"], "b32", [x], "u4").tolist() == expected

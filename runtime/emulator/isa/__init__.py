@@ -23,24 +23,30 @@ CONTROL = frozenset({"bra", "brx", "ret", "exit", "trap"})
 Semantics = Callable[[Instruction, Emitter], None]
 
 
+Destinations = int | Callable[[Instruction], int]
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Semantics of an opcode and how many leading operands it writes."""
+    """Semantics of an opcode, how many leading operands it writes (a number, or a function of the instruction), and
+    whether it also reads them.
+    """
 
     semantics: Semantics
-    destinations: int
+    destinations: Destinations
+    updates: bool = False
 
 
 _TABLE: dict[str, Operation] = {}
 _loaded: list[str] = []
 
 
-def operation(*opcodes: str, destinations: int = 1) -> Callable[[Semantics], Semantics]:
+def operation(*opcodes: str, destinations: Destinations = 1, updates: bool = False) -> Callable[[Semantics], Semantics]:
     """Register the decorated function as the semantics of `opcodes`."""
 
     def register(semantics: Semantics) -> Semantics:
         for opcode in opcodes:
-            _TABLE[opcode] = Operation(semantics, destinations)
+            _TABLE[opcode] = Operation(semantics, destinations, updates)
         return semantics
 
     return register
@@ -64,4 +70,12 @@ def destination_count(instruction: Instruction) -> int:
     if instruction.opcode == "cp" or instruction.opcode == "call":
         return 0
     found = table().get(instruction.opcode)
-    return found.destinations if found else 1
+    if found is None:
+        return 1
+    return found.destinations if isinstance(found.destinations, int) else found.destinations(instruction)
+
+
+def updates_destinations(instruction: Instruction) -> bool:
+    """Whether `instruction` reads what it writes, as wgmma.mma_async does its accumulators."""
+    found = table().get(instruction.opcode)
+    return found is not None and found.updates

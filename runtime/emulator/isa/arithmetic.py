@@ -31,8 +31,7 @@ def split_packed(emit: Emitter, operand: Operand, element: str) -> list[Value]:
     """The two halves of a packed register, low first, widened to f32."""
     packed = emit.bind(emit.read(operand, "b32"))
     return [
-        emit.apply(f"{element}_to_f32", "b16", emit.apply(f"{part}_half", "b32", packed))
-        for part in ("low", "high")
+        emit.apply(f"{element}_to_f32", "b16", emit.apply(f"{part}_half", "b32", packed)) for part in ("low", "high")
     ]
 
 
@@ -60,18 +59,14 @@ def finish(emit: Emitter, instruction: Instruction, type: str, value: Value, com
     return emit.apply("flush", type, value) if instruction.has("ftz") and type == "f32" else value
 
 
-def elementwise(
-    emit: Emitter, instruction: Instruction, operands: Sequence[Operand], compute: Compute
-) -> None:
+def elementwise(emit: Emitter, instruction: Instruction, operands: Sequence[Operand], compute: Compute) -> None:
     """Write operand 0 with `compute(computing type, values of the others)`, per half for packed types."""
     type = instruction.type
     if type in PACKED:
         element = PACKED[type]
         columns = [split_packed(emit, operand, element) for operand in operands[1:]]
         halves = [
-            finish(
-                emit, instruction, element, *_computed(compute, "f32", [column[lane] for column in columns])
-            )
+            finish(emit, instruction, element, *_computed(compute, "f32", [column[lane] for column in columns]))
             for lane in (0, 1)
         ]
         emit.write(operands[0], "b32", emit.apply("pack_halves", "b16", *halves))
@@ -176,9 +171,7 @@ def multiply(instruction: Instruction, emit: Emitter) -> None:
     emit.write(instruction.operands[0], result, product)
 
 
-def _multiply_carry(
-    instruction: Instruction, emit: Emitter, type: str, product: Value, addend: Value
-) -> None:
+def _multiply_carry(instruction: Instruction, emit: Emitter, type: str, product: Value, addend: Value) -> None:
     """mad.cc, madc and madc.cc: the addition at the end takes and leaves the carry."""
     kind = unsigned(type)
     a, b = (emit.bind(value) for value in as_unsigned(emit, type, product, addend))

@@ -45,9 +45,7 @@ def shift(instruction: Instruction, emit: Emitter) -> None:
         count = emit.apply("minimum", "u32", count, emit.constant("u32", 31))
     count = emit.convert("u32", type, count)
     name = "shift_left" if instruction.opcode == "shl" else "shift_right"
-    emit.write(
-        instruction.operands[0], type, emit.apply(name, type, emit.read(instruction.operands[1], type), count)
-    )
+    emit.write(instruction.operands[0], type, emit.apply(name, type, emit.read(instruction.operands[1], type), count))
 
 
 @operation("shf")
@@ -69,9 +67,7 @@ def count_bits(instruction: Instruction, emit: Emitter) -> None:
 def find_leading_bit(instruction: Instruction, emit: Emitter) -> None:
     type = instruction.type
     name = "find_bit_shift_amount" if instruction.has("shiftamt") else "find_bit"
-    emit.write(
-        instruction.operands[0], "u32", emit.apply(name, type, emit.read(instruction.operands[1], type))
-    )
+    emit.write(instruction.operands[0], "u32", emit.apply(name, type, emit.read(instruction.operands[1], type)))
 
 
 @operation("bfe")
@@ -116,9 +112,7 @@ def move(instruction: Instruction, emit: Emitter) -> None:
     if isinstance(source, Vector):
         width = TYPE_BITS[type] // len(source.elements)
         parts = [emit.read(element, f"u{width}") for element in source.elements]
-        emit.write(
-            target, f"u{width * len(parts)}", emit.apply(f"concatenate_{len(parts)}", f"u{width}", *parts)
-        )
+        emit.write(target, f"u{width * len(parts)}", emit.apply(f"concatenate_{len(parts)}", f"u{width}", *parts))
     elif isinstance(target, Vector):
         width = TYPE_BITS[type] // len(target.elements)
         value = emit.bind(emit.read(source, "u" + type[1:]))

@@ -105,9 +105,7 @@ def _pack(instruction: Instruction, emit: Emitter) -> None:
     for operand in instruction.operands[1:3]:
         saturated = emit.apply(f"{source}_to_{narrow}_saturating", source, emit.read(operand, source))
         parts.append(emit.convert(f"u{width}", "u32", emit.apply(f"reinterpret_u{width}", narrow, saturated)))
-    value = emit.apply(
-        "or", "u32", emit.apply("shift_left", "u32", parts[0], emit.constant("u32", width)), parts[1]
-    )
+    value = emit.apply("or", "u32", emit.apply("shift_left", "u32", parts[0], emit.constant("u32", width)), parts[1])
     if len(instruction.operands) == 4 and 2 * width < 32:
         above = emit.read(instruction.operands[3], "u32")
         above = emit.apply("shift_left", "u32", above, emit.constant("u32", 2 * width))
@@ -122,9 +120,7 @@ def convert_address(instruction: Instruction, emit: Emitter) -> None:
     """
     type = instruction.type
     value = emit.read(instruction.operands[1], type)
-    space = instruction.first_of(
-        "global", "const", "shared", "shared::cta", "shared::cluster", "local", "param"
-    )
+    space = instruction.first_of("global", "const", "shared", "shared::cta", "shared::cluster", "local", "param")
     window = {"shared": "shared", "shared::cta": "shared", "local": "local", "param": "param"}.get(space)
     if window is not None:
         if type != "u64":
@@ -135,9 +131,7 @@ def convert_address(instruction: Instruction, emit: Emitter) -> None:
 
 @operation("isspacep")
 def is_in_space(instruction: Instruction, emit: Emitter) -> None:
-    space = instruction.first_of(
-        "global", "const", "shared", "shared::cta", "shared::cluster", "local", "param"
-    )
+    space = instruction.first_of("global", "const", "shared", "shared::cta", "shared::cluster", "local", "param")
     value = emit.read(instruction.operands[1], "u64")
     name = "shared" if space.startswith("shared") else "global" if space == "const" else space
     emit.write(instruction.operands[0], "pred", emit.apply(f"is_{name}_address", "u64", value))

@@ -45,9 +45,7 @@ class Emitter(Protocol):
     def convert(self, source: str, target: str, value: Value) -> Value:
         """Numeric conversion: integers wrap or extend, floats round to nearest even."""
 
-    def call(
-        self, routine: str, results: Sequence[str], values: Sequence[Value], **static: Any
-    ) -> list[Value]:
+    def call(self, routine: str, results: Sequence[str], values: Sequence[Value], **static: Any) -> list[Value]:
         """A routine that touches memory, other lanes or the tensor cores; gives one value per entry of
         `results`.
         """

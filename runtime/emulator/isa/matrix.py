@@ -26,9 +26,7 @@ MMA_FORMS: dict[tuple[str, str, str, str], tuple[int, int, int]] = {
 
 @operation("mma")
 def multiply_matrices(instruction: Instruction, emit: Emitter) -> None:
-    shape = next(
-        (modifier for modifier in instruction.modifiers if modifier[0] == "m" and modifier[1:2].isdigit()), ""
-    )
+    shape = next((modifier for modifier in instruction.modifiers if modifier[0] == "m" and modifier[1:2].isdigit()), "")
     types = instruction.types
     form = (shape, types[1], types[2], types[3]) if len(types) >= 4 else (shape, "", "", "")
     if (
@@ -38,22 +36,15 @@ def multiply_matrices(instruction: Instruction, emit: Emitter) -> None:
         or not instruction.has("row")
     ):
         emit.unsupported(
-            "this shape and these types; supported: "
-            + ", ".join(sorted({".".join(key) for key in MMA_FORMS}))
+            "this shape and these types; supported: " + ", ".join(sorted({".".join(key) for key in MMA_FORMS}))
         )
     vectors = instruction.operands[:4]
-    target, *sources = (
-        operand.elements if isinstance(operand, Vector) else (operand,) for operand in vectors
-    )
+    target, *sources = (operand.elements if isinstance(operand, Vector) else (operand,) for operand in vectors)
     accumulator = "b32" if types[3] == "f16" else types[3]
     kinds = ("b32", "b32", accumulator)
-    values = [
-        emit.read(element, kind) for source, kind in zip(sources, kinds, strict=True) for element in source
-    ]
+    values = [emit.read(element, kind) for source, kind in zip(sources, kinds, strict=True) for element in source]
     counts = MMA_FORMS[form]
-    results = emit.call(
-        "mma", [accumulator] * counts[2], values, counts=counts, a=form[1], b=form[2], c=form[3]
-    )
+    results = emit.call("mma", [accumulator] * counts[2], values, counts=counts, a=form[1], b=form[2], c=form[3])
     for element, value in zip(target, results, strict=True):
         emit.write(element, accumulator, value)
 

@@ -1,26 +1,21 @@
-"""Loads, stores, atomics, asynchronous copies and fences.
+"""Loads, stores, atomics and fences.
 
-In: instructions of those opcodes. Out: calls of the engine's `load`, `store`, `atomic`, `copy_async`,
-`load_parameter` routines. Why: state spaces, vector forms and sub-word registers are taken apart here; the
+In: instructions of those opcodes. Out: calls of the engine's `load`, `store`, `atomic`, `load_parameter` routines.
+Why: state spaces, vector forms and sub-word registers are taken apart here; the
 engine sees addresses and byte widths only.
 """
 
 from __future__ import annotations
 
-from ..ptx import TYPE_BITS, Address, Discard, Immediate, Instruction, Operand, Register, Symbol, Vector
+from ..ptx import TYPE_BITS, Address, Discard, Instruction, Operand, Symbol, Vector
 from . import operation
 from .emitter import Emitter
 
-_SPACES = {
-    "global": "global",
-    "const": "global",
-    "shared": "shared",
-    "shared::cta": "shared",
-    "local": "local",
-}
+SHARED_SPACES = {"shared": "shared", "shared::cta": "shared", "shared::cluster": "cluster"}
+_SPACES = {"global": "global", "const": "global", **SHARED_SPACES, "local": "local"}
 
 
-def _address_operand(emit: Emitter, operand: Operand) -> Address:
+def address_operand(emit: Emitter, operand: Operand) -> Address:
     if not isinstance(operand, Address):
         emit.unsupported("a memory operand that is not an address")
         raise AssertionError
@@ -28,8 +23,10 @@ def _address_operand(emit: Emitter, operand: Operand) -> Address:
 
 
 def space_of(instruction: Instruction, emit: Emitter, operand: Operand) -> str:
-    """`global`, `shared`, `local`, `parameter` (of the kernel) or `generic`."""
-    address = _address_operand(emit, operand)
+    """`global`, `shared`, `cluster` (shared memory of any block of it), `local`, `parameter` (of the kernel) or
+    `generic`.
+    """
+    address = address_operand(emit, operand)
     if instruction.has("param", "param::entry", "param::func"):
         variable = emit.variable(address.base)
         if variable is not None and emit.parameter_offset(variable.name) is None:
@@ -38,8 +35,6 @@ def space_of(instruction: Instruction, emit: Emitter, operand: Operand) -> str:
     named = instruction.first_of(*_SPACES)
     if named:
         return _SPACES[named]
-    if instruction.has("shared::cluster"):
-        emit.unsupported("shared memory of another block of a cluster")
     variable = emit.variable(address.base)
     if variable is not None and variable.space in ("shared", "local"):
         return variable.space
@@ -53,7 +48,7 @@ def _elements(operand: Operand) -> tuple[Operand, ...]:
 @operation("ld", "ldu")
 def load(instruction: Instruction, emit: Emitter) -> None:
     target, source = instruction.operands[:2]
-    address = _address_operand(emit, source)
+    address = address_operand(emit, source)
     space = space_of(instruction, emit, source)
     elements = _elements(target)
     type = instruction.type
@@ -77,7 +72,7 @@ def load(instruction: Instruction, emit: Emitter) -> None:
 @operation("st", destinations=0)
 def store(instruction: Instruction, emit: Emitter) -> None:
     target, source = instruction.operands[:2]
-    address = _address_operand(emit, target)
+    address = address_operand(emit, target)
     if instruction.has("async"):
         emit.unsupported("st.async")
     type = instruction.type
@@ -103,16 +98,14 @@ def reduction(instruction: Instruction, emit: Emitter) -> None:
     _atomic(instruction, emit, None, instruction.operands)
 
 
-def _atomic(
-    instruction: Instruction, emit: Emitter, target: Operand | None, operands: tuple[Operand, ...]
-) -> None:
+def _atomic(instruction: Instruction, emit: Emitter, target: Operand | None, operands: tuple[Operand, ...]) -> None:
     name = instruction.first_of(*_ATOMICS)
     if not name or instruction.has("async") or instruction.type == "b128":
         emit.unsupported("this atomic operation")
     type = instruction.type
     if isinstance(operands[1], Vector):
         emit.unsupported("vector atomics")
-    address = _address_operand(emit, operands[0])
+    address = address_operand(emit, operands[0])
     values = [emit.read(operand, type if type not in ("f16", "bf16", "f16x2", "bf16x2") else f"b{TYPE_BITS[type]}")
               for operand in operands[1:]]  # fmt: skip
     wanted = target is not None and not isinstance(target, Discard)
@@ -124,23 +117,6 @@ def _atomic(
     if wanted and target is not None:
         storage = f"b{TYPE_BITS[type]}" if type in ("f16", "bf16", "f16x2", "bf16x2") else type
         emit.write(target, storage, results[0])
-
-
-@operation("cp", destinations=0)
-def asynchronous_copy(instruction: Instruction, emit: Emitter) -> None:
-    """cp.async copies at once, which is a legal time; commit_group and wait_group then have nothing to do."""
-    if "async" not in instruction.modifiers or instruction.has("bulk", "mbarrier", "reduce"):
-        emit.unsupported("bulk copies, tensor maps and mbarriers")
-    if instruction.has("commit_group", "wait_group", "wait_all"):
-        return
-    target, source, size, *rest = instruction.operands
-    assert isinstance(size, Immediate)
-    values = [emit.address(_address_operand(emit, operand)) for operand in (target, source)]
-    if rest and isinstance(rest[0], (Register, Immediate)):
-        if isinstance(rest[0], Register) and emit.is_predicate(rest[0]):
-            emit.unsupported("the ignore-src predicate")
-        values.append(emit.read(rest[0], "u32"))
-    emit.call("copy_async", [], values, nbytes=size.bits)
 
 
 @operation(

@@ -80,6 +80,8 @@ def elect(instruction: Instruction, emit: Emitter) -> None:
 
 @operation("bar", "barrier", destinations=0)
 def warp_barrier(instruction: Instruction, emit: Emitter) -> None:
-    """bar.warp.sync: lanes of a warp run in lock-step. Block-wide barriers end a block and never get here."""
+    """bar.warp.sync: the scheduler brings the lanes of a warp together before it. Also barrier.cluster.arrive.
+    Block-wide barriers and barrier.cluster.wait end a block and never get here.
+    """
     if instruction.has("cluster"):
-        emit.unsupported("cluster barriers")
+        emit.call("cluster_arrive", [], [])
