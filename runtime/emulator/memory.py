@@ -38,7 +38,7 @@ class GlobalMemory:
     """
 
     def __init__(self, capacity: int = 1 << 36) -> None:
-        self._map = _reserve(capacity)
+        self._map = reserve(capacity)
         self.bytes: Array = np.frombuffer(self._map, dtype=np.uint8)
         self.capacity = len(self.bytes)
         self._views: dict[str, Array] = {}
@@ -78,6 +78,11 @@ class GlobalMemory:
         self._count += 1
         self._labels[start] = label or f"allocation {self._count}"
         return start
+
+    @property
+    def end(self) -> int:
+        """The address behind the last allocation."""
+        return self._ends[-1] if self._ends else _LOWEST
 
     def _next_free(self) -> int:
         return -(-(self._ends[-1] + _GAP) // _ALIGNMENT) * _ALIGNMENT
@@ -147,7 +152,7 @@ class GlobalMemory:
         self._views.clear()
 
 
-def _reserve(capacity: int) -> mmap.mmap:
+def reserve(capacity: int) -> mmap.mmap:
     """Map address space without committing it; halve the wish until the system grants it."""
     while True:
         try:

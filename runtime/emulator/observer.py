@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..errors import DeviceError
+    from .memory import GlobalMemory
     from .numpy_chunk import Chunk, Launch, Mask, Values
     from .numpy_codegen import Compiled
 
@@ -136,6 +137,23 @@ class Instrument:
     order = Order()
     delayed = False
 
+    # Host side: what happens to the memory of the device.
+    def attach(self, memory: GlobalMemory) -> None:
+        """The memory of the device, which is new."""
+
+    def defined(self, address: int, nbytes: int) -> None:
+        """The host has written: an upload, a fill, a module variable."""
+
+    def forgotten(self, address: int, nbytes: int) -> None:
+        """Contents that nobody may rely on: of new memory, or discarded."""
+
+    def copied(self, target: int, source: int, nbytes: int) -> None:
+        """Device memory has been copied."""
+
+    def downloaded(self, address: int, nbytes: int) -> None:
+        """The host reads."""
+
+    # Launches.
     def begin(self, compiled: Compiled, launch: Launch) -> int:
         """A launch begins; gives the largest number of blocks that may run in one chunk."""
         return 1 << 30

@@ -1,0 +1,222 @@
+"""The sanitizer's observer of one chunk: turns what the engine tells into checked and recorded accesses.
+
+In: the calls of `Observer`. Out: findings. Why: clocks, shadow of shared and shadow of global memory know nothing
+of masks, addresses and instructions; this is where they meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .numpy_chunk import Array, Chunk, Mask, Values
+from .numpy_cluster import OFFSET_MASK, RANK_SHIFT
+from .observer import ATOMIC, BULK, COPY, READ, WGMMA, WRITE, Observer
+from .sanitizer_clocks import HAPPENED, Clocks
+from .sanitizer_findings import Findings
+from .sanitizer_global import GlobalShadow
+from .sanitizer_kernel import KernelFacts
+from .sanitizer_shared import Actors, SharedShadow
+
+_MBARRIER_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Threads:
+    """The threads of one access: their numbers, warps, and (where they differ) byte addresses."""
+
+    threads: Array
+    addresses: Array
+
+
+class ChunkSanitizer(Observer):
+    """Checks the accesses of one chunk."""
+
+    def __init__(self, chunk: Chunk, facts: KernelFacts, shadow: GlobalShadow, findings: Findings) -> None:
+        self._chunk, self._facts, self._global = chunk, facts, shadow
+        self._clocks = Clocks(chunk, chunk.cluster_blocks)
+        self._shared = SharedShadow(chunk, self._clocks, facts.shared_granule, facts.describe, findings)
+        self._everyone: Array = np.arange(chunk.threads)
+        if chunk.geometry.alive is not None:
+            self._everyone = np.flatnonzero(chunk.geometry.alive)
+
+    # Accesses.
+    def accessed(self, mask: Mask, line: int, kind: str, space: str, address: Values, nbytes: int) -> None:
+        if space == "local":
+            return
+        if line in self._facts.strong and kind != ATOMIC:
+            kind = ATOMIC if kind == WRITE else kind
+        acting = self._acting(mask, address)
+        if space == "global":
+            self._global.touch(self._chunk, kind, acting.threads, line, acting.addresses, nbytes)
+            return
+        cells, threads = self._cells(acting, nbytes)
+        self._shared.touch(kind, cells, self._of_threads(threads, line))
+
+    def copied(
+        self, mask: Mask, line: int, target: Values, source: Values, size: Values | None, nbytes: int
+    ) -> None:
+        chunk = self._chunk
+        reading = self._acting(mask, source)
+        if size is None:
+            self._global.touch(chunk, READ, reading.threads, line, reading.addresses, nbytes)
+        else:
+            wanted = np.broadcast_to(size, (chunk.threads,))[reading.threads]
+            full = wanted >= nbytes
+            if full.any():
+                self._global.touch(chunk, READ, reading.threads[full], line, reading.addresses[full], nbytes)
+            for thread, address, count in self._partial(reading, wanted, nbytes):
+                self._global.touch(chunk, READ, thread, line, address + np.arange(count, dtype=np.uint64), 1)
+        first = self._clocks.copy_agents()
+        groups = self._clocks.groups(COPY)
+        writing = self._acting(mask, target)
+        groups.used[writing.threads] = groups.opened[writing.threads]
+        cells, threads = self._cells(writing, nbytes)
+        warps = np.unique(threads // 32)
+        warp = threads // 32
+        opened = groups.opened[threads]
+        actors = Actors(
+            warps, first + self._clocks.own[warps], groups.opened[writing.threads].max().repeat(len(warps)),
+            warp, threads, first + self._clocks.own[warp], opened, line,
+        )  # fmt: skip
+        self._shared.touch(WRITE, cells, actors)
+
+    @staticmethod
+    def _partial(reading: _Threads, wanted: Array, nbytes: int) -> list[tuple[Array, np.uint64, int]]:
+        """Copies of some of their bytes: few, at the edge of a tensor."""
+        chosen = np.flatnonzero((wanted > 0) & (wanted < nbytes))
+        return [
+            (np.repeat(reading.threads[index], int(wanted[index])), reading.addresses[index], int(wanted[index]))
+            for index in chosen
+        ]
+
+    def bulk_accessed(
+        self, thread: int, line: int, kind: str, space: str, addresses: Any, nbytes: int,
+        *, block: int | None = None, mbarrier: int | None = None, group: str | None = None,
+    ) -> None:  # fmt: skip
+        starts = np.asarray(addresses, np.uint64).reshape(-1)
+        if space == "global":
+            width = nbytes & -nbytes
+            spread = (starts[:, None] + np.arange(0, nbytes, width, dtype=np.uint64)).reshape(-1)
+            width = min(width, 16)
+            self._global.touch(self._chunk, kind, np.full(len(spread), thread), line, spread, width)
+            return
+        own_block = thread // self._chunk.geometry.padded
+        block = own_block if block is None else block
+        clocks = self._clocks
+        if mbarrier is not None:
+            agent, clock = clocks.mbarrier_agent(block, mbarrier)
+        else:
+            agent, clock = clocks.asynchronous_group(thread, group or BULK)
+        granule = self._facts.shared_granule
+        first = starts.astype(np.int64) // granule + block * self._shared.cells
+        cells = (first[:, None] + np.arange(-(-nbytes // granule))).reshape(-1)
+        for member in self._members(thread, group):
+            count = len(cells)
+            one = np.full(count, member // 32)
+            actors = Actors(
+                np.array([member // 32]), np.array([agent]), np.array([clock], np.uint32), one,
+                np.full(count, member), np.full(count, agent), np.full(count, clock, np.uint32), line, True,
+            )  # fmt: skip
+            self._shared.touch(kind, cells, actors)
+
+    @staticmethod
+    def _members(thread: int, group: str | None) -> list[int]:
+        """Whose knowledge an asynchronous access needs: of wgmma each warp of the warpgroup, else the one thread.
+        """
+        if group != WGMMA:
+            return [thread]
+        first = thread // 128 * 128
+        return [first + 32 * warp for warp in range(4)]
+
+    # Asynchronous groups and fences.
+    def group_committed(self, mask: Mask, line: int, kind: str) -> None:
+        self._clocks.commit(mask, kind)
+
+    def group_waited(self, mask: Mask, line: int, kind: str, pending: int | None, reading: bool = False) -> None:
+        self._clocks.wait(mask, kind, pending)
+
+    def fenced(self, mask: Mask, line: int, kind: str) -> None:
+        if kind == "async":
+            self._clocks.fence_proxies(mask)
+
+    # Synchronisation of threads.
+    def warps_met(self, mask: Mask, line: int) -> None:
+        self._clocks.tick(self._clocks.warps_of(mask))
+
+    def barrier_arrived(self, mask: Mask, line: int, number: int) -> None:
+        self._clocks.barrier_arrived(mask, number)
+
+    def barrier_passed(self, mask: Mask, number: int, complete: Mask) -> None:
+        self._clocks.barrier_passed(mask, number)
+
+    def cluster_barrier_arrived(self, mask: Mask, line: int) -> None:
+        self._clocks.tick(self._clocks.warps_of(mask))
+
+    def cluster_barrier_passed(self, mask: Mask, line: int) -> None:
+        self._clocks.join_clusters(mask)
+
+    def mbarrier_initialised(self, mask: Mask, line: int, address: Values) -> None:
+        self.accessed(mask, line, WRITE, "shared", address, _MBARRIER_BYTES)
+
+    def mbarrier_arrived(
+        self, mask: Mask, line: int, address: Values, block: Values | None = None, kind: str = "thread"
+    ) -> None:
+        for place, where, warps in self._objects(mask, address, block):
+            self._clocks.mbarrier_arrived(warps, place, where)
+            if kind == COPY:
+                self._clocks.copies_arrived(mask, warps, place, where)
+
+    def mbarrier_completed(self, block: int, address: int) -> None:
+        self._clocks.mbarrier_completed(block, address)
+
+    def mbarrier_waited(self, mask: Mask, line: int, address: Values, block: Values | None = None) -> None:
+        for place, where, warps in self._objects(mask, address, block):
+            self._clocks.mbarrier_waited(warps, place, where)
+
+    def _objects(self, mask: Mask, address: Values, block: Values | None) -> list[tuple[int, int, Array]]:
+        """(block, address, warps) of each mbarrier that threads of `mask` name."""
+        acting = self._acting(mask, address)
+        blocks = acting.threads // self._chunk.geometry.padded
+        if block is not None:
+            blocks = np.broadcast_to(block, (self._chunk.threads,))[acting.threads].astype(np.int64)
+        combined = blocks * (1 << 32) + acting.addresses.astype(np.int64)
+        return [
+            (int(key) >> 32, int(key) & 0xFFFFFFFF, np.unique(acting.threads[combined == key] // 32))
+            for key in np.unique(combined)
+        ]
+
+    # Threads, addresses, cells.
+    def _acting(self, mask: Mask, address: Values) -> _Threads:
+        threads = self._everyone if mask is None else np.flatnonzero(mask)
+        if address.ndim == 0:
+            return _Threads(threads, np.full(len(threads), address, np.uint64))
+        return _Threads(threads, address[threads].astype(np.uint64))
+
+    def _cells(self, acting: _Threads, nbytes: int) -> tuple[Array, Array]:
+        """The cells touched, and the thread that touches each."""
+        granule, threads = self._facts.shared_granule, acting.threads
+        offsets = acting.addresses.astype(np.int64)
+        blocks = threads // self._chunk.geometry.padded
+        if self._chunk.cluster_blocks > 1:
+            # A shared address of a thread's own block names no rank.
+            rank = offsets >> RANK_SHIFT
+            first_blocks = blocks - blocks % self._chunk.cluster_blocks
+            blocks = np.where(rank == 0, blocks, first_blocks + rank - 1)
+            offsets = offsets & OFFSET_MASK
+        first = offsets // granule + blocks * self._shared.cells
+        each = max(1, nbytes // granule)
+        if each == 1:
+            return first, threads
+        return (first[:, None] + np.arange(each)).reshape(-1), np.repeat(threads, each)
+
+    def _of_threads(self, threads: Array, line: int) -> Actors:
+        clocks = self._clocks
+        warp = threads // 32
+        warps = np.unique(warp)
+        agents = clocks.own[warps]
+        now = clocks.known[HAPPENED, warps, agents]
+        return Actors(warps, agents, now, warp, threads, clocks.own[warp], clocks.now(warp), line)
+
