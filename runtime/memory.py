@@ -53,12 +53,20 @@ class SessionMemory:
             addresses = {name: self._blocks[names[name]][0] for name in plan.offsets}
             for name, address in addresses.items():
                 if sizes[name]:
-                    self._device.fill(address, 0xFF, sizes[name])
+                    self._discard(address, sizes[name])
         else:
             moved = self._resize("arena", plan.nbytes, exact=False)
             base = self._blocks["arena"][0]
             addresses = {name: base + offset for name, offset in plan.offsets.items()}
         return addresses | self._weights, moved
+
+    def _discard(self, address: int, nbytes: int) -> None:
+        """Fill with 0xFF; an emulator that watches for reads of unwritten memory is told that this is none."""
+        discard = getattr(self._device, "discard", None)
+        if discard is not None:
+            discard(address, nbytes)
+        else:
+            self._device.fill(address, 0xFF, nbytes)
 
     def needs_move(self, plan: ArenaPlan) -> bool:
         """True when `place` would replace the arena, so that nothing may refer to it any longer."""
@@ -77,6 +85,9 @@ class SessionMemory:
     def _allocate(self, name: str, nbytes: int) -> int:
         room = align(max(nbytes, 1), ALIGNMENT) if not self._checked else max(nbytes, 1)
         address = self._device.allocate(room)
+        label = getattr(self._device, "label", None)
+        if label is not None:
+            label(address, name)
         self._blocks[name] = (address, nbytes)
         return address
 

@@ -48,6 +48,8 @@ Array = np.ndarray[Any, Any]
     "--repeat", type=click.IntRange(1), default=1, metavar="N", help="Run N times and give the best time."
 )
 @click.option("--profile", is_flag=True, help="Print the time of every launch.")
+@click.option("--sanitize", "sanitized", is_flag=True, help="Look for races and other faults, on the emulator.")
+@click.option("--order", default="", metavar="ORDER", help="With --sanitize: lockstep, reversed or random:SEED.")
 @target_option(default=None)
 @compile_options
 def command(
@@ -58,6 +60,8 @@ def command(
     device: str,
     repeat: int,
     profile: bool,
+    sanitized: bool,
+    order: str,
     target: str | None,
     precision: str,
     shapes: tuple[str, ...],
@@ -70,7 +74,11 @@ def command(
     at hand.
     """
     given, sizes = read_arrays(inputs), parse_shapes(shapes)
-    choice = choose_device(device)
+    if sanitized and (device == "cuda" or profile or repeat > 1):
+        raise click.UsageError("--sanitize runs once, on the emulator")
+    if order and not sanitized:
+        raise click.UsageError("--order needs --sanitize")
+    choice = choose_device("emulator" if sanitized else device)
     if is_engine(file):
         engine = Engine.load(file)
     else:
@@ -80,6 +88,10 @@ def command(
         with progress_bar() as progress:
             engine, _ = compile_with(file, options, progress)
     arrays = fill_inputs(engine, given, sizes, seed)
+    if sanitized:
+        choice.device.close()
+        _sanitized(engine, arrays, order or "lockstep", save)
+        return
     with engine.session(choice.device) as session:
         seconds = []
         for _ in range(repeat):
@@ -94,6 +106,21 @@ def command(
             _profile(session.profile(arrays)[1])
     if save is not None:
         _save(save, results)
+
+
+def _sanitized(engine: Engine, arrays: dict[str, Array], order: str, save: Path | None) -> None:
+    """Run under the sanitizer; exit status 1 when it finds something."""
+    from ...runtime.sanitizing import parse_order, sanitize
+    from .sanitize import show_report
+
+    results, report = sanitize(engine, arrays, parse_order(order))
+    if results is not None:
+        _report(results)
+        if save is not None:
+            _save(save, results)
+    show_report(report)
+    if report.findings:
+        raise click.exceptions.Exit(1)
 
 
 def is_engine(file: Path) -> bool:

@@ -66,6 +66,10 @@ class EmulatorDevice:
             self._instrument.forgotten(address, nbytes)
         return address
 
+    def label(self, address: int, label: str) -> None:
+        """What messages call the allocation at `address`."""
+        self._memory.label(address, label)
+
     def free(self, address: int) -> None:
         """Release what `allocate` returned."""
         self._memory.free(address)

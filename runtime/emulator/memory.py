@@ -79,6 +79,10 @@ class GlobalMemory:
         self._labels[start] = label or f"allocation {self._count}"
         return start
 
+    def label(self, address: int, label: str) -> None:
+        """Call the allocation that starts at `address` so in messages."""
+        self._labels[address] = label
+
     @property
     def end(self) -> int:
         """The address behind the last allocation."""
