@@ -18,6 +18,7 @@ import numpy as np
 
 from .device import Extents, LaunchArgument, release_all
 from .errors import DeviceError
+from .tensor_map import TensorMap, check
 
 _STATIC_SHARED_LIMIT = 48 * 1024  # bytes of dynamic shared memory that need no permission
 _LOG_BYTES = 8192
@@ -240,6 +241,37 @@ class CudaDevice:
             f"  compile the model again with --target sm_{own}, or run it on the emulator"
         )
 
+    def tensor_map(self, description: TensorMap) -> bytes:
+        """A CUtensorMap, encoded by the driver."""
+        check(description)
+        driver, im2col = self._driver, description.im2col
+        prefix = "CU_TENSOR_MAP"
+        head = [
+            getattr(driver.CUtensorMapDataType, f"{prefix}_DATA_TYPE_{description.data_type.upper()}"),
+            len(description.shape),
+            description.address,
+            [driver.cuuint64_t(extent) for extent in description.shape],
+            [driver.cuuint64_t(stride) for stride in description.strides],
+        ]
+        fill = "NONE" if description.fill == "zeros" else "NAN_REQUEST_ZERO_FMA"
+        promotion = "NONE" if description.l2_promotion == "none" else f"L2_{description.l2_promotion.upper()}"
+        tail = [
+            [driver.cuuint32_t(step) for step in description.element_strides],
+            driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
+            getattr(driver.CUtensorMapSwizzle, f"{prefix}_SWIZZLE_{description.swizzle.upper()}"),
+            getattr(driver.CUtensorMapL2promotion, f"{prefix}_L2_PROMOTION_{promotion}"),
+            getattr(driver.CUtensorMapFloatOOBfill, f"{prefix}_FLOAT_OOB_FILL_{fill}"),
+        ]
+        with self._active():
+            if im2col is None:
+                box = [driver.cuuint32_t(extent) for extent in description.box]
+                encoded = self._call("cuTensorMapEncodeTiled", *head, box, *tail)
+            else:
+                corners = [list(im2col.lower_corner), list(im2col.upper_corner)]
+                counts = im2col.channels_per_pixel, im2col.pixels_per_column
+                encoded = self._call("cuTensorMapEncodeIm2col", *head, *corners, *counts, *tail)
+        return b"".join(int(word).to_bytes(8, "little") for word in encoded.opaque)
+
     def launch(
         self,
         kernel: CudaKernel,
@@ -249,8 +281,9 @@ class CudaDevice:
         arguments: Sequence[LaunchArgument],
     ) -> None:
         """Put a launch into the stream."""
-        values = tuple(value for _, value in arguments)
-        types = tuple(_ARGUMENT_TYPES[kind] for kind, _ in arguments)
+        # Bytes go as a structure, whose own type says how long it is.
+        values = tuple(_structure(value) if isinstance(value, bytes) else value for _, value in arguments)
+        types = tuple(None if kind == "bytes" else _ARGUMENT_TYPES[kind] for kind, _ in arguments)
         with self._active():
             if shared_bytes > kernel.shared_limit:
                 attribute = self._driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -344,6 +377,15 @@ class CudaDevice:
             release_all([partial(self._call_all, calls), release_context])
         finally:
             self._context = None
+
+
+def _structure(data: bytes) -> ctypes.Structure:
+    """A ctypes structure that holds `data`."""
+
+    class Parameter(ctypes.Structure):
+        _fields_ = [("data", ctypes.c_ubyte * len(data))]  # noqa: RUF012
+
+    return Parameter.from_buffer_copy(data)
 
 
 def _import_driver() -> Any:

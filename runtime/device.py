@@ -14,9 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from .errors import DeviceError, ModelError
+from .tensor_map import TensorMap
 
 Extents = tuple[int, int, int]
-LaunchArgument = tuple[str, int]  # ("pointer" | "i32" | "i64", value)
+LaunchArgument = tuple[str, "int | bytes"]
+"""("pointer" | "i32" | "i64", number), or ("bytes", the bytes of a parameter that is passed by value)."""
 
 
 class Kernel(Protocol):
@@ -64,6 +66,9 @@ class Device(Protocol):
 
     def fill(self, address: int, byte: int, nbytes: int) -> None:
         """Set every byte."""
+
+    def tensor_map(self, description: TensorMap) -> bytes:
+        """The 128 bytes of a tensor map on this device, for a parameter of kind `bytes` or for global memory."""
 
     def load(self, name: str, ptx: str) -> Kernel:
         """Compile the PTX of the kernel `name` for this device."""

@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from ..device import LaunchArgument
 from ..errors import DeviceError
+from ..tensor_map import TensorMap
 from .control_flow import build
 from .memory import GlobalMemory
 from .numpy_engine import Compiled, Launch, NumpyEngine
 from .observer import Instrument
 from .parser import parse
 from .ptx import Module
+from .tensor_map import encode
 
 _LIMITS = ((1 << 31) - 1, 65535, 65535)
 _BLOCK_LIMITS = (1024, 1024, 64)
@@ -109,6 +112,10 @@ class EmulatorDevice:
             self._instrument.forgotten(address, nbytes)
 
     # Kernels.
+    def tensor_map(self, description: TensorMap) -> bytes:
+        """128 bytes that tensor copies of this device understand. Raises DeviceError for what a GPU would refuse."""
+        return encode(description)
+
     def load(self, name: str, ptx: str) -> EmulatedKernel:
         """Parse and translate the entry `name` of a PTX module. The same text is translated once."""
         key = (name, hashlib.sha256(ptx.encode()).digest())
@@ -143,10 +150,10 @@ class EmulatorDevice:
 
     def launch(
         self, kernel: EmulatedKernel, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int,
-        arguments: Sequence[tuple[str, int]],
+        arguments: Sequence[LaunchArgument],
     ) -> None:  # fmt: skip
         """Run a kernel to its end. `shared_bytes` is the dynamic part; arguments are ("pointer" | "i32" |
-        "i64", value).
+        "i64", number) or ("bytes", bytes).
         """
         compiled = kernel.compiled
         program = compiled.program
@@ -192,7 +199,7 @@ class EmulatorDevice:
         if wrong:
             raise DeviceError(f"emulator: cannot launch {program.name}: {wrong}")
 
-    def _pack(self, compiled: Compiled, arguments: Sequence[tuple[str, int]]) -> bytes:
+    def _pack(self, compiled: Compiled, arguments: Sequence[LaunchArgument]) -> bytes:
         """Lay arguments out as the parameter space of the entry."""
         parameters = compiled.program.parameters
         if len(arguments) != len(parameters):
@@ -201,14 +208,16 @@ class EmulatorDevice:
             )
         data = bytearray(compiled.parameter_bytes)
         for (kind, value), parameter in zip(arguments, parameters, strict=True):
-            width = {"pointer": 8, "i64": 8, "i32": 4}.get(kind)
+            width = len(value) if isinstance(value, bytes) else {"pointer": 8, "i64": 8, "i32": 4}.get(kind)
             if width != parameter.nbytes:
                 raise DeviceError(
                     f"emulator: {compiled.program.name}: parameter {parameter.name} has {parameter.nbytes} bytes, "
                     f"the argument is a {kind}"
                 )
             offset = compiled.parameter_offsets[parameter.name]
-            data[offset : offset + width] = (int(value) & ((1 << 8 * width) - 1)).to_bytes(width, "little")
+            if not isinstance(value, bytes):
+                value = (int(value) & ((1 << 8 * width) - 1)).to_bytes(width, "little")
+            data[offset : offset + width] = value
         return bytes(data)
 
     def synchronize(self) -> None:

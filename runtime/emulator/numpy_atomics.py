@@ -26,26 +26,29 @@ def _decrement(old: Array, limit: Array) -> Array:
     return np.where((old == 0) | (old > limit), limit, old - old.dtype.type(1)).astype(old.dtype)
 
 
-def _half_add(widen: Callable[[Any], Any], narrow: Callable[[Any], Any]) -> Callable[[Array, Array], Array]:
-    def add(old: Array, value: Array) -> Array:
-        result: Array = narrow(widen(old) + widen(value))
+Combine = Callable[..., Any]
+
+
+def _of_halves(combine: Combine, widen: Callable[[Any], Any], narrow: Callable[[Any], Any]) -> Combine:
+    def of_halves(old: Array, value: Array) -> Array:
+        result: Array = narrow(combine(widen(old), widen(value)))
         return result
 
-    return add
+    return of_halves
 
 
-def _packed_add(add: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+def _packed(combine: Combine) -> Combine:
     def packed(old: Array, value: Array) -> Array:
         both = np.ascontiguousarray(old).view("u2"), np.ascontiguousarray(value).view("u2")
-        return add(*both).view("u4")
+        result: Array = combine(*both).view("u4")
+        return result
 
     return packed
 
 
-_ADD = {"f16": _half_add(f16_to_f32, f32_to_f16), "bf16": _half_add(bf16_to_f32, f32_to_bf16)}
-_ADD.update({"f16x2": _packed_add(_ADD["f16"]), "bf16x2": _packed_add(_ADD["bf16"])})
-
-_COMBINE: dict[str, Callable[..., Any]] = {
+_HALVES = {"f16": (f16_to_f32, f32_to_f16), "bf16": (bf16_to_f32, f32_to_bf16)}
+_FLOAT_COMBINE: dict[str, Combine] = {"add": np.add, "min": np.fmin, "max": np.fmax}
+_COMBINE: dict[str, Combine] = {
     "add": lambda old, value: old + value,
     "min": np.minimum,
     "max": np.maximum,
@@ -63,16 +66,27 @@ _UNORDERED: dict[str, np.ufunc] = {
 }  # fmt: skip
 
 
+def combination(operation: str, type: str) -> Combine:
+    """What an atomic or reduction of `operation` stores, as a function of the old value and its operands."""
+    element = type.removesuffix("x2")
+    if element in _HALVES and operation in _FLOAT_COMBINE:
+        halves = _of_halves(_FLOAT_COMBINE[operation], *_HALVES[element])
+        return halves if element == type else _packed(halves)
+    if element in ("f32", "f64") and operation in _FLOAT_COMBINE:
+        return _FLOAT_COMBINE[operation]
+    return _COMBINE[operation]
+
+
 def atomic_on_array(
     memory: Array, index: Array, operands: list[Array], type: str, operation: str, wanted: bool
 ) -> Array:
     """Apply `operation` at `memory[index]` for every thread, lower threads first."""
-    halves = type in _ADD
+    halves = type.removesuffix("x2") in _HALVES
     if not wanted and not halves and operation in _UNORDERED:
         # NumPy's unbuffered in-place form also goes in thread order.
         _UNORDERED[operation].at(memory, index, operands[0])
         return index
-    combine = _ADD[type] if halves else _COMBINE[operation]
+    combine = combination(operation, type)
     order = np.argsort(index, kind="stable")
     where = index[order]
     values = [operand[order] for operand in operands]

@@ -20,6 +20,7 @@ from .observer import Instrument, Observer
 from .ptx import Module
 
 if TYPE_CHECKING:
+    from .numpy_bulk import BulkQueue
     from .numpy_cluster import ClusterBarrier
     from .numpy_delayed import DelayedCopies
 
@@ -119,6 +120,7 @@ class Chunk:
         x, y, z = launch.cluster
         self.cluster_blocks = x * y * z
         self.cluster_barrier: ClusterBarrier | None = None
+        self.bulk: BulkQueue | None = None
         self.events = 0
         self.changes = 0
         self.registers: list[Values] = []

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from . import numpy_cluster, numpy_matrix, numpy_mbarrier, numpy_memory, numpy_warp
+from . import numpy_bulk, numpy_cluster, numpy_matrix, numpy_mbarrier, numpy_memory, numpy_tensor, numpy_warp
 
 _NAMES: dict[ModuleType, tuple[str, ...]] = {
     numpy_warp: ("shuffle", "vote", "match", "redux", "active_mask", "elect"),
@@ -21,6 +21,8 @@ _NAMES: dict[ModuleType, tuple[str, ...]] = {
         "barrier_init", "barrier_invalidate", "barrier_arrive", "barrier_expect_bytes", "barrier_complete_bytes",
         "barrier_test", "barrier_pending_count", "copies_arrive",
     ),
+    numpy_bulk: ("bulk_copy", "bulk_commit", "bulk_wait", "store_async"),
+    numpy_tensor: ("tensor_copy",),
     numpy_cluster: ("cluster_arrive", "rank_of_address"),
 }  # fmt: skip
 

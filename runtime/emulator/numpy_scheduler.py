@@ -44,6 +44,8 @@ def run_chunk(compiled: Compiled, chunk: Chunk, choose: Choose | None = None) ->
     _Scheduler(compiled, chunk, choose).run()
     if chunk.delayed is not None:
         chunk.delayed.complete(None, None)
+    if chunk.bulk is not None:
+        chunk.bulk.finish()
     if chunk.observer is not None:
         chunk.observer.ended()
 
@@ -149,7 +151,9 @@ class _Scheduler:
                 place, _ = self.pending.popitem()
                 return place
             if not self.pending:
-                self.deadlock()
+                if chunk.bulk is None or not chunk.bulk.finish_one():
+                    self.deadlock()
+                continue
             candidates = self.waits.candidates(self.pending)
             if self.choose is None:
                 place = min(candidates)

@@ -151,6 +151,8 @@ class Waits:
             self._seen_changes, self._idle_polls = chunk.changes, 0
             return
         self._idle_polls += 1
+        if self._idle_polls > _PATIENCE and chunk.bulk is not None and chunk.bulk.finish_one():
+            return
         if self._idle_polls < _SLEEPLESS_POLLS:
             return
         x, y, z = chunk.launch.grid

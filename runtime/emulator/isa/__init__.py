@@ -67,7 +67,7 @@ def destination_count(instruction: Instruction) -> int:
         return 0
     if instruction.opcode in ("bar", "barrier"):
         return 1 if instruction.has("red") else 0
-    if instruction.opcode == "cp" or instruction.opcode == "call":
+    if instruction.opcode == "call":
         return 0
     found = table().get(instruction.opcode)
     if found is None:
