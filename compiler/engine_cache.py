@@ -65,7 +65,7 @@ class Slot:
             engine.save(self.path)
             self.cache.written(self.path.stat().st_size)
             self.cache.trim()
-            return Engine.load(self.path)
+            return Engine.load(self.path, trusted=True)
         except (ModelError, OSError):
             return engine
 

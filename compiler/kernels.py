@@ -10,6 +10,7 @@ import json
 from concurrent.futures import Future, as_completed
 from dataclasses import asdict, replace
 
+from ..passes.target import find_target
 from ..passes.unit import KernelProgram
 from ..runtime.errors import Error, InternalError, UnsupportedError
 from .backend.assemble import serialises
@@ -73,6 +74,14 @@ def finish_kernels(compilation: Compilation) -> None:
     if failures:
         _raise(failures)
     _check_workmanship(compilation)
+
+
+def lowered_texts(compilation: Compilation) -> dict[str, str]:
+    """The gpu module of every kernel by name, for people: made again here, since workers give PTX only."""
+    from ..passes.lower import lower_kernel
+
+    facts = find_target(compilation.unit.target)
+    return {program.name: lower_kernel(program.text, facts).module_text for program in _programs(compilation)}
 
 
 def _programs(compilation: Compilation) -> list[KernelProgram]:

@@ -23,7 +23,7 @@ from ..passes.unit import PASSES, Pass
 from ..runtime.errors import Error, InternalError, ModelError
 from .compilation import Compilation, Progress, StageReport
 from .dumps import DumpFolder, count_operations, header, parse_unit, readable
-from .kernels import finish_kernels, start_kernels
+from .kernels import finish_kernels, lowered_texts, start_kernels
 
 
 def import_model(compilation: Compilation) -> None:
@@ -183,7 +183,7 @@ def stage_texts(compilation: Compilation, index: int) -> dict[str, str]:
         return {f"{prefix}.mlir": header(unit) + readable(unit.host)}
     if stage.level == "ptx":
         lower = f"{stage_index('lower') + 1:02d}-gpu.lower"
-        lowered = {f"{lower}.{name}.mlir": kernel.lowered for name, kernel in compilation.kernels.items()}
+        lowered = {f"{lower}.{name}.mlir": text for name, text in lowered_texts(compilation).items()}
         return lowered | {f"{prefix}.{name}.ptx": kernel.ptx for name, kernel in compilation.kernels.items()}
     return {}
 

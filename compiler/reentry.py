@@ -16,7 +16,7 @@ from ..runtime.symbolic import expression
 from .backend.cache import Cache
 from .compilation import Compilation, Options
 from .dumps import read_unit
-from .kernels import finish_kernels
+from .kernels import finish_kernels, lowered_texts
 from .pipeline import STAGES, run_pipeline, stage_index, stage_texts
 
 _TILE_KERNEL = re.compile(r"func\.func\s+(?:public\s+)?@([\w$.-]+)")
@@ -70,7 +70,7 @@ def _text(compilation: Compilation, end: int) -> str:
     stage = STAGES[end]
     if stage.level == "gpu":
         finish_kernels(compilation)
-        return "\n".join(kernel.lowered for kernel in compilation.kernels.values())
+        return "\n".join(lowered_texts(compilation).values())
     texts = stage_texts(compilation, end)
     if stage.level == "ptx":
         texts = {name: text for name, text in texts.items() if name.endswith(".ptx")}

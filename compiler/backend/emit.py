@@ -1,7 +1,7 @@
 """From a lowered kernel to PTX text, in this process.
 
 In: a module with one `gpu.module` in LLVM/NVVM dialects, and the target. Out: the PTX that LLVM's NVPTX back
-end writes. It exists to keep the pass pipeline that works (docs/architecture.md) in one place; a mistake in
+end writes. It exists to keep the MLIR passes that work (docs/architecture.md) in one place; a mistake in
 the IR may abort the process, which is why compiler/backend/workers.py runs it in another one.
 """
 
@@ -16,12 +16,12 @@ from mlir.passmanager import PassManager
 from ...dialects.context import create_context
 from ...passes.target import Target
 from ...runtime.errors import InternalError
+from .llvm import bitcode_to_ptx
 
-OPTIMISATION_LEVEL = 1  # 2 and 3 give PTX of the same length in one and a half times the time
 PIPELINE = (
     "builtin.module(gpu.module(convert-scf-to-cf,convert-gpu-to-nvvm{use-bare-ptr-memref-call-conv=1},"
     "convert-nvvm-to-llvm,convert-to-llvm,reconcile-unrealized-casts,canonicalize,cse),"
-    "gpu-module-to-binary{format=isa})"
+    "gpu-module-to-binary{format=llvm})"
 )
 
 
@@ -39,29 +39,35 @@ def emit_ptx(source: ir.Module | str, target: Target) -> str:
     with context, ir.Location.unknown():
         try:
             module = ir.Module.parse(source) if isinstance(source, str) else source
-            _set_target(module, target)
-            module.operation.verify()
-            manager = PassManager.parse(PIPELINE)
-            manager.enable_verifier(False)  # between upstream's own passes; what comes in was verified
-            manager.run(module.operation)
         except ir.MLIRError as error:
-            raise InternalError(f"MLIR rejects the lowered kernel:\n{error}") from None
-        return _assembly(module)
+            raise _rejected(error) from None
+        return bitcode_to_ptx(module_bitcode(module, target), target)
+
+
+def module_bitcode(module: ir.Module, target: Target) -> bytes:
+    """LLVM bitcode of the one `gpu.module` in `module`, which is used up. Raises InternalError."""
+    try:
+        _set_target(module, target)
+        module.operation.verify()
+        manager = PassManager.parse(PIPELINE)
+        manager.enable_verifier(False)  # between upstream's own passes; what comes in was verified
+        manager.run(module.operation)
+    except ir.MLIRError as error:
+        raise _rejected(error) from None
+    for operation in module.body.operations:
+        if operation.operation.name == "gpu.binary":
+            objects = ir.ArrayAttr(operation.operation.attributes["objects"])
+            return bytes(gpu.ObjectAttr(objects[0]).object)
+    raise InternalError("MLIR wrote no LLVM IR for the kernel")
+
+
+def _rejected(error: ir.MLIRError) -> InternalError:
+    return InternalError(f"MLIR rejects the lowered kernel:\n{error}")
 
 
 def _set_target(module: ir.Module, target: Target) -> None:
-    attribute = ir.Attribute.parse(
-        f'#nvvm.target<chip="{target.chip}", features="{target.ptx}", O={OPTIMISATION_LEVEL}>'
-    )
+    attribute = ir.Attribute.parse(f'#nvvm.target<chip="{target.chip}", features="{target.ptx}", O=0>')
     found = [operation for operation in module.body.operations if operation.operation.name == "gpu.module"]
     if len(found) != 1:
         raise InternalError(f"a lowered kernel is one gpu.module, not {len(found)}")
     found[0].operation.attributes["targets"] = ir.ArrayAttr.get([attribute])
-
-
-def _assembly(module: ir.Module) -> str:
-    for operation in module.body.operations:
-        if operation.operation.name == "gpu.binary":
-            objects = ir.ArrayAttr(operation.operation.attributes["objects"])
-            return bytes(gpu.ObjectAttr(objects[0]).object).decode()
-    raise InternalError("MLIR wrote no PTX for the kernel")

@@ -52,9 +52,7 @@ class KernelJob:
 
 @dataclass(frozen=True)
 class CompiledKernel:
-    """A kernel that ptxas accepted. `shared_bytes` are dynamic, `parameters` as in the manifest; `lowered` is
-    the gpu module.
-    """
+    """A kernel that ptxas accepted. `shared_bytes` are dynamic, `parameters` as in the manifest."""
 
     name: str
     ptx: str
@@ -64,7 +62,6 @@ class CompiledKernel:
     spills: int
     parameters: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    lowered: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; see `from_json`."""
@@ -88,12 +85,12 @@ def compile_kernel(job: KernelJob) -> CompiledKernel:
     from .emit import emit_ptx
 
     target = find_target(job.target)
-    block, shared_bytes, lowered_text = job.block, job.shared_bytes, job.text
+    block, shared_bytes = job.block, job.shared_bytes
     if job.level == "tile":
         from ...passes.lower import lower_kernel
 
         lowered = lower_kernel(job.text, target)
-        block, shared_bytes, lowered_text = lowered.block, lowered.shared_bytes, lowered.module_text
+        block, shared_bytes = lowered.block, lowered.shared_bytes
         ptx = emit_ptx(lowered.module, target)
     else:
         ptx = emit_ptx(job.text, target)
@@ -110,7 +107,6 @@ def compile_kernel(job: KernelJob) -> CompiledKernel:
         spills=assembly.spills,
         parameters=parameters,
         warnings=assembly.warnings,
-        lowered=lowered_text,
     )
 
 

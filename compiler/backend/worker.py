@@ -1,17 +1,13 @@
 """The worker process: compiles kernels sent to it, one line of JSON each way.
 
-In: jobs on standard input, one `KernelJob` a line. Out: one line a job on standard output: the
-`CompiledKernel`, or what went wrong. It runs in a process of its own because a mistake in the IR aborts LLVM,
-and because the pipeline holds Python's lock.
+In: jobs, one `KernelJob` a line. Out: one line a job: the `CompiledKernel`, or what went wrong. It runs in a
+process of its own because a mistake in the IR aborts LLVM, and because the pipeline holds Python's lock.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import json
-import os
-import signal
-import sys
 import traceback
 from dataclasses import asdict
 from typing import Any, TextIO
@@ -25,27 +21,17 @@ func.func @nothing() attributes {tile.threads = 32 : i64} {
 """
 
 
-def main() -> None:
-    """Serve jobs until standard input ends. What libraries print goes to standard error, never into the
-    replies.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes our input
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+def serve(jobs: TextIO, replies: TextIO) -> None:
+    """Answer jobs until there are no more."""
     faulthandler.enable()
-    _serve(sys.stdin, replies)
-
-
-def _serve(jobs: TextIO, replies: TextIO) -> None:
-    _warm_up()
     for line in jobs:
         reply = answer(json.loads(line))
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 
 
-def _warm_up() -> None:
-    """Load and use once what every kernel needs, while the parent still reads the model."""
+def warm_up() -> None:
+    """Load and use once what every kernel needs, while the compiler still reads the model."""
     from ...passes.lower import lower_kernel
     from ...passes.target import DEFAULT_TARGET, find_target
     from .assemble import version
@@ -69,7 +55,3 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # a bug in a lowering rule must not end the worker
         summary = f"{type(error).__name__}: {error}"
         return {"error": "InternalError", "message": summary, "trace": traceback.format_exc()}
-
-
-if __name__ == "__main__":
-    main()

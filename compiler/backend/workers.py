@@ -2,8 +2,8 @@
 
 In: kernel jobs. Out: futures of compiled kernels. A worker that aborts takes down one kernel only: its job
 fails with an error that names the ONNX nodes and a folder that reproduces it, and a fresh worker takes its
-place. Plain pipes to `python -c` are used instead of `multiprocessing`, so that scripts without a main guard
-work under every start method.
+place. Workers come from a server that forks them (fork_server.py), not from `multiprocessing`, so that scripts
+without a main guard work under every start method.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
-import tempfile
+import socket
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ...runtime import errors
+from .fork_server import ForkServer, tail, temporary_log
 from .kernel import CompiledKernel, KernelJob
 from .repro import write_repro
 
 TIME_LIMIT = 300  # seconds for one kernel, after which its worker is ended
 MOST_WORKERS = 8  # unless more are asked for: larger models have some fifty kernels
-STDERR_LINES = 25  # of a dead worker, kept in the message
 
 
 class WorkerDied(Exception):
@@ -38,30 +36,33 @@ class WorkerDied(Exception):
 class Worker:
     """One process. Not thread-safe: a worker belongs to one thread of the pool."""
 
-    def __init__(self) -> None:
-        self._log: IO[bytes] = tempfile.TemporaryFile(prefix="tilewright-worker-")  # noqa: SIM115 closed in close()
-        package = __name__.split(".", 1)[0]
-        root = str(Path(sys.modules[package].__file__ or "").parent.parent)
-        entry = f"from {package}.compiler.backend.worker import main; main()"
-        code = f"import sys; sys.path.insert(0, {root!r}); {entry}"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            encoding="utf-8",
-        )
+    def __init__(self, server: ForkServer) -> None:
+        self._server = server
+        self._log = temporary_log()
+        self._channel, theirs = socket.socketpair()
+        server.fork(theirs, self._log)
+        theirs.close()
+        self._jobs = self._channel.makefile("w", encoding="utf-8")
+        self._replies = self._channel.makefile("r", encoding="utf-8")
+        self._process = 0
+
+    @property
+    def process(self) -> int:
+        """The process number, once the server has loaded and forked; 0 when that failed."""
+        if not self._process:
+            with contextlib.suppress(OSError, ValueError):
+                self._process = int(self._replies.readline())
+        return self._process
 
     def compile(self, job: KernelJob) -> dict[str, Any]:
         """The worker's reply. Raises WorkerDied."""
-        assert self._process.stdin and self._process.stdout
-        timer = threading.Timer(TIME_LIMIT, self._process.kill)
+        process = self.process
+        timer = threading.Timer(TIME_LIMIT, _kill, (process,))
         timer.start()
         try:
-            self._process.stdin.write(json.dumps(asdict(job)) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            self._jobs.write(json.dumps(asdict(job)) + "\n")
+            self._jobs.flush()
+            line = self._replies.readline()
         except (OSError, ValueError):
             line = ""
         finally:
@@ -72,33 +73,35 @@ class Worker:
         return reply
 
     def _epitaph(self) -> str:
-        status = self._process.wait()
+        status, server_log = self._server.ending(self.process)
         how = f"exit status {status}"
         if status < 0:
             how = signal.Signals(-status).name if -status in list(signal.Signals) else f"signal {-status}"
-        self._log.seek(0)
-        tail = self._log.read().decode(errors="replace").splitlines()[-STDERR_LINES:]
-        return "\n".join([f"the compiler process ended with {how}", *tail])
+        return "\n".join(filter(None, [f"the compiler process ended with {how}", tail(self._log), server_log]))
 
     def close(self) -> None:
-        """End the process: it leaves by itself when its input ends."""
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        self._process.kill()
-        self._process.wait()
+        """Close the channel, at which the process leaves by itself."""
+        for stream in (self._jobs, self._replies, self._channel):
+            with contextlib.suppress(OSError):
+                stream.close()
         self._log.close()
 
 
+def _kill(process: int) -> None:
+    if process:
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+
+
 class WorkerPool:
-    """`jobs` workers, started at once so that they load MLIR while the model is read."""
+    """`jobs` workers, started at once so that MLIR is loaded while the model is read."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = max(1, jobs)
         self._executor = ThreadPoolExecutor(self.jobs, thread_name_prefix="tilewright-worker")
         self._lock = threading.Lock()
-        self._idle: list[Worker] = [Worker() for _ in range(self.jobs)]
+        self._server = ForkServer()
+        self._idle: list[Worker] = [Worker(self._server) for _ in range(self.jobs)]
 
     def submit(self, job: KernelJob, repro_folder: Path | None = None) -> Future[CompiledKernel]:
         """Compile `job` in a worker. The future raises UnsupportedError, or InternalError naming nodes and a
@@ -109,7 +112,7 @@ class WorkerPool:
     def _compile(self, job: KernelJob, repro_folder: Path | None) -> CompiledKernel:
         with self._lock:
             worker = self._idle.pop() if self._idle else None
-        worker = worker or Worker()
+        worker = worker or Worker(self._server)
         try:
             reply = worker.compile(job)
         except WorkerDied as death:
@@ -128,6 +131,7 @@ class WorkerPool:
             idle, self._idle = self._idle, []
         for worker in idle:
             worker.close()
+        self._server.close()
 
 
 def kernel_error(job: KernelJob, kind: str, message: str, trace: str, folder: Path | None) -> errors.Error:

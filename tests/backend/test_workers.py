@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,7 +87,7 @@ def test_a_crash_takes_down_one_kernel_only(tmp_path: Path) -> None:
 def test_killed_worker_is_named_by_its_signal(tmp_path: Path) -> None:
     pool = WorkerPool(1)
     try:
-        pool._idle[0]._process.kill()
+        os.kill(pool._idle[0].process, signal.SIGKILL)
         with pytest.raises(InternalError, match="ended with SIGKILL"):
             pool.submit(job(), tmp_path).result()
         assert pool.submit(job(), tmp_path).result().name == "double"
