@@ -33,7 +33,7 @@ class TilewrightRep(BackendRep):
         self._model = model
         self._device = device
         self._options = dict(options)
-        self._values: dict[str, bytes] = {}
+        self._values: dict[str, Any] = {}
         self._names = _input_names(model)
         self.specialised: tuple[str, ...] = ()
         self.session: Session | None = None
@@ -48,18 +48,21 @@ class TilewrightRep(BackendRep):
         """Outputs in order, as a named tuple. `inputs` are arrays in order, one array, or arrays by name."""
         named = self._named(inputs)
         session = self._session_for(named)
-        results = session.run({name: value for name, value in named.items() if name not in self.specialised})
+        free = {name: value for name, value in named.items() if name not in self.specialised}
+        for name in self.specialised:
+            free.update(_leaves(name, named[name]) if name in named else {})
+        results = session.run(free)
         names = [item.name for item in session.outputs]
         result: tuple[Any, ...] = namedtupledict("Outputs", names)(*(results[name] for name in names))
         return result
 
     def _named(self, inputs: Any) -> dict[str, Any]:
         if isinstance(inputs, Mapping):
-            return {name: np.asarray(value) for name, value in inputs.items()}
+            return {name: _as_value(value) for name, value in inputs.items()}
         values = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         if len(values) > len(self._names):
             raise ModelError(f"the model has {len(self._names)} inputs, and {len(values)} arrays are given")
-        return {name: np.asarray(value) for name, value in zip(self._names, values, strict=False)}
+        return {name: _as_value(value) for name, value in zip(self._names, values, strict=False)}
 
     def _session_for(self, named: Mapping[str, Any]) -> Session:
         """The open session, or a new one when the values that it was compiled for have changed."""
@@ -74,7 +77,7 @@ class TilewrightRep(BackendRep):
                 self.specialised += tuple(sorted(needed))
         return self.session
 
-    def _compile(self, constants: Mapping[str, Array]) -> None:
+    def _compile(self, constants: Mapping[str, Any]) -> None:
         self.close()
         model = _with_constants(self._model, constants) if constants else self._model
         self.session = compile(model, **self._options).session(self._device)
@@ -92,19 +95,66 @@ def _input_names(model: onnx.ModelProto) -> list[str]:
     return [value.name for value in model.graph.input if value.name not in initialised]
 
 
-def _contents(named: Mapping[str, Array], names: Sequence[str]) -> dict[str, bytes]:
-    return {name: np.asarray(named[name]).tobytes() for name in names if name in named}
+def _as_value(value: Any) -> Any:
+    return value if value is None or isinstance(value, (list, tuple)) else np.asarray(value)
 
 
-def _with_constants(model: onnx.ModelProto, constants: Mapping[str, Array]) -> onnx.ModelProto:
-    """The model with the values of some inputs as initializers of the same names."""
+def _leaves(name: str, value: Any) -> dict[str, Array]:
+    """The tensors of a sequence, each an input of its own in the specialised model."""
+    return {f"{name}.{place}": np.asarray(item) for place, item in enumerate(value)} if isinstance(value, list) else {}
+
+
+def _contents(named: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """What a specialised model depends on: values of tensors, dtypes and shapes of the tensors of a sequence."""
+    found: dict[str, Any] = {}
+    for name in names:
+        if name in named:
+            value = named[name]
+            leaves = [(leaf.dtype, leaf.shape) for leaf in _leaves(name, value).values()]
+            found[name] = leaves if isinstance(value, list) else value if value is None else value.tobytes()
+    return found
+
+
+def _with_constants(model: onnx.ModelProto, constants: Mapping[str, Any]) -> onnx.ModelProto:
+    """The model with some inputs decided: a tensor by its value, an optional by whether it holds something, a
+    sequence by how many tensors of which shapes it has; those become inputs.
+    """
+    helper = onnx.helper
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     kept = [value for value in copy.graph.input if value.name not in constants]
     del copy.graph.input[:]
     copy.graph.input.extend(kept)
-    copy.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items())
+    nodes = []
+    for name, value in constants.items():
+        if value is None:
+            nodes.append(helper.make_node("Optional", [], [name], type=_optional_type(model, name)))
+        elif isinstance(value, list):
+            for leaf, array in _leaves(name, value).items():
+                kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+                copy.graph.input.append(helper.make_tensor_value_info(leaf, kind, array.shape))
+            if value:
+                nodes.append(helper.make_node("SequenceConstruct", list(_leaves(name, value)), [name]))
+            else:
+                nodes.append(helper.make_node("SequenceEmpty", [], [name], dtype=_element_of_sequence(model, name)))
+        else:
+            copy.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    nodes += copy.graph.node
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
     return copy
+
+
+def _element_of_sequence(model: onnx.ModelProto, name: str) -> int:
+    declared = next(value.type for value in model.graph.input if value.name == name)
+    inner = declared.optional_type.elem_type if declared.HasField("optional_type") else declared
+    return int(inner.sequence_type.elem_type.tensor_type.elem_type)
+
+
+def _optional_type(model: onnx.ModelProto, name: str) -> onnx.TypeProto:
+    declared = next(value.type for value in model.graph.input if value.name == name)
+    inner: onnx.TypeProto = declared.optional_type.elem_type if declared.HasField("optional_type") else declared
+    return inner
 
 
 class TilewrightBackend(Backend):

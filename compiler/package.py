@@ -7,6 +7,7 @@ until the engine is saved or run.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,13 +20,16 @@ from ..runtime.manifest import Buffer, Equality, KernelDescription, Manifest, Sy
 from ..runtime.program import (
     Argument,
     BufferArgument,
+    Call,
     Copy,
+    Download,
     ExpressionArgument,
     Fill,
     If,
     Instruction,
     Launch,
     Program,
+    Upload,
 )
 from ..runtime.symbolic import Expression, parse
 from .backend.kernel import CompiledKernel
@@ -145,11 +149,36 @@ def _if(operation: Any, names: Mapping[ir.Value, str]) -> If:
     return If(names[operation.operands[0]], then, otherwise)
 
 
+def _download(operation: Any, names: Mapping[ir.Value, str]) -> Download:
+    return Download(names[operation.operands[0]], names[operation.operands[1]], _expressions(operation, "shape"))
+
+
+def _upload(operation: Any, names: Mapping[ir.Value, str]) -> Upload:
+    return Upload(names[operation.operands[0]], names[operation.operands[1]])
+
+
+def _call(operation: Any, names: Mapping[ir.Value, str]) -> Call:
+    buffers = [names[value] for value in operation.operands]
+    count = _integer(operation, "inputs")
+    return Call(
+        function=_text(operation, "function"),
+        inputs=tuple(buffers[:count]),
+        outputs=tuple(buffers[count:]),
+        attributes=json.loads(_text(operation, "options")),
+        sizes=_expressions(operation, "sizes"),
+        symbols=tuple(str(symbol) for symbol in _expressions(operation, "symbols")),
+        nodes=tuple(ir.StringAttr(item).value for item in ir.ArrayAttr(operation.attributes["nodes"])),
+    )
+
+
 _READERS: dict[str, Callable[[Any, Mapping[ir.Value, str]], Instruction]] = {
     "host.launch": _launch,
     "host.copy": _copy,
     "host.fill": _fill,
     "host.if": _if,
+    "host.download": _download,
+    "host.upload": _upload,
+    "host.call": _call,
 }
 
 

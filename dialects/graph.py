@@ -10,7 +10,7 @@ from __future__ import annotations
 from .definition import OperationDefinition
 
 NAME = "graph"
-TYPES: dict[str, tuple[str, ...]] = {}
+TYPES: dict[str, tuple[str, ...]] = {"object": ()}  # a value on the host: strings, a sequence, a downloaded tensor
 
 REDUCTIONS = ("sum", "product", "max", "min")
 POOLINGS = ("max", "average", "sum")
@@ -141,6 +141,19 @@ OPERATIONS = (
         ("input", "weight"),
         ("output",),
         {"groups": "integer", **_WINDOW},
+    ),
+    # The host's part (docs/host-operations.md) ---------------------------------------------------------------
+    OperationDefinition("graph.download", "The whole tensor as a host value.", ("tensor",), ("value",)),
+    OperationDefinition(
+        "graph.upload", "The host value, an array of the result's element type and shape.", ("value",), ("tensor",)
+    ),
+    OperationDefinition(
+        "graph.host",
+        "A function of runtime/host_functions on host values. `options` is a JSON object, `sizes` are evaluated for it, and "
+        "it binds `symbols`, which what follows may use.",
+        ("values*",),
+        ("results*",),
+        {"function": "string", "options": "string", "sizes": "expressions", "symbols": "expressions"},
     ),
     # Recurrence: one direction, input already multiplied by W and biased ------------------------------------
     OperationDefinition(

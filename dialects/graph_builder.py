@@ -7,7 +7,8 @@ spelling out operations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -398,6 +399,46 @@ def convolution_transpose(
     result = [shape_of(tensor)[0], shape_of(kernel)[1] * groups, *expressions(output)]
     window = _window(strides, pads, dilations)
     return build("convolution_transpose", result, element_of(tensor), [tensor, kernel], groups=groups, **window)
+
+
+# The host's part --------------------------------------------------------------------------------------------
+def object_type() -> ir.Type:
+    """The type of a host value."""
+    return ir.Type.parse("!graph.object")
+
+
+def download(tensor: ir.Value) -> ir.Value:
+    """The whole tensor as a host value."""
+    return ir.Operation.create("graph.download", results=[object_type()], operands=[tensor]).result
+
+
+def upload(value: ir.Value, shape: Sequence[ExpressionLike], element: str) -> ir.Value:
+    """The host value, which must be an array of that element type and shape, as a tensor."""
+    return build("upload", shape, element, [value])
+
+
+def host(
+    function: str,
+    values: Sequence[ir.Value],
+    results: int,
+    options: Mapping[str, Any] | None = None,
+    sizes: Sequence[ExpressionLike] = (),
+    symbols: Sequence[str] = (),
+) -> list[ir.Value]:
+    """A call of a function of runtime/host_functions: its results, host values too."""
+    attributes = {
+        "function": function,
+        "options": json.dumps(dict(options or {}), sort_keys=True),
+        "sizes": expressions(sizes),
+        "symbols": tuple(symbols),
+    }
+    operation = ir.Operation.create(
+        "graph.host",
+        results=[object_type()] * results,
+        operands=list(values),
+        attributes={key: attribute(value) for key, value in attributes.items()},
+    )
+    return list(operation.results)
 
 
 # Recurrence -------------------------------------------------------------------------------------------------

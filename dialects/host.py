@@ -30,6 +30,25 @@ OPERATIONS = (
         {"kernel": "string", "grid": "expressions", "arguments": "any", "nodes": "any"},
     ),
     OperationDefinition("host.copy", "Device to device, whole buffer.", ("source", "target"), ()),
+    OperationDefinition(
+        "host.download", "The whole device buffer as a host value, an array of `shape`.", ("source", "target"), (), {"shape": "expressions"}
+    ),
+    OperationDefinition("host.upload", "The host value to the device buffer.", ("source", "target"), ()),
+    OperationDefinition(
+        "host.call",
+        "A function of runtime/host_functions; the first `inputs` buffers are read, the others written. `options` is a JSON "
+        "object, `sizes` are evaluated for it, `symbols` are what it binds.",
+        ("buffers*",),
+        (),
+        {
+            "function": "string",
+            "inputs": "integer",
+            "options": "string",
+            "sizes": "expressions",
+            "symbols": "expressions",
+            "nodes": "any",
+        },
+    ),
     OperationDefinition("host.fill", "Set every byte.", ("target",), (), {"byte": "integer"}),
     OperationDefinition(
         "host.if",

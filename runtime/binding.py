@@ -7,7 +7,7 @@ what is wanted. It exists so that kernels can trust sizes, dtypes and ranks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,38 @@ from .dtypes import DType, from_numpy
 from .errors import ModelError
 from .manifest import Manifest, TensorBinding, evaluate
 
-Value = np.ndarray[Any, Any] | ForeignMemory
+
+@dataclass(frozen=True)
+class HostValue:
+    """An input that stays on the host: an array of strings, a sequence (list of arrays) or an optional."""
+
+    kind: str
+    value: Any
+
+    @staticmethod
+    def of(kind: str, value: Any, what: str) -> HostValue:
+        """Checked and with arrays inside. Raises ModelError."""
+        if kind == "string":
+            array = np.asarray(value)
+            if array.dtype.kind not in "OUST":
+                raise ModelError(f"{what} is an array of {array.dtype}\n  wanted: strings")
+            return HostValue(kind, array.astype(object))
+        if kind == "sequence":
+            if not isinstance(value, list | tuple):
+                raise ModelError(f"{what} is a {type(value).__name__}\n  wanted: a list of arrays")
+            return HostValue(kind, [np.asarray(item) for item in value])
+        if value is None or isinstance(value, list | tuple):
+            return HostValue(kind, value if value is None else [np.asarray(item) for item in value])
+        array = np.asarray(value)
+        return HostValue(kind, None if array.dtype == object and array.shape == () else array)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an array of strings; () for anything else."""
+        return tuple(self.value.shape) if self.kind == "string" else ()
+
+
+Value = np.ndarray[Any, Any] | ForeignMemory | HostValue
 
 
 @dataclass(frozen=True)
@@ -51,7 +82,7 @@ def check_names(manifest: Manifest, names: Mapping[str, Any]) -> None:
         raise ModelError(f"input {', '.join(map(repr, missing))} is missing{signature}")
 
 
-def element_of(value: Value) -> DType:
+def element_of(value: np.ndarray[Any, Any] | ForeignMemory) -> DType:
     """The element type of a given array."""
     return value.dtype if isinstance(value, ForeignMemory) else from_numpy(value.dtype)
 
@@ -65,7 +96,19 @@ def bind(manifest: Manifest, values: Mapping[str, Value]) -> dict[str, int]:
         symbols[symbol] = values[source.input].shape[source.axis]
     for binding in manifest.inputs:
         _check_shape(binding, values[binding.name].shape, symbols, manifest)
+    check_equalities(manifest, symbols)
+    return symbols
+
+
+def check_equalities(manifest: Manifest, symbols: Mapping[str, int], since: Sequence[str] = ()) -> None:
+    """Raise ModelError unless sizes that the model needs to be equal are, where all their symbols are known.
+
+    With `since`, only those that mention one of these symbols.
+    """
     for equality in manifest.equalities:
+        mentioned = equality.left.symbols | equality.right.symbols
+        if mentioned - symbols.keys() or (since and not mentioned & set(since)):
+            continue
         left, right = (evaluate(side, symbols, "the model") for side in (equality.left, equality.right))
         if left != right:
             sizes = ", ".join(f"{name} = {value}" for name, value in symbols.items())
@@ -73,11 +116,14 @@ def bind(manifest: Manifest, values: Mapping[str, Value]) -> dict[str, int]:
                 f"these input shapes do not fit together: the model needs {equality.left} == {equality.right}, "
                 f"which are {left} and {right}\n  sizes: {sizes}"
             )
-    return symbols
 
 
 def _check_type(binding: TensorBinding, value: Value) -> None:
     wanted = describe(binding)
+    if isinstance(value, HostValue):
+        if value.kind == "string" and len(value.shape) != len(binding.shape):
+            raise ModelError(f"input {binding.name!r} has the shape {list(value.shape)}\n  wanted: {wanted}")
+        return
     given = element_of(value)
     if given.name != binding.dtype:
         raise ModelError(f"input {binding.name!r} is an array of {given.name}\n  wanted: {wanted}")

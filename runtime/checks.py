@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from .host_functions import known_functions
 from .manifest import BUFFER_KINDS, PARAMETER_TYPES, WEIGHT_ALIGNMENT, Buffer, KernelDescription, Manifest
-from .program import BufferArgument, Copy, If, Launch
+from .program import BufferArgument, Call, Copy, Download, If, Launch, Upload
 from .records import fail
 from .symbolic import Expression
 
@@ -55,7 +56,7 @@ def _check_symbols(manifest: Manifest) -> None:
 
 def _check_expressions(manifest: Manifest, expressions: Iterable[Expression], place: str) -> None:
     for value in expressions:
-        unknown = value.symbols - manifest.symbols.keys()
+        unknown = value.symbols - manifest.all_symbols
         if unknown:
             raise fail(place, f"{value} has the unknown symbol {sorted(unknown)[0]!r}")
 
@@ -104,12 +105,38 @@ def _check_program(manifest: Manifest) -> None:
             _check_launch(instruction, kernels.get(instruction.kernel), place)
         elif isinstance(instruction, Copy):
             _check_written(buffers[instruction.target], place)
+            if buffers[instruction.source].on_host != buffers[instruction.target].on_host:
+                raise fail(place, f"a copy between the device and the host: {instruction.source!r}")
+        elif isinstance(instruction, Download | Upload | Call):
+            _check_host(manifest, instruction, place)
         elif isinstance(instruction, If):
             condition = buffers[instruction.condition]
             if condition.dtype != "i1":
                 raise fail(place, f"the condition {condition.name!r} is {condition.dtype}, not i1")
         else:
             _check_written(buffers[instruction.target], place)
+
+
+def _check_host(manifest: Manifest, instruction: Download | Upload | Call, place: str) -> None:
+    buffers = manifest.buffer_table()
+    if isinstance(instruction, Call):
+        _check_expressions(manifest, instruction.sizes, place)
+        if instruction.function not in known_functions():
+            raise fail(place, f"this runtime has no host function {instruction.function!r}")
+        on_host, written = instruction.buffers, instruction.outputs
+    else:
+        if isinstance(instruction, Download):
+            _check_expressions(manifest, instruction.shape, place)
+        ends = (instruction.source, instruction.target)
+        host, device = ends if isinstance(instruction, Upload) else ends[::-1]
+        if buffers[device].on_host:
+            raise fail(place, f"buffer {device!r} is a host value")
+        on_host, written = (host,), (instruction.target,)
+    for name in on_host:
+        if not buffers[name].on_host:
+            raise fail(place, f"buffer {name!r} is no host value")
+    for name in written:
+        _check_written(buffers[name], place)
 
 
 def _check_launch(launch: Launch, kernel: KernelDescription | None, place: str) -> None:

@@ -64,6 +64,9 @@ DTYPES: dict[str, DType] = {
     )
 }
 
+# What has no elements in device memory: values of the host program (docs/host-operations.md).
+HOST_TYPES = ("string", "sequence", "optional", "object")
+
 # Types that no kernel computes with: a byte an element, the pattern in its low bits.
 NARROW = frozenset(name for name in DTYPES if name.startswith(("f8", "f4")) or name in ("i4", "ui4", "i2", "ui2"))
 

@@ -1,4 +1,4 @@
-"""Interprets the host program: every launch, copy and fill, with the sizes of one shape filled in.
+"""Interprets the host program: launches, copies, and what the host does between them.
 
 In: the program, the values of its symbols and the address of every buffer. Out: the same instructions given
 to the device. It exists apart from the session so that what is evaluated once per shape and what is done for
@@ -8,17 +8,20 @@ every run are easy to tell.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from .device import Device, Extents, Kernel
-from .errors import DeviceError
-from .manifest import KernelDescription, Manifest, evaluate
-from .program import BufferArgument, Copy, Fill, Instruction, Launch
+from .dtypes import DType, raw_bytes
+from .errors import DeviceError, ModelError
+from .host_functions import HostCall, run_host_function
+from .manifest import KernelDescription, Manifest, evaluate, evaluate_shape
+from .program import BufferArgument, Call, Copy, Download, Fill, If, Instruction, Launch, Upload
+from .symbolic import Expression
 
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)  # of every CUDA target
 _RANGES = {"i32": 2**31, "i64": 2**63}
@@ -87,17 +90,62 @@ class IfStep:
     otherwise: Branch
 
 
-Step: TypeAlias = LaunchStep | CopyStep | FillStep | IfStep
+@dataclass(frozen=True)
+class TransferStep:
+    """A whole tensor between a device buffer and a host value."""
+
+    device: str
+    host: str
+    element: DType
+    shape: tuple[int, ...]
+    to_host: bool
+
+
+@dataclass(frozen=True)
+class HandStep:
+    """A host value under another name."""
+
+    target: str
+    source: str
+
+
+@dataclass(frozen=True)
+class CallStep:
+    """A host function, with its sizes filled in."""
+
+    call: Call
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LateStep:
+    """An instruction whose sizes a call of this run decides."""
+
+    instruction: Instruction
+
+
+Step: TypeAlias = LaunchStep | CopyStep | FillStep | IfStep | TransferStep | HandStep | CallStep | LateStep
 
 
 class Planner:
     """Fills the sizes of one shape into the instructions of a program."""
 
     def __init__(self, manifest: Manifest, kernels: Mapping[str, Kernel], symbols: Mapping[str, int]) -> None:
+        self._manifest = manifest
         self._kernels = kernels
         self._symbols = symbols
         self._descriptions = manifest.kernel_table()
         self._buffers = manifest.buffer_table()
+        self._late = manifest.program.bound_symbols - symbols.keys()
+
+    @property
+    def symbols(self) -> Mapping[str, int]:
+        """The values that are known."""
+        return self._symbols
+
+    def bind(self, values: Mapping[str, int]) -> Planner:
+        """The planner for what comes after a call that found these values."""
+        return Planner(self._manifest, self._kernels, {**self._symbols, **values})
 
     def prepare(self, instructions: Sequence[Instruction]) -> tuple[Step, ...]:
         """The steps to run, without launches of no blocks and copies of no bytes.
@@ -108,6 +156,8 @@ class Planner:
         return tuple(step for step in steps if step is not None)
 
     def _step(self, instruction: Instruction) -> Step | None:
+        if self._late and self._mentions(instruction) & self._late:
+            return LateStep(instruction)
         if isinstance(instruction, Launch):
             return self._launch(instruction)
         if isinstance(instruction, Copy):
@@ -115,12 +165,43 @@ class Planner:
         if isinstance(instruction, Fill):
             nbytes = self._buffers[instruction.target].size(self._symbols)
             return FillStep(instruction.target, instruction.byte, nbytes) if nbytes else None
+        if isinstance(instruction, Download | Upload):
+            return self._transfer(instruction)
+        if isinstance(instruction, Call):
+            place = f"host function {instruction.function!r}"
+            return CallStep(instruction, tuple(evaluate(size, self._symbols, place) for size in instruction.sizes))
         return IfStep(
             instruction.condition, Branch(self, instruction.then), Branch(self, instruction.otherwise)
         )
 
+    def _mentions(self, instruction: Instruction) -> frozenset[str]:
+        """Symbols that preparing the instruction needs."""
+        if isinstance(instruction, If):
+            return frozenset()
+        expressions: tuple[Expression, ...] = ()
+        if isinstance(instruction, Launch):
+            expressions = instruction.expressions
+        elif isinstance(instruction, Call):
+            expressions = instruction.sizes
+        elif isinstance(instruction, Download):
+            expressions = instruction.shape
+        own = frozenset().union(*(expression.symbols for expression in expressions))
+        devices = (self._buffers[name] for name in instruction.buffers if not self._buffers[name].on_host)
+        return own.union(*(buffer.symbols for buffer in devices))
+
+    def _transfer(self, instruction: Download | Upload) -> Step:
+        to_host = isinstance(instruction, Download)
+        ends = (instruction.source, instruction.target)
+        device, host = ends if to_host else ends[::-1]
+        buffer = self._buffers[device]
+        extents = instruction.shape if isinstance(instruction, Download) else buffer.shape
+        shape = evaluate_shape(extents, self._symbols, f"buffer {device!r}")
+        return TransferStep(device, host, buffer.element, shape, to_host)
+
     def _copy(self, instruction: Copy) -> Step | None:
         source, target = self._buffers[instruction.source], self._buffers[instruction.target]
+        if target.on_host:
+            return HandStep(target.name, source.name)
         nbytes = target.size(self._symbols)
         if source.size(self._symbols) != nbytes:
             raise DeviceError(
@@ -168,27 +249,78 @@ def _about(launch: Launch | LaunchStep) -> str:
     return f"\n  nodes: {', '.join(launch.nodes)}" if launch.nodes else ""
 
 
-def run(
-    device: Device,
-    steps: Sequence[Step],
-    addresses: Mapping[str, int],
-    timings: list[KernelTiming] | None = None,
-) -> None:
-    """Give the steps to the device in order; with `timings`, wait after each launch and note how long it
-    took.
+PlaceLate = Callable[[Call, Mapping[str, int]], Mapping[str, int]]
+
+
+@dataclass
+class Run:
+    """One run of a program: the addresses and host values so far, and the planner with the symbols so far.
+
+    `place` gives the addresses of the buffers whose sizes a call has decided, from the call and all symbols.
+    With `timings` the run waits after each launch and notes how long it took.
     """
-    for step in steps:
-        if isinstance(step, LaunchStep):
-            _run_launch(device, step, addresses, timings)
-        elif isinstance(step, CopyStep):
-            device.copy(addresses[step.target], addresses[step.source], step.nbytes)
-        elif isinstance(step, FillStep):
-            device.fill(addresses[step.target], step.byte, step.nbytes)
-        else:
-            condition = np.zeros(1, np.uint8)
-            device.download(addresses[step.condition], condition)
-            branch = step.then if condition[0] else step.otherwise
-            run(device, branch.steps, addresses, timings)
+
+    device: Device
+    planner: Planner
+    addresses: dict[str, int]
+    values: dict[str, Any]
+    place: PlaceLate
+    timings: list[KernelTiming] | None = None
+
+    def execute(self, steps: Sequence[Step]) -> None:
+        """Give the steps to the device in order. Raises DeviceError, and ModelError for data that does not fit."""
+        device, addresses = self.device, self.addresses
+        for step in steps:
+            if isinstance(step, LaunchStep):
+                _run_launch(device, step, addresses, self.timings)
+            elif isinstance(step, CopyStep):
+                device.copy(addresses[step.target], addresses[step.source], step.nbytes)
+            elif isinstance(step, FillStep):
+                device.fill(addresses[step.target], step.byte, step.nbytes)
+            elif isinstance(step, IfStep):
+                condition = np.zeros(1, np.uint8)
+                device.download(addresses[step.condition], condition)
+                self.execute((step.then if condition[0] else step.otherwise).steps)
+            elif isinstance(step, TransferStep):
+                self._transfer(step)
+            elif isinstance(step, CallStep):
+                self._call(step)
+            elif isinstance(step, HandStep):
+                self.values[step.target] = self.values[step.source]
+            else:
+                self.execute(self.planner.prepare([step.instruction]))
+
+    def _transfer(self, step: TransferStep) -> None:
+        if step.to_host:
+            array = np.empty(step.shape, step.element.numpy)
+            if array.nbytes:
+                self.device.download(self.addresses[step.device], array)
+            self.values[step.host] = array
+            return
+        array = np.asarray(self.values[step.host])
+        if array.dtype != step.element.numpy or array.shape != step.shape:
+            raise ModelError(
+                f"the host computed an array {array.dtype}{list(array.shape)} for buffer {step.device!r}, "
+                f"which is {step.element}{list(step.shape)}"
+            )
+        if array.nbytes:
+            self.device.upload(self.addresses[step.device], raw_bytes(array))
+
+    def _call(self, step: CallStep) -> None:
+        call = step.call
+        given = HostCall([self.values[name] for name in call.inputs], call.attributes, step.sizes)
+        start = time.perf_counter()
+        try:
+            outputs, bound = run_host_function(call.function, given, len(call.outputs), len(call.symbols))
+        except ModelError as error:
+            about = f"\n  nodes: {', '.join(call.nodes)}" if call.nodes else ""
+            raise ModelError(f"{error}{about}") from error
+        if self.timings is not None:
+            self.timings.append(KernelTiming(f"host {call.function}", call.nodes, time.perf_counter() - start))
+        self.values.update(zip(call.outputs, outputs, strict=True))
+        if call.symbols:
+            self.planner = self.planner.bind(dict(zip(call.symbols, bound, strict=True)))
+            self.addresses.update(self.place(call, self.planner.symbols))
 
 
 def _run_launch(

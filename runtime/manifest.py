@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .dtypes import DTYPES, DType, dtype
+from .dtypes import DTYPES, HOST_TYPES, DType, dtype
 from .errors import ModelError
 from .program import Program
 from .records import Record, fail, read_expression, read_integer, read_text
@@ -63,7 +63,7 @@ class TensorBinding:
         record = Record(value, place)
         result = TensorBinding(
             name=record.text("name"),
-            dtype=record.text("dtype", choices=DTYPES),
+            dtype=record.text("dtype", choices=(*DTYPES, *HOST_TYPES)),
             shape=record.array("shape", read_expression),
             buffer=record.text("buffer"),
         )
@@ -89,6 +89,16 @@ class Buffer:
     nbytes: int | None = None
 
     @property
+    def on_host(self) -> bool:
+        """True for values of the host program, which have no device memory."""
+        return self.dtype in HOST_TYPES
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The symbols that its shape mentions."""
+        return frozenset().union(*(extent.symbols for extent in self.shape))
+
+    @property
     def element(self) -> DType:
         """The element type, from the table."""
         return dtype(self.dtype)
@@ -97,6 +107,8 @@ class Buffer:
         """Bytes for the given symbol values. Raises ModelError when a dimension cannot be evaluated or is
         negative, or when there are more elements than kernels can number.
         """
+        if self.on_host:
+            return 0
         shape = evaluate_shape(self.shape, symbols, f"buffer {self.name!r}")
         count = math.prod(shape)
         if count >= MOST_ELEMENTS:
@@ -117,7 +129,7 @@ class Buffer:
         record = Record(value, place)
         result = Buffer(
             name=record.text("name"),
-            dtype=record.text("dtype", choices=DTYPES),
+            dtype=record.text("dtype", choices=(*DTYPES, *HOST_TYPES)),
             shape=record.array("shape", read_expression),
             kind=record.text("kind", choices=BUFFER_KINDS),
             first=record.optional_integer("first", least=-1),
@@ -218,6 +230,11 @@ class Manifest:
     producer: str = "tilewright 0.1.0"
     sha256: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def all_symbols(self) -> frozenset[str]:
+        """Symbols that the inputs' shapes give and those that the program's calls find."""
+        return frozenset(self.symbols) | self.program.bound_symbols
 
     def buffer_table(self) -> dict[str, Buffer]:
         """Buffers by name."""

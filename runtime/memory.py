@@ -60,6 +60,20 @@ class SessionMemory:
             addresses = {name: base + offset for name, offset in plan.offsets.items()}
         return addresses | self._weights, moved
 
+    def place_late(self, name: str, plan: ArenaPlan, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Addresses of buffers whose sizes were found during a run, in the memory called `name`."""
+        if self._checked:
+            for buffer, nbytes in sizes.items():
+                self._resize(f"buffer {buffer}", nbytes, exact=True)
+            addresses = {buffer: self._blocks[f"buffer {buffer}"][0] for buffer in sizes}
+            for buffer, address in addresses.items():
+                if sizes[buffer]:
+                    self._discard(address, sizes[buffer])
+            return addresses
+        self._resize(f"late {name}", plan.nbytes, exact=False)
+        base = self._blocks[f"late {name}"][0]
+        return {buffer: base + offset for buffer, offset in plan.offsets.items()}
+
     def _discard(self, address: int, nbytes: int) -> None:
         """Fill with 0xFF; an emulator that watches for reads of unwritten memory is told that this is none."""
         discard = getattr(self._device, "discard", None)

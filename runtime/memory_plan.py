@@ -7,7 +7,7 @@ any one moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from .manifest import Manifest, align
@@ -73,8 +73,10 @@ def _best_gap(taken: list[tuple[int, int]], nbytes: int) -> int:
     return best_offset if best_size >= 0 else reached
 
 
-def lifetimes(manifest: Manifest, symbols: Mapping[str, int]) -> list[Lifetime]:
+def lifetimes(manifest: Manifest, symbols: Mapping[str, int], placed: Container[str] = ()) -> list[Lifetime]:
     """Everything of an engine that lives in the arena, with its size for the given symbol values.
+
+    Left out are buffers already `placed` and those that depend on a symbol without a value yet.
 
     Temporaries live as the manifest says, over the flattened program: both branches of an `if` count. Inputs
     live from before the first instruction to their last use; outputs from their first write to the end, when
@@ -88,7 +90,7 @@ def lifetimes(manifest: Manifest, symbols: Mapping[str, int]) -> list[Lifetime]:
     returned = {binding.buffer for binding in manifest.outputs}
     result = []
     for buffer in manifest.buffers:
-        if buffer.kind == "weight":
+        if buffer.kind == "weight" or buffer.on_host or buffer.name in placed or buffer.symbols - symbols.keys():
             continue
         used = uses.get(buffer.name, [])
         first = used[0] if used else end

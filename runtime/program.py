@@ -7,8 +7,8 @@ device is told to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from .records import Record, fail, read_expression, read_text
@@ -73,7 +73,10 @@ class Launch:
 
 @dataclass(frozen=True)
 class Copy:
-    """Copy the whole buffer `source` to `target`, device to device. Both have the same size in bytes."""
+    """Copy the whole buffer `source` to `target`, device to device. Both have the same size in bytes.
+
+    Between host values it hands the value on.
+    """
 
     source: str
     target: str
@@ -122,7 +125,70 @@ class If:
         return (self.condition,)
 
 
-Instruction: TypeAlias = Launch | Copy | Fill | If
+@dataclass(frozen=True)
+class Download:
+    """Bring the whole device buffer `source` to the host, as the host value `target`: an array of `shape`."""
+
+    source: str
+    target: str
+    shape: tuple[Expression, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        shape = [str(extent) for extent in self.shape]
+        return {"op": "download", "source": self.source, "target": self.target, "shape": shape}
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        return (self.source, self.target)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Write the host value `source`, an array of the target's dtype and shape, to the device buffer `target`."""
+
+    source: str
+    target: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"op": "upload", "source": self.source, "target": self.target}
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        return (self.source, self.target)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Run a function of runtime/host_functions on host values. `sizes` are evaluated for it, `symbols` are
+    what it binds. `attributes` is a JSON object.
+    """
+
+    function: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    sizes: tuple[Expression, ...] = ()
+    symbols: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "op": "call",
+            "function": self.function,
+            "inputs": list(self.inputs),
+            "outputs": list(self.outputs),
+            "attributes": dict(self.attributes),
+            "sizes": [str(size) for size in self.sizes],
+            "symbols": list(self.symbols),
+            "nodes": list(self.nodes),
+        }
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        return self.inputs + self.outputs
+
+
+Instruction: TypeAlias = Launch | Copy | Fill | If | Download | Upload | Call
 
 
 @dataclass(frozen=True)
@@ -149,9 +215,19 @@ class Program:
         return enumerate(_flattened(self.instructions))
 
     @property
-    def has_branches(self) -> bool:
-        """True when what is launched depends on values computed on the device."""
-        return any(isinstance(instruction, If) for instruction in self.instructions)
+    def returns_to_host(self) -> bool:
+        """True when the host has a part in every run: it cannot be captured as one graph of launches."""
+        return any(isinstance(instruction, If | Download | Upload | Call) for instruction in self.instructions)
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Every call of a host function in the flattened program."""
+        return tuple(instruction for _, instruction in self.flatten() if isinstance(instruction, Call))
+
+    @property
+    def bound_symbols(self) -> frozenset[str]:
+        """Symbols whose values the program's calls find."""
+        return frozenset(symbol for call in self.calls for symbol in call.symbols)
 
     @property
     def launches(self) -> tuple[Launch, ...]:
@@ -177,7 +253,7 @@ def _instructions(value: Any, place: str, depth: int) -> tuple[Instruction, ...]
 
 def _instruction(value: Any, place: str, depth: int) -> Instruction:
     record = Record(value, place)
-    operation = record.text("op", choices=("launch", "copy", "fill", "if"))
+    operation = record.text("op", choices=("launch", "copy", "fill", "if", "download", "upload", "call"))
     result: Instruction
     if operation == "launch":
         result = _launch(record)
@@ -185,6 +261,13 @@ def _instruction(value: Any, place: str, depth: int) -> Instruction:
         result = Copy(source=record.text("source"), target=record.text("target"))
     elif operation == "fill":
         result = Fill(target=record.text("target"), byte=record.integer("byte", most=255))
+    elif operation == "download":
+        shape = record.array("shape", read_expression)
+        result = Download(source=record.text("source"), target=record.text("target"), shape=shape)
+    elif operation == "upload":
+        result = Upload(source=record.text("source"), target=record.text("target"))
+    elif operation == "call":
+        result = _call(record)
     else:
         result = If(
             condition=record.text("condition"),
@@ -203,6 +286,21 @@ def _launch(record: Record) -> Launch:
         kernel=record.text("kernel"),
         grid=(grid[0], grid[1], grid[2]),
         arguments=record.array("arguments", _argument),
+        nodes=record.array("nodes", read_text, default=[]),
+    )
+
+
+def _call(record: Record) -> Call:
+    attributes = record.take("attributes", {})
+    if not isinstance(attributes, dict):
+        raise fail(record.place, "'attributes' must be an object")
+    return Call(
+        function=record.text("function"),
+        inputs=record.array("inputs", read_text),
+        outputs=record.array("outputs", read_text),
+        attributes=attributes,
+        sizes=record.array("sizes", read_expression, default=[]),
+        symbols=record.array("symbols", read_text, default=[]),
         nodes=record.array("nodes", read_text, default=[]),
     )
 

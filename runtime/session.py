@@ -11,24 +11,26 @@ import contextlib
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from .arrays import Allocation, Array, DeviceArray, accept, gather, is_contiguous
-from .binding import TensorSpecification, Value, bind, check_names, describe
+from .binding import HostValue, TensorSpecification, Value, bind, check_equalities, check_names, describe
 from .device import Device, Graph, Kernel, release_all
 from .dlpack import ForeignMemory
-from .dtypes import dtype, raw_bytes
+from .dtypes import HOST_TYPES, dtype, raw_bytes
 from .engine import Engine
 from .errors import DeviceError, ModelError
-from .execution import KernelTiming, Planner, Step, run
+from .execution import KernelTiming, Planner, Run, Step
 from .manifest import TensorBinding, evaluate_shape
 from .memory import SessionMemory
 from .memory_plan import ArenaPlan, lifetimes, plan_arena
+from .program import Call
 
 _SHAPES_KEPT = 64  # plans; small
 _GRAPHS_KEPT = 16  # captured graphs, some hundred kilobytes of device memory each
@@ -42,6 +44,7 @@ class ShapePlan:
     symbols: dict[str, int]
     sizes: dict[str, int]
     arena: ArenaPlan
+    planner: Planner
     steps: tuple[Step, ...]
 
 
@@ -73,7 +76,7 @@ class Session:
         self._kernels: dict[str, Kernel] = {}
         self._plans: OrderedDict[ShapeKey, ShapePlan] = OrderedDict()
         self._graphs: OrderedDict[GraphKey, Graph | None] = OrderedDict()  # None: run once, not captured yet
-        self._captures = not engine.program.has_branches
+        self._captures = not engine.program.returns_to_host
         self._lock = threading.RLock()
         self._open = True
         try:
@@ -108,14 +111,17 @@ class Session:
         with self._lock:
             self._check_open()
             check_names(self._manifest, inputs)
-            values = {name: accept(value, self.device, f"input {name!r}") for name, value in inputs.items()}
+            values = {
+                binding.name: self._accept(binding, inputs[binding.name]) for binding in self._manifest.inputs
+            }
             symbols = bind(self._manifest, values)
             plan = self._plan(symbols)
             try:
                 addresses, external = self._place_inputs(plan, values)
-                self._execute(plan, addresses, external, timings)
+                run = self._run_of(plan, addresses, values, timings)
+                self._execute(plan, run, external)
                 results = {
-                    binding.name: self._collect(binding, plan, addresses, device_outputs)
+                    binding.name: self._collect(binding, run, plan.sizes, device_outputs)
                     for binding in self._manifest.outputs
                 }
             except BaseException:
@@ -126,6 +132,11 @@ class Session:
             self.device.synchronize()
             return results
 
+    def _accept(self, binding: TensorBinding, value: Any) -> Value:
+        if binding.dtype in HOST_TYPES:
+            return HostValue.of(binding.dtype, value, f"input {binding.name!r}")
+        return accept(value, self.device, f"input {binding.name!r}")
+
     def _plan(self, symbols: dict[str, int]) -> ShapePlan:
         key = tuple(symbols.values())
         plan = self._plans.get(key)
@@ -134,7 +145,7 @@ class Session:
             planner = Planner(self._manifest, self._kernels, symbols)
             steps = planner.prepare(self._manifest.program.instructions)
             sizes = {span.name: span.nbytes for span in spans}
-            plan = self._plans[key] = ShapePlan(symbols, sizes, plan_arena(spans), steps)
+            plan = self._plans[key] = ShapePlan(symbols, sizes, plan_arena(spans), planner, steps)
             while len(self._plans) > _SHAPES_KEPT:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
@@ -152,6 +163,8 @@ class Session:
         external: dict[str, int] = {}
         for binding in self._manifest.inputs:
             value = values[binding.name]
+            if isinstance(value, HostValue):
+                continue
             if isinstance(value, ForeignMemory):
                 if (
                     is_contiguous(value)
@@ -174,17 +187,31 @@ class Session:
         else:
             self.device.upload(address, raw_bytes(gather(value, self.device)))
 
-    def _execute(
+    def _run_of(
         self,
         plan: ShapePlan,
-        addresses: Mapping[str, int],
-        external: Mapping[str, int],
+        addresses: dict[str, int],
+        values: Mapping[str, Value],
         timings: list[KernelTiming] | None,
-    ) -> None:
-        def direct() -> None:
-            run(self.device, plan.steps, addresses, timings)
+    ) -> Run:
+        given = {binding.buffer: values[binding.name] for binding in self._manifest.inputs}
+        held = {name: value.value for name, value in given.items() if isinstance(value, HostValue)}
+        late = partial(self._place_late, plan.sizes.keys())
+        return Run(self.device, plan.planner, addresses, held, late, timings)
 
-        if not self._captures or timings is not None or not plan.steps:
+    def _place_late(self, placed: Container[str], call: Call, symbols: Mapping[str, int]) -> dict[str, int]:
+        """Addresses of the buffers whose sizes this call has decided, in memory that belongs to the call."""
+        check_equalities(self._manifest, symbols, since=call.symbols)
+        own = set(call.symbols)
+        table = self._manifest.buffer_table()
+        spans = [span for span in lifetimes(self._manifest, symbols, placed) if table[span.name].symbols & own]
+        return self._memory.place_late(call.symbols[0], plan_arena(spans), {span.name: span.nbytes for span in spans})
+
+    def _execute(self, plan: ShapePlan, run: Run, external: Mapping[str, int]) -> None:
+        def direct() -> None:
+            run.execute(plan.steps)
+
+        if not self._captures or run.timings is not None or not plan.steps:
             direct()
             return
         key = (tuple(plan.symbols.values()), tuple(sorted(external.items())))
@@ -214,13 +241,15 @@ class Session:
                 oldest.close()
 
     def _collect(
-        self, binding: TensorBinding, plan: ShapePlan, addresses: Mapping[str, int], device_outputs: bool
-    ) -> Array | DeviceArray:
+        self, binding: TensorBinding, run: Run, sizes: Mapping[str, int], device_outputs: bool
+    ) -> Any:
+        if binding.dtype in HOST_TYPES:
+            return run.values[binding.buffer]
         element = dtype(binding.dtype)
-        shape = evaluate_shape(binding.shape, plan.symbols, f"output {binding.name!r}")
-        address = addresses[binding.buffer]
+        shape = evaluate_shape(binding.shape, run.planner.symbols, f"output {binding.name!r}")
+        address = run.addresses[binding.buffer]
         nbytes = int(np.prod(shape, dtype=object)) * element.bytes
-        if nbytes > plan.sizes.get(binding.buffer, nbytes):
+        if nbytes > sizes.get(binding.buffer, nbytes):
             raise ModelError(f"damaged engine: output {binding.name!r} is larger than its buffer")
         if device_outputs and self.device.name == "cuda":
             allocation = Allocation(self.device, nbytes)

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from ...runtime.engine import Engine
-from ...runtime.program import BufferArgument, Copy, Fill, If, Instruction, Launch
+from ...runtime.program import BufferArgument, Call, Copy, Download, Fill, If, Instruction, Launch, Upload
 from ..command_options import console, size_text, table
 
 LONGEST_NODES = 100  # characters of ONNX node names in a table, unless --all
@@ -133,6 +133,12 @@ def program_lines(instructions: Sequence[Instruction], indent: str = "") -> list
             lines.append(f"{indent}copy {item.source} to {item.target}")
         elif isinstance(item, Fill):
             lines.append(f"{indent}fill {item.target} with {item.byte}")
+        elif isinstance(item, Download | Upload):
+            lines.append(f"{indent}{item.to_json()['op']} {item.source} to {item.target}")
+        elif isinstance(item, Call):
+            bound = f" binding {', '.join(item.symbols)}" if item.symbols else ""
+            given = f" -> {', '.join(item.outputs)}" if item.outputs else ""
+            lines.append(f"{indent}host {item.function} ({', '.join(item.inputs)}){given}{bound}")
         elif isinstance(item, If):
             lines.append(f"{indent}if {item.condition}")
             lines += program_lines(item.then, indent + "  ")

@@ -94,6 +94,8 @@ class Dimensions:
         return result
 
     def _declared(self, value: onnx.ValueInfoProto, given: Sequence[int | str] | None) -> Shape:
+        if value.type.WhichOneof("value") != "tensor_type":
+            return ()  # sequences and optionals have no shape of their own
         tensor = value.type.tensor_type
         if not tensor.HasField("shape"):
             if given is None:

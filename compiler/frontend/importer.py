@@ -7,7 +7,9 @@ collected and reported together.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from ...dialects import create_context
 from ...dialects import graph_builder as build
 from ...dialects.tensors import Shape, tensor_type
 from ...passes.unit import Unit, WeightStore
-from ...runtime.dtypes import from_numpy
+from ...runtime.dtypes import HOST_TYPES, from_numpy
 from ...runtime.errors import Error, InternalError, ModelError, UnsupportedError
 from ...runtime.symbolic import expression
 from .dimensions import Constraints, Dimensions, Shapes
@@ -28,7 +30,7 @@ from .evaluation import fold
 from .functions import function_body
 from .loading import ModelSource, Source, load
 from .node import Node
-from .registry import find_operator
+from .registry import find_operator, takes_host_values
 from .report import Report
 from .shape_arithmetic import propagate
 from .tensor import Array, Materialiser, Tensor
@@ -77,6 +79,7 @@ class Importer:
         self.report = Report()
         self._source = source
         self._count = 0
+        self._symbols = 0
 
     # What evaluators need -----------------------------------------------------------------------------------
     def element_name(self, kind: int) -> str:
@@ -85,9 +88,23 @@ class Importer:
 
     def constant_of(self, proto: onnx.TensorProto, name: str, raw: Array | None = None) -> Tensor:
         """A constant tensor of the file; `raw` are its bytes when they were left in the file."""
+        if proto.data_type == onnx.TensorProto.STRING:
+            strings = np.array([item.decode() for item in proto.string_data], dtype=object).reshape(tuple(proto.dims))
+            return Tensor.of_array(self.materialiser, strings, "string", name)
         loader, dtype, shape = loader_of(proto, self._source.folder, raw)
         sizes = tuple(expression(size) for size in shape)
         return Tensor(self.materialiser, dtype, sizes, name=name, loader=loader)
+
+    def fresh_symbols(self, hint: str, count: int) -> list[str]:
+        """Names for sizes that the host finds during a run."""
+        base = re.sub(r"\W", "_", hint.lower(), flags=re.ASCII)
+        found: list[str] = []
+        while len(found) < count:
+            name = f"{base}_{self._symbols}"
+            self._symbols += 1
+            if name not in self.unit.symbols:
+                found.append(name)
+        return found
 
     # Graphs -------------------------------------------------------------------------------------------------
     def run_graph(self, graph: onnx.GraphProto, scope: Scope) -> list[Tensor | None]:
@@ -182,6 +199,10 @@ class Importer:
                 where = f"domain '{node.domain}'" if node.domain else "ai.onnx"
                 raise Unsupported(f"operator {node.operator} of {where}", "see docs/operators.md")
             return self.run_function(body, node)
+        if not takes_host_values(node.domain, node.operator):
+            for tensor in node.inputs:
+                if tensor is not None and tensor.is_on_host:
+                    raise Unsupported(f"{node.operator} of a {tensor.dtype}", "tensors of numbers", tensor.sources)
         results = function(node)
         listed = list(results) if isinstance(results, (tuple, list)) else [results]
         return [None if item is None else node.tensor(item) for item in listed]
@@ -267,7 +288,10 @@ def _import_main(unit: Unit, loaded: Source, shapes: Shapes | None) -> None:
     dimensions = Dimensions()
     symbolic = dimensions.shapes(inputs, shapes)
     unit.symbols = dimensions.sources
-    types = [tensor_type(shape, dtype) for shape, dtype in zip(symbolic, dtypes, strict=True)]
+    types = [
+        build.object_type() if dtype in HOST_TYPES else tensor_type(shape, dtype)
+        for shape, dtype in zip(symbolic, dtypes, strict=True)
+    ]
     with ir.InsertionPoint(unit.module.body):
         main = func.FuncOp("main", ir.FunctionType.get(types, []))
     block = main.add_entry_block()
@@ -278,15 +302,20 @@ def _import_main(unit: Unit, loaded: Source, shapes: Shapes | None) -> None:
             None,
             {"" if item.domain == "ai.onnx" else item.domain: item.version for item in loaded.model.opset_import},
         )
-        for value, argument in zip(inputs, block.arguments, strict=True):
-            tensor = scope[value.name] = Tensor.of_value(importer.materialiser, argument, value.name)
+        for value, argument, dtype, shape in zip(inputs, block.arguments, dtypes, symbolic, strict=True):
+            tensor = Tensor(importer.materialiser, dtype, shape, name=value.name, value=argument)
+            scope[value.name] = tensor
             tensor.sources = frozenset({value.name})
         outputs = importer.run_graph(graph, scope)
         importer.report.raise_if_any()
         results = [_output(value, tensor) for value, tensor in zip(graph.output, outputs, strict=True)]
         func.ReturnOp(results)
     anchor.erase()
-    _sign(main, types, results, inputs, graph.output, dimensions, importer.constraints)
+    given = [scope.find(value.name) for value in inputs]
+    signature = Signature(types, results, [_named(*pair) for pair in zip(inputs, given, strict=True)], [
+        _named(*pair) for pair in zip(graph.output, outputs, strict=True)
+    ])
+    _sign(main, signature, dimensions, importer.constraints)
 
 
 def _output(value: onnx.ValueInfoProto, tensor: Tensor | None) -> ir.Value:
@@ -300,6 +329,10 @@ def _output(value: onnx.ValueInfoProto, tensor: Tensor | None) -> ir.Value:
 
 def _input_dtype(value: onnx.ValueInfoProto) -> str:
     kind = value.type.WhichOneof("value")
+    if kind in ("sequence_type", "optional_type"):
+        return str(kind).removesuffix("_type")
+    if kind == "tensor_type" and value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+        return "string"
     if kind != "tensor_type":
         raise Unsupported(f"input '{value.name}' of kind {kind or 'none'}", "tensors")
     try:
@@ -308,24 +341,33 @@ def _input_dtype(value: onnx.ValueInfoProto) -> str:
         raise Unsupported(f"input '{value.name}' of {error.what}", error.supported) from None
 
 
-def _sign(
-    main: func.FuncOp,
-    types: list[ir.Type],
-    results: list[ir.Value],
-    inputs: Sequence[onnx.ValueInfoProto],
-    outputs: Sequence[onnx.ValueInfoProto],
-    dimensions: Dimensions,
-    constraints: Constraints,
-) -> None:
+@dataclass(frozen=True)
+class Signature:
+    """Of `@main`: types, results, and what is written about each argument and result."""
+
+    types: list[ir.Type]
+    results: list[ir.Value]
+    arguments: list[ir.Attribute]
+    outputs: list[ir.Attribute]
+
+
+def _named(value: onnx.ValueInfoProto, tensor: Tensor | None) -> ir.Attribute:
+    """The ONNX name and, for host values, the kind and shape."""
+    entry: dict[str, ir.Attribute] = {"graph.name": ir.StringAttr.get(value.name)}
+    if tensor is not None and tensor.is_on_host:
+        entry["graph.type"] = ir.StringAttr.get(tensor.dtype)
+        entry["graph.shape"] = build.attribute(tuple(tensor.shape))
+    return ir.DictAttr.get(entry)
+
+
+def _sign(main: func.FuncOp, signature: Signature, dimensions: Dimensions, constraints: Constraints) -> None:
     """Give @main its result types, the ONNX names of arguments and results, symbols and constraints."""
-
-    def named(value: onnx.ValueInfoProto) -> ir.Attribute:
-        return ir.DictAttr.get({"graph.name": ir.StringAttr.get(value.name)})
-
     attributes = main.operation.attributes
-    attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(types, [value.type for value in results]))
-    attributes["arg_attrs"] = ir.ArrayAttr.get([named(value) for value in inputs])
-    attributes["res_attrs"] = ir.ArrayAttr.get([named(value) for value in outputs])
+    attributes["function_type"] = ir.TypeAttr.get(
+        ir.FunctionType.get(signature.types, [value.type for value in signature.results])
+    )
+    attributes["arg_attrs"] = ir.ArrayAttr.get(signature.arguments)
+    attributes["res_attrs"] = ir.ArrayAttr.get(signature.outputs)
     attributes["graph.symbols"] = build.attribute(tuple(expression(symbol) for symbol in dimensions.sources))
     if constraints.pairs:
         pairs = [build.attribute(pair) for pair in constraints.pairs]

@@ -7,7 +7,7 @@ compiler/frontend/operators.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -173,6 +173,28 @@ class Node:
     def tensor(self, item: Tensor | ir.Value) -> Tensor:
         """The tensor itself, or one for an IR value."""
         return item if isinstance(item, Tensor) else Tensor.of_value(self.importer.materialiser, item)
+
+    def host(
+        self,
+        function: str,
+        inputs: Sequence[Tensor],
+        results: int = 1,
+        options: Mapping[str, Any] | None = None,
+        sizes: Sequence[Expression] = (),
+        symbols: Sequence[str] = (),
+    ) -> list[ir.Value]:
+        """Host values from a function of runtime/host_functions; tensors among the inputs are downloaded."""
+        return build.host(function, [tensor.object for tensor in inputs], results, options, sizes, symbols)
+
+    def found(self, function: str, inputs: Sequence[Tensor], count: int, **arguments: Any) -> list[Expression]:
+        """`count` sizes that a host function finds during the run."""
+        symbols = self.importer.fresh_symbols(self.operator, count)
+        self.host(function, inputs, 0, symbols=symbols, **arguments)
+        return [Expression.symbol(symbol) for symbol in symbols]
+
+    def on_host(self, value: ir.Value, dtype: str, shape: Sequence[Expression] = ()) -> Tensor:
+        """The tensor of a host value: strings of a shape, a sequence or an optional."""
+        return Tensor(self.importer.materialiser, dtype, tuple(shape), name=self.name, value=value)
 
     def literal(self, array: Array, dtype: str) -> Tensor:
         """A constant made by the importer."""

@@ -15,15 +15,23 @@ from typing import Any
 OperatorFunction = Callable[..., Any]  # takes a Node, returns its outputs: Tensor, ir.Value or a sequence of them
 
 _REGISTRY: dict[tuple[str, str], dict[int, OperatorFunction]] = {}
+_ON_HOST: set[tuple[str, str]] = set()
 DOMAINS = {"ai.onnx": ""}  # the two spellings of the standard domain
 
 
-def onnx_operator(*names: str, since: int = 1, domain: str = "") -> Callable[[OperatorFunction], OperatorFunction]:
-    """Decorator: this function imports the operators `names` from opset version `since` on."""
+def onnx_operator(
+    *names: str, since: int = 1, domain: str = "", host: bool = False
+) -> Callable[[OperatorFunction], OperatorFunction]:
+    """Decorator: this function imports the operators `names` from opset version `since` on.
+
+    With `host` it takes strings, sequences and optionals too.
+    """
 
     def register(function: OperatorFunction) -> OperatorFunction:
         for name in names:
             _REGISTRY.setdefault((domain, name), {})[since] = function
+            if host:
+                _ON_HOST.add((domain, name))
         return function
 
     return register
@@ -43,6 +51,12 @@ def find_operator(domain: str, name: str, version: int) -> OperatorFunction | No
     versions = _REGISTRY.get((DOMAINS.get(domain, domain), name), {})
     usable = [since for since in versions if since <= version]
     return versions[max(usable)] if usable else None
+
+
+def takes_host_values(domain: str, name: str) -> bool:
+    """True for operators whose importer takes strings, sequences and optionals."""
+    discover()
+    return (DOMAINS.get(domain, domain), name) in _ON_HOST
 
 
 def registered_operators() -> list[tuple[str, str]]:

@@ -18,9 +18,8 @@ from ...dialects import graph_builder as build
 from ...dialects.scalar import Scalar
 from ...dialects.tensors import Shape, element_of, shape_of
 from ...passes.unit import WeightStore
-from ...runtime.dtypes import DTYPES, NARROW
+from ...runtime.dtypes import DTYPES, HOST_TYPES, NARROW
 from ...runtime.symbolic import Expression, expression
-from .errors import Unsupported
 
 Array = np.ndarray[Any, Any]
 Loader = Callable[[], Array]
@@ -111,7 +110,7 @@ class Tensor:
         """The value as an object array, for constants and shape arithmetic; None when it depends on data."""
         if self._known is None and self._loader is not None:
             size = self.size
-            if size is not None and size <= KNOWN_ELEMENTS and self.dtype not in NARROW:
+            if size is not None and size <= KNOWN_ELEMENTS and self.dtype not in NARROW and not self.is_on_host:
                 self._known = _objects(self.array())
         return self._known
 
@@ -124,8 +123,22 @@ class Tensor:
                 self._value = self._constant() if self._loader is not None else self._symbolic()
         return self._value
 
+    @property
+    def is_on_host(self) -> bool:
+        """True for strings, sequences and optionals, whose IR value is a `!graph.object`."""
+        return self.dtype in HOST_TYPES
+
+    @property
+    def object(self) -> ir.Value:
+        """The value on the host; tensors are downloaded."""
+        return self.value if self.is_on_host else build.download(self.value)
+
     def _constant(self) -> ir.Value:
         assert self._loader is not None
+        if self.dtype == "string":
+            array = self.array()
+            options = {"values": [str(item) for item in array.ravel()], "shape": list(array.shape)}
+            return build.host("strings", [], 1, options)[0]
         size = self.size
         if size is not None and size <= INLINE_ELEMENTS and self.dtype not in NARROW:
             return build.constant(self.array(), self.dtype)
@@ -153,7 +166,7 @@ class Tensor:
     @property
     def is_literal(self) -> bool:
         """True for constants and symbolic values of one element: maps hold them in their body."""
-        return self.size == 1 and (self._loader is not None or self._known is not None)
+        return not self.is_on_host and self.size == 1 and (self._loader is not None or self._known is not None)
 
     def scalar(self) -> Scalar:
         """In a map: the value of a literal."""
@@ -213,10 +226,22 @@ def _objects(array: Array) -> Array | None:
     return result
 
 
+class EmptyOptional(Tensor):
+    """An ONNX optional that holds nothing."""
+
+    def __init__(self, materialiser: Materialiser) -> None:
+        super().__init__(materialiser, "optional", ())
+
+    @property
+    def value(self) -> ir.Value:
+        """None on the host."""
+        if self._value is None:
+            self._value = build.host("nothing", [], 1)[0]
+        return self._value
+
+
 class TensorSequence(Tensor):
-    """An ONNX sequence: its tensors are known while importing. Where a tensor is needed it raises
-    Unsupported.
-    """
+    """An ONNX sequence whose tensors are known while importing: it exists at run time only as an output."""
 
     def __init__(self, materialiser: Materialiser, elements: list[Tensor]) -> None:
         super().__init__(materialiser, "sequence", ())
@@ -224,5 +249,7 @@ class TensorSequence(Tensor):
 
     @property
     def value(self) -> ir.Value:
-        """There is none: sequences do not exist at run time."""
-        raise Unsupported("a sequence where a tensor is needed", "sequences inside the model")
+        """The sequence as a host value: its tensors are downloaded."""
+        if self._value is None:
+            self._value = build.host("sequence", [element.object for element in self.elements], 1)[0]
+        return self._value

@@ -14,7 +14,19 @@ from mlir import ir
 
 from ...dialects.tensors import Shape, shape_of
 from ...runtime.symbolic import Expression, product
-from .rewriting import body_of, captures, inputs_of, integer, integers, map_cost, operations_of, producer
+from .rewriting import (
+    binds_symbols,
+    body_of,
+    captures,
+    expressions,
+    inputs_of,
+    integer,
+    integers,
+    map_cost,
+    mentioned_symbols,
+    operations_of,
+    producer,
+)
 
 MOVEMENTS = frozenset({"transpose", "reshape", "slice", "broadcast", "pad", "concatenate"})
 LEAVES = frozenset({"graph.weight", "graph.constant"})
@@ -157,14 +169,20 @@ class Grouping:
         self._node_of: dict[ir.Operation, Node] = {}
         index_of: dict[ir.Value, int] = {}
         shapes: dict[ir.Type, Shape] = {}
+        binders: dict[str, int] = {}  # symbol -> the call on the host that finds its value
         for operation in operations_of(block):
             if operation.name in LEAVES:
                 continue
             inputs = inputs_of(operation)
             producers = list(dict.fromkeys(index_of[value] for value in inputs if value in index_of))
+            if binders:
+                found = {binders[symbol] for symbol in mentioned_symbols(operation) if symbol in binders}
+                producers += sorted(found - set(producers))
             node = Node(len(self.nodes), operation, inputs, producers, shapes)
             self.nodes.append(node)
             self._node_of[operation] = node
+            if binds_symbols(operation):
+                binders.update((str(symbol), node.index) for symbol in expressions(operation, "symbols"))
             for value in operation.results:
                 index_of[value] = node.index
             for source in producers:

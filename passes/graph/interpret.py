@@ -7,6 +7,7 @@ verify`; clarity first, but whole models run in seconds.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from mlir import ir
 from ...dialects.tensors import element_of, shape_of
 from ...runtime.dtypes import NARROW, dtype, from_numpy
 from ...runtime.errors import InternalError, ModelError
+from ...runtime.host_functions import HostCall, run_host_function
 from ...runtime.symbolic import expression
 from ..unit import Unit, WeightStore
 from . import numpy_operations
@@ -27,6 +29,7 @@ from .rewriting import (
     functions,
     integer,
     integers,
+    is_object,
     operations_of,
     string,
 )
@@ -113,6 +116,10 @@ class Interpreter:
         if name == "scf.if":
             region = operation.regions[0 if operands[0] else 1]
             return self.run_block(region.blocks[0]) if len(region.blocks) else []
+        if name in ("graph.download", "graph.upload"):
+            return [operands[0]]
+        if name == "graph.host":
+            return self._call_host(operation, operands)
         if name == "tensor.extract":
             return [np.asarray(operands[0][tuple(int(index) for index in operands[1:])])]
         if name in RECURRENCES:
@@ -121,6 +128,15 @@ class Interpreter:
         if understands(name):
             return [apply_scalar(operation, operands)]
         raise InternalError(f"the interpreter has no rule for '{name}' at {operation.location}")
+
+
+    def _call_host(self, operation: ir.Operation, operands: list[Any]) -> list[Any]:
+        symbols = [str(symbol) for symbol in expressions(operation, "symbols")]
+        call = HostCall(operands, json.loads(string(operation, "options")), self.integers(operation, "sizes"))
+        function = string(operation, "function")
+        results, bound = run_host_function(function, call, len(operation.results), len(symbols))
+        self.symbols.update(zip(symbols, bound, strict=True))
+        return results
 
 
 def _check_result(operation: ir.Operation, array: Array, shape: tuple[int, ...]) -> None:
@@ -142,6 +158,8 @@ def interpret(unit: Unit, inputs: Mapping[str, Array], trace: Trace | None = Non
         symbols = bind_symbols(unit, dict(zip(names, arguments, strict=True)), block)
         interpreter = Interpreter(unit.weights, symbols, callees, trace)
         for name, value, array in zip(names, block.arguments, arguments, strict=True):
+            if is_object(value):
+                continue
             if interpreter.shape(value) != array.shape:
                 raise ModelError(f"input '{name}' has shape {array.shape}, expected {interpreter.shape(value)}")
         results = interpreter.run_function(main, arguments)
@@ -171,6 +189,8 @@ def _graph_names(main: ir.Operation, attribute: str, fallback: str, count: int) 
 def _argument(name: str, value: ir.Value, inputs: Mapping[str, Array]) -> Array:
     if name not in inputs:
         raise ModelError(f"input '{name}' is missing; given: {', '.join(inputs) or 'none'}")
+    if is_object(value):
+        return inputs[name]
     array = np.asarray(inputs[name])
     wanted = dtype(element_of(value)).numpy
     if array.dtype != wanted:
@@ -184,6 +204,8 @@ def bind_symbols(unit: Unit, inputs: Mapping[str, Array], block: ir.Block) -> di
         name: inputs[source.input].shape[source.axis] for name, source in unit.symbols.items() if source.input in inputs
     }
     for argument, array in zip(block.arguments, inputs.values(), strict=True):
+        if is_object(argument):
+            continue
         for size, actual in zip(shape_of(argument), array.shape, strict=False):
             symbol = size.as_symbol()
             if symbol:

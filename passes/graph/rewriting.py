@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from mlir import ir
 
-from ...dialects.tensors import element_of
+from ...dialects.tensors import element_of, shape_of
 from ...runtime.dtypes import dtype
 from ...runtime.symbolic import Expression, expression
 
@@ -185,12 +185,51 @@ def replace(operation: ir.Operation, values: Sequence[ir.Value]) -> None:
     operation.erase()
 
 
+def is_object(value: ir.Value) -> bool:
+    """True for values on the host."""
+    return not isinstance(value.type, ir.RankedTensorType) and str(value.type) == "!graph.object"
+
+
+def binds_symbols(operation: ir.Operation) -> bool:
+    """True for a call on the host that finds sizes which others use by name."""
+    return operation.name == "graph.host" and len(ir.ArrayAttr(operation.attributes["symbols"])) > 0
+
+
+def mentioned_symbols(root: ir.Operation) -> set[str]:
+    """Every symbol that a shape or a symbolic attribute of the operation, or inside it, mentions."""
+    found: set[str] = set()
+
+    def add_type(type_: ir.Type) -> None:
+        if isinstance(type_, ir.RankedTensorType) and type_.encoding is not None:
+            for size in shape_of(type_):
+                found.update(size.symbols)
+
+    def visit(operation: ir.Operation) -> ir.WalkResult:
+        for value in [*operation.operands, *operation.results]:
+            add_type(value.type)
+        for name in ("starts", "low", "pads", "sizes"):
+            if name in operation.attributes:
+                for size in expressions(operation, name):
+                    found.update(size.symbols)
+        if operation.name == "graph.dimension":
+            found.update(expression(string(operation, "expression")).symbols)
+        for region in operation.regions:
+            for block in region.blocks:
+                for argument in block.arguments:
+                    add_type(argument.type)
+        return ir.WalkResult.ADVANCE
+
+    root.walk(visit)
+    return found
+
+
 def erase_dead(function: ir.Operation) -> int:
     """Erase operations whose results nobody reads, repeatedly; returns how many went."""
     erased = 0
     for block in reversed(list(blocks_within(function))):
         for operation in reversed(operations_of(block)):
-            if len(operation.results) and not any(has_uses(result) for result in operation.results):
+            used = any(has_uses(result) for result in operation.results) or binds_symbols(operation)
+            if len(operation.results) and not used:
                 operation.erase()
                 erased += 1
     return erased

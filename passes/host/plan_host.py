@@ -15,7 +15,7 @@ from mlir import ir
 from ...dialects.tensors import element_of, shape_of
 from ...runtime.errors import InternalError
 from ...runtime.symbolic import Expression, parse
-from ..graph.rewriting import constant_array
+from ..graph.rewriting import constant_array, expressions, is_object, node_names
 from ..unit import Unit, register_pass
 from .constraints import Substitution, solve
 from .lifetimes import annotate_lifetimes
@@ -56,6 +56,7 @@ class _Planner:
         self.module = ir.Module.create()
         self.last_declaration: ir.Operation | None = None
         self.counter = 0
+        self.host_types: dict[str, tuple[str, Sequence[Expression]]] = {}  # of inputs and outputs that stay on the host
 
     def plan(self) -> ir.Module:
         """The host module. Declarations and instructions stand in one block, declarations first."""
@@ -65,6 +66,7 @@ class _Planner:
             ir.ArrayAttr.get([_text(str(self._resolve(side))) for side in pair]) for pair in self.unsolved
         ]
         self.module.operation.attributes["host.equalities"] = ir.ArrayAttr.get(pairs)
+        self.host_types = {**_host_types(attributes, "arg_attrs"), **_host_types(attributes, "res_attrs")}
         block = self.main.regions[0].blocks[0]
         inputs = _names(attributes, "arg_attrs", len(block.arguments))
         for argument, name in zip(block.arguments, inputs, strict=True):
@@ -116,6 +118,14 @@ class _Planner:
             self._plan_call(operation, written, point)
         elif name == "scf.if":
             self._plan_if(operation, written, point)
+        elif name in ("graph.download", "graph.upload"):
+            target = self._result(operation.results[0], written)
+            source = operation.operands[0]
+            shape = [str(self._resolve(size)) for size in shape_of(source)] if name == "graph.download" else None
+            attributes = {} if shape is None else {"shape": _texts(shape)}
+            self._create(f"host.{name[6:]}", [self._buffer(source), target], attributes, operation, point)
+        elif name == "graph.host":
+            self._plan_host_call(operation, written, point)
         elif name not in ("tensor.extract", "arith.constant"):
             raise InternalError(f"'{name}' is left in @main after fusion\n  at {operation.location}")
 
@@ -148,6 +158,38 @@ class _Planner:
         ir.Operation.create(
             "host.launch", operands=operands, attributes=attributes, ip=point, loc=call.location
         )
+
+    def _plan_host_call(
+        self, operation: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint
+    ) -> None:
+        attributes = operation.attributes
+        inputs = [self._buffer(value) for value in operation.operands]
+        outputs = [self._result(value, written) for value in operation.results]
+        sizes = [str(self._resolve(size)) for size in expressions(operation, "sizes")]
+        described = {
+            "function": attributes["function"],
+            "inputs": _integer(len(inputs)),
+            "options": attributes["options"],
+            "sizes": _texts(sizes),
+            "symbols": attributes["symbols"],
+            "nodes": _texts(node_names(operation.location)),
+        }
+        self._create("host.call", [*inputs, *outputs], described, operation, point)
+
+    def _result(self, value: ir.Value, written: dict[ir.Value, ir.Value]) -> ir.Value:
+        """The buffer for a result: the output that it is, or a new temporary."""
+        self.buffers[value] = written.get(value) or self._temporary(value)
+        return self.buffers[value]
+
+    def _create(
+        self,
+        name: str,
+        operands: list[ir.Value],
+        attributes: dict[str, ir.Attribute],
+        source: Any,
+        point: ir.InsertionPoint,
+    ) -> None:
+        ir.Operation.create(name, operands=operands, attributes=attributes, ip=point, loc=source.location)
 
     def _plan_if(self, operation: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint) -> None:
         extract = operation.operands[0].owner
@@ -197,6 +239,9 @@ class _Planner:
         return self.weights[handle]
 
     def _declare(self, hint: str, kind: str, value: ir.Value, **extra: str) -> ir.Value:
+        if is_object(value):
+            element, shape = self.host_types.get(hint, ("object", ()))
+            return self._declare_as(hint, kind, element, shape, **extra)
         return self._declare_as(hint, kind, element_of(value), shape_of(value), **extra)
 
     def _declare_as(
@@ -265,6 +310,17 @@ def _names(attributes: Any, key: str, count: int) -> list[str]:
     return names
 
 
+def _host_types(attributes: Any, key: str) -> dict[str, tuple[str, Sequence[Expression]]]:
+    """Kind and shape of the inputs or outputs that are host values, by name."""
+    found: dict[str, tuple[str, Sequence[Expression]]] = {}
+    for item in ir.ArrayAttr(attributes[key]) if key in attributes else ():
+        entry = ir.DictAttr(item)
+        if "graph.type" in entry:
+            shape = [parse(ir.StringAttr(size).value) for size in ir.ArrayAttr(entry["graph.shape"])]
+            found[ir.StringAttr(entry["graph.name"]).value] = (ir.StringAttr(entry["graph.type"]).value, shape)
+    return found
+
+
 def _origin(value: ir.Value) -> ir.Value:
     """The value itself, or what it is a reshape of."""
     while isinstance(value.owner, ir.Operation | ir.OpView) and _name(value.owner) == "graph.reshape":
@@ -277,7 +333,7 @@ def _name(operation: Any) -> str:
 
 
 def _makes_buffers(operation: Any) -> bool:
-    return _name(operation) in ("func.call", "scf.if")
+    return _name(operation) in ("func.call", "scf.if", "graph.download", "graph.upload", "graph.host")
 
 
 def _terminator(block: ir.Block) -> Any:

@@ -28,6 +28,7 @@ from ...runtime.symbolic import (
     modulo,
     product,
 )
+from ..graph.rewriting import mentioned_symbols
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class TileBuilder:
         returned = list(body.operations[len(body.operations) - 1].operation.operands)
         tensors = [(shape_of(value), element_of(value)) for value in [*body.arguments, *returned]]
         tensors += [(shape, element) for element, shape in workspaces]
-        self.symbols = sorted(kernel_symbols(self.function))
+        self.symbols = sorted(mentioned_symbols(self.function))
         memrefs = [_memref(element) for _, element in tensors]
         index = ir.IndexType.get()
         module = ir.Module.create()
@@ -333,29 +334,3 @@ class TileBuilder:
 def _memref(element: str) -> ir.Type:
     dynamic = ir.ShapedType.get_dynamic_size()
     return ir.MemRefType.get([dynamic], scalar_type(element))
-
-
-def kernel_symbols(function: ir.Operation) -> set[str]:
-    """Every symbol that a shape or a symbolic attribute inside a kernel function mentions."""
-    found: set[str] = set()
-
-    def add_type(type_: ir.Type) -> None:
-        if isinstance(type_, ir.RankedTensorType):
-            for size in shape_of(type_):
-                found.update(size.symbols)
-
-    def visit(operation: ir.Operation) -> ir.WalkResult:
-        for value in [*operation.operands, *operation.results]:
-            add_type(value.type)
-        for name in ("starts", "low", "pads"):
-            if name in operation.attributes:
-                for item in ir.ArrayAttr(operation.attributes[name]):
-                    found.update(expression(ir.StringAttr(item).value).symbols)
-        if operation.name == "graph.dimension":
-            found.update(expression(ir.StringAttr(operation.attributes["expression"]).value).symbols)
-        return ir.WalkResult.ADVANCE
-
-    function.walk(visit)
-    for argument in function.regions[0].blocks[0].arguments:
-        add_type(argument.type)
-    return found

@@ -14,6 +14,7 @@ from ....dialects.scalar import Scalar, is_float
 from ..node import Node
 from ..registry import onnx_operator
 from ..tensor import Tensor
+from .text import string_equal
 
 BINARY: dict[str, Callable[[Scalar, Scalar], Scalar]] = {
     "Add": lambda x, y: x + y,
@@ -21,7 +22,6 @@ BINARY: dict[str, Callable[[Scalar, Scalar], Scalar]] = {
     "Mul": lambda x, y: x * y,
     "Div": lambda x, y: x / y,
     "Pow": lambda x, y: x.power(y),
-    "Equal": Scalar.eq,
     "Greater": Scalar.gt,
     "GreaterOrEqual": Scalar.ge,
     "Less": Scalar.lt,
@@ -63,6 +63,12 @@ def _register_variadic(name: str, function: Callable[[Scalar, Scalar], Scalar]) 
 
 for _name, _body in BINARY.items():
     _register_binary(_name, _body)
+@onnx_operator("Equal", host=True)
+def equal(node: Node) -> ir.Value:
+    """Of numbers by a map, of strings on the host."""
+    return string_equal(node) if node.dtype(0) == "string" else node.map([node.input(0), _aligned(node)], Scalar.eq)
+
+
 for _name, _body in VARIADIC.items():
     _register_variadic(_name, _body)
 

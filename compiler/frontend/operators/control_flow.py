@@ -20,7 +20,7 @@ from ..registry import onnx_operator
 from ..tensor import Tensor
 
 
-@onnx_operator("If")
+@onnx_operator("If", host=True)
 def conditional(node: Node) -> Sequence[Tensor | ir.Value | None]:
     branches: list[onnx.GraphProto] = [node.get("then_branch"), node.get("else_branch")]
     known = node.input(0).known()
@@ -29,6 +29,7 @@ def conditional(node: Node) -> Sequence[Tensor | ir.Value | None]:
         return _run(node, branches[0 if decided else 1])
     condition = tensor.ExtractOp(node.reshaped(node.input(0), []).value, []).result
     blocks, outputs = [], []
+    kinds: list[str] = []  # of the results that stay on the host
     holder = ir.Operation.create("scf.if", regions=2, ip=False)
     for region, graph in zip(holder.regions, branches, strict=True):
         block = region.blocks.append()
@@ -37,6 +38,7 @@ def conditional(node: Node) -> Sequence[Tensor | ir.Value | None]:
             if any(result is None for result in results):
                 return results
             outputs.append([result.value for result in results if result is not None])
+            kinds = [result.dtype if result.is_on_host else "" for result in results if result is not None]
         blocks.append(block)
     types = _agree(node, blocks, outputs)
     for block, values in zip(blocks, outputs, strict=True):
@@ -45,7 +47,9 @@ def conditional(node: Node) -> Sequence[Tensor | ir.Value | None]:
     operation = ir.Operation.create("scf.if", results=types, operands=[condition], regions=2)
     for region, block in zip(operation.regions, blocks, strict=True):
         block.append_to(region)
-    return list(operation.results)
+    return [
+        node.on_host(value, kinds[number]) if kinds[number] else value for number, value in enumerate(operation.results)
+    ]
 
 
 def _run(node: Node, graph: onnx.GraphProto) -> list[Tensor | None]:
@@ -56,6 +60,11 @@ def _agree(node: Node, blocks: list[ir.Block], outputs: list[list[ir.Value]]) ->
     """Make both branches' outputs of the same types: equal sizes may be spelled differently."""
     types = []
     for number, (first, second) in enumerate(zip(*outputs, strict=True)):
+        if first.type == second.type == build.object_type():
+            types.append(first.type)
+            continue
+        if build.object_type() in (first.type, second.type):
+            raise Unsupported("If whose branches give a tensor and a value on the host", "equal types")
         one, two = shape_of(first), shape_of(second)
         if element_of(first) != element_of(second) or len(one) != len(two):
             raise Unsupported(

@@ -24,7 +24,7 @@ from ..tensor import Tensor
 MOST_ITERATIONS = 512
 
 
-@onnx_operator("Loop")
+@onnx_operator("Loop", host=True)
 def loop(node: Node) -> list[Tensor | ir.Value | None]:
     """Runs while the trip count lasts and the condition holds; both must be known while importing."""
     body: onnx.GraphProto = node.get("body")
@@ -73,7 +73,7 @@ def _stacked(node: Node, values: list[Tensor], axis: int) -> ir.Value:
     return build.concatenate([node.reshaped(value, shape).value for value in values], place, node.unify)
 
 
-@onnx_operator("Scan", since=9)
+@onnx_operator("Scan", since=9, host=True)
 def scan(node: Node) -> list[Tensor | ir.Value | None]:
     """The body over the slices of the scanned inputs; their length must be static."""
     body: onnx.GraphProto = node.get("body")

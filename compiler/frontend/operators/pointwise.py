@@ -171,7 +171,7 @@ def _target(node: Node) -> int:
     return onnx.TensorProto.DataType.Value(kind.upper()) if isinstance(kind, str) else int(kind)
 
 
-@onnx_operator("Identity")
+@onnx_operator("Identity", host=True)
 def identity(node: Node) -> Tensor:
     return node.input(0)
 
