@@ -103,7 +103,7 @@ def command(
             f"{min(seconds) * 1000:.1f} ms on {choice.device.description} ({choice.reason})", markup=False
         )
         if profile:
-            _profile(session.profile(arrays)[1])
+            show_timings(session.profile(arrays)[1])
     if save is not None:
         _save(save, results)
 
@@ -156,7 +156,8 @@ def _report(results: dict[str, Array]) -> None:
         out.print(summary, markup=False, soft_wrap=True)
 
 
-def _profile(timings: list[Any]) -> None:
+def show_timings(timings: list[Any]) -> None:
+    """Print the time of every launch."""
     made = table("launches", "ms", "kernel", "ONNX nodes", numbers=("ms",))
     for timing in timings:
         made.add_row(f"{timing.seconds * 1000:.3f}", timing.kernel, ", ".join(timing.nodes))

@@ -48,7 +48,7 @@ def engine(model: Path) -> Path:
 
 
 def test_commands_are_those_of_the_folder(invoke: Invoke) -> None:
-    assert set(COMMANDS) == {"compile", "run", "inspect", "opt", "replay", "verify", "doctor", "sanitize"}
+    assert set(COMMANDS) == {"compile", "run", "inspect", "opt", "replay", "verify", "doctor", "sanitize", "profile"}
     for name in COMMANDS:
         result = invoke(name, "--help")
         assert result.exit_code == 0 and result.output.startswith(f"Usage: main {name}")
