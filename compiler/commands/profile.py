@@ -26,6 +26,7 @@ from ..command_options import (
     target_option,
 )
 from ..random_inputs import fill_inputs
+from .run import engine_of, show_timings
 
 SHOWN = 30  # kernels, unless --all
 COLUMNS = (
@@ -59,16 +60,12 @@ def command(
     no_cache: bool,
 ) -> None:
     """Profile FILE, an engine (.tw) or an ONNX model."""
-    from .sanitize import engine_of
-
     sheet = find_gpu(gpu) if gpu else None
     given, sizes = read_arrays(inputs), parse_shapes(shapes)
     engine = engine_of(file, target, precision, shapes, jobs, no_cache)
     arrays = fill_inputs(engine, given, sizes, seed)
     choice = choose_device(device)
     if choice.device.name == "cuda":
-        from .run import show_timings
-
         with engine.session(choice.device) as session:
             session.run(arrays)  # what a first launch costs is nobody's profile
             show_timings(session.profile(arrays)[1])

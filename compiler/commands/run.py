@@ -79,14 +79,7 @@ def command(
     if order and not sanitized:
         raise click.UsageError("--order needs --sanitize")
     choice = choose_device("emulator" if sanitized else device)
-    if is_engine(file):
-        engine = Engine.load(file)
-    else:
-        from ..api import compile_with
-
-        options = make_options(target or target_of(choice), precision, shapes, jobs, no_cache)
-        with progress_bar() as progress:
-            engine, _ = compile_with(file, options, progress)
+    engine = engine_of(file, target or target_of(choice), precision, shapes, jobs, no_cache)
     arrays = fill_inputs(engine, given, sizes, seed)
     if sanitized:
         choice.device.close()
@@ -121,6 +114,19 @@ def _sanitized(engine: Engine, arrays: dict[str, Array], order: str, save: Path 
     show_report(report)
     if report.findings:
         raise click.exceptions.Exit(1)
+
+
+def engine_of(
+    file: Path, target: str, precision: str, shapes: tuple[str, ...], jobs: int | None, no_cache: bool
+) -> Engine:
+    """The engine in `file`, or the one that the ONNX model in it compiles to."""
+    if is_engine(file):
+        return Engine.load(file)
+    from ..api import compile_with
+
+    options = make_options(target, precision, shapes, jobs, no_cache)
+    with progress_bar() as progress:
+        return compile_with(file, options, progress)[0]
 
 
 def is_engine(file: Path) -> bool:

@@ -12,18 +12,16 @@ from pathlib import Path
 
 import click
 
-from ...runtime.engine import Engine
 from ...runtime.sanitizing import ORDERS, Report, parse_order, sanitize
 from ..command_options import (
     compile_options,
     console,
-    make_options,
     parse_shapes,
-    progress_bar,
     read_arrays,
     target_option,
 )
 from ..random_inputs import fill_inputs
+from .run import engine_of
 
 SHOWN = 20  # findings, unless --all
 
@@ -66,21 +64,6 @@ def command(
             show_report(report, everything)
     if any(report.findings for report in reports):
         raise click.exceptions.Exit(1)
-
-
-def engine_of(
-    file: Path, target: str, precision: str, shapes: tuple[str, ...], jobs: int | None, no_cache: bool
-) -> Engine:
-    """The engine in `file`, or the one that the ONNX model in it compiles to."""
-    from .run import is_engine
-
-    if is_engine(file):
-        return Engine.load(file)
-    from ..api import compile_with
-
-    options = make_options(target, precision, shapes, jobs, no_cache)
-    with progress_bar() as progress:
-        return compile_with(file, options, progress)[0]
 
 
 def show_report(report: Report, everything: bool = False) -> None:
