@@ -27,6 +27,7 @@ from .numpy_chunk import Chunk, Mask, Values
 from .numpy_layout import Layout, register_dtypes
 from .numpy_operations import CONSTANTS, DTYPES, conversion, fma_f32, resolve
 from .numpy_outer import OuterProduct, find_outer_products, fma_outer, stack
+from .numpy_registers import BlockRegisters
 from .numpy_routines import ROUTINES
 from .ptx import (
     TYPE_BITS,
@@ -123,32 +124,20 @@ def _call_undefined(chunk: Chunk, mask: Mask, line: int, *, name: str, count: in
     chunk.fault(line, f"call of function {name!r}, which has no body in this module", thread)
 
 
-class _BlockGenerator:
+class _BlockGenerator(BlockRegisters):
     """The `Emitter` of this engine; values are Python expressions."""
 
     def __init__(
         self, program: Program, block: Block, dtypes: list[str], layout: Layout, names: dict[str, Any], observed: bool
     ) -> None:
+        super().__init__(program.register_numbers, dtypes)
         self.program = program
         self.block = block
-        self.dtypes = dtypes
         self.layout = layout
         self.names = names
         self.observed = observed
-        self.numbers = program.register_numbers
-        self.lines: list[str] = []
-        self.indent = " "
         self.mask = "m"
-        self.guarded = False
-        self.remembered: dict[tuple[str, ...], str] = {}
-        self.dependents: dict[str, set[tuple[str, ...]]] = {}
-        self.loaded: set[int] = set()
-        self.written: set[int] = set()
         self.temporaries = 0
-        self.remembered_count = 0
-        # Registers that exist only as a row of a stack so far, and how many of them each stack has.
-        self.rows: dict[int, tuple[str, str]] = {}
-        self.stack_rows: dict[str, int] = {}
         self.instruction = Instruction("", (), (), None, False, 0)
 
     # The function around the instructions.
@@ -184,9 +173,6 @@ class _BlockGenerator:
             header.append(f" T.observer.executed({block.number}, m)")
         header += [f" r{number} = R[{number}]" for number in sorted(self.loaded)]
         return header + self.lines
-
-    def line(self, text: str) -> None:
-        self.lines.append(self.indent + text)
 
     def _last_uses(self) -> dict[int, list[str]]:
         """Registers that die in this block, by the position of their last appearance."""
@@ -287,65 +273,6 @@ class _BlockGenerator:
             f"  PTX line {instruction.line}: {self.program.module.text(instruction.line)}"
         )
 
-    def _use(self, number: int) -> str:
-        if number not in self.written:
-            self.loaded.add(number)
-        row = self.rows.get(number)
-        if row is not None:
-            self.line(f"r{number} = {row[1]}")
-            self._drop_row(number)
-        return f"r{number}"
-
-    def _drop_row(self, number: int) -> None:
-        """Register `number` is a variable of its own now, or not wanted any more."""
-        row = self.rows.pop(number, None)
-        if row is not None:
-            self.stack_rows[row[0]] -= 1
-            if not self.stack_rows[row[0]] and row[0] not in self.remembered.values():
-                self.line(f"{row[0]} = None")
-
-    def _outer_product(self, group: OuterProduct) -> None:
-        """One call for a group of multiply-adds; the results stay rows of one array until somebody wants one."""
-        rows, columns = (self._stack("f8", part) for part in (group.rows, group.columns))
-        accumulators = self._stack("f4", group.accumulators)
-        self.remembered_count += 1
-        result = f"v{self.remembered_count}"
-        self.line(f"{result} = fma_outer(T, {rows}, {columns}, {accumulators})")
-        names = []
-        for target in group.targets:
-            number = self.numbers[target.name]
-            names.append(f"r{number}")
-            self._drop_row(number)
-            self._forget(names[-1])
-            if number in self.loaded or number in self.written:
-                self.line(f"{names[-1]} = None")
-            self.written.add(number)
-        key = ("stack", "f4", *names)
-        self.remembered[key] = result
-        self.stack_rows[result] = len(names)
-        for index, name in enumerate(names):
-            dtype = self.dtypes[int(name[1:])]
-            self.dependents.setdefault(name, set()).add(key)
-            self.rows[int(name[1:])] = (
-                result,
-                f"{result}[{index}]" + ("" if dtype == "f4" else f".view({dtype})"),
-            )
-
-    def _stack(self, dtype: str, operands: Sequence[Operand]) -> str:
-        """An array whose rows are f32 operands, as f4 or f8; the very one they are rows of, if there is one."""
-        if all(isinstance(operand, Register) for operand in operands):
-            names = [f"r{self.numbers[operand.name]}" for operand in operands if isinstance(operand, Register)]
-            found = self.remembered.get(("stack", dtype, *names))
-            if found is not None:
-                return found
-            values = [self.read(operand, "f32") for operand in operands]
-            return self.remember(("stack", dtype, *names), f"stack(T, {dtype}, ({', '.join(values)},))", names)
-        values = [self.read(operand, "f32") for operand in operands]
-        return self.bind(f"stack(T, {dtype}, ({', '.join(values)},))")
-
-    def _register(self, register: Register) -> str:
-        return self._use(self.numbers[register.name])
-
     def read(self, operand: Operand, type: str) -> str:
         dtype = DTYPES.get(type)
         if dtype is None:
@@ -368,34 +295,25 @@ class _BlockGenerator:
         self.unsupported("this operand")
         raise AssertionError
 
-    def _as_dtype(self, expression: str, have: str, want: str) -> str:
-        if have == want:
-            return expression
-        if have[1:] != want[1:] or "?" in (have, want):
-            # A narrower reading takes the low bits; a wider one of unsigned bits extends by zeros.
-            return (
-                f"{expression}.view(u{have[1:]}).astype({want})" if have[0] == "f" else f"{expression}.astype({want})"
-            )
-        if not expression[1:].isdigit():
-            return f"{expression}.view({want})"
-        return self.remember(("view", expression, want), f"{expression}.view({want})", (expression,))
+    def _outer_product(self, group: OuterProduct) -> None:
+        """One call for a group of multiply-adds; the results stay rows of one array until somebody wants one."""
+        rows, columns = (self._stack("f8", part) for part in (group.rows, group.columns))
+        accumulators = self._stack("f4", group.accumulators)
+        result = self._new_stack(f"fma_outer(T, {rows}, {columns}, {accumulators})")
+        self._assign_rows(result, group.targets)
 
-    def remember(self, key: tuple[str, ...], expression: str, registers: Sequence[str]) -> str:
-        """Evaluate a conversion of registers once, until one of them changes."""
-        found = self.remembered.get(key)
-        if found is None:
-            self.remembered_count += 1
-            found = self.remembered[key] = f"v{self.remembered_count}"
-            self.line(f"{found} = {expression}")
-            for register in registers:
-                self.dependents.setdefault(register, set()).add(key)
-        return found
-
-    def _forget(self, register: str) -> None:
-        for key in self.dependents.pop(register, ()):
-            name = self.remembered.pop(key, None)
-            if name is not None and not self.guarded and not self.stack_rows.get(name):
-                self.line(f"{name} = None")
+    def update(
+        self, routine: str, operands: Sequence[Operand], type: str, values: Sequence[str], **static: Any
+    ) -> None:
+        keywords = "".join(f", {key}={value!r}" for key, value in static.items())
+        arguments = "".join(f", {value}" for value in (self._stack("f4", operands), *values))
+        result = self._new_stack(f"{routine}(T, {self.mask}, {self.instruction.line}{arguments}{keywords})")
+        registers = [operand for operand in operands if isinstance(operand, Register)]
+        if self.guarded or len(registers) < len(operands):
+            for index, operand in enumerate(operands):
+                self.write(operand, "f32", f"{result}[{index}]")
+        else:
+            self._assign_rows(result, registers)
 
     def _immediate(self, operand: Immediate, dtype: str) -> str:
         if dtype == "?":
@@ -485,16 +403,6 @@ class _BlockGenerator:
         if operation in _REMEMBERED and _is_register(values[0]):
             return self.remember((operation, values[0]), expression, self._sources(values[0]))
         return expression
-
-    def _sources(self, value: str) -> list[str]:
-        """The registers that a register or remembered name stands for."""
-        if value[0] == "r":
-            return [value]
-        return [
-            register
-            for register, keys in self.dependents.items()
-            if any(self.remembered.get(key) == value for key in keys)
-        ]
 
     def _fma_f32(self, a: str, b: str, c: str) -> str:
         """Factors in f64 are remembered: in a matrix product each is used many times."""

@@ -74,7 +74,7 @@ def register_dtypes(program: Program) -> list[str]:
 
 def _votes(instruction: Instruction) -> list[tuple[str, bool]]:
     opcode, types = instruction.opcode, instruction.types
-    if opcode == "mma":
+    if opcode in ("mma", "wgmma") and types:
         used = [*uses_and_definitions(instruction)[1]]
         return [(name, types[0] == "f32") for name in used]
     operands = instruction.operands
@@ -87,7 +87,5 @@ def _votes(instruction: Instruction) -> list[tuple[str, bool]]:
     else:
         kinds = [False] * len(operands)
     return [
-        (operand.name, kind)
-        for operand, kind in zip(operands, kinds, strict=False)
-        if isinstance(operand, Register)
+        (operand.name, kind) for operand, kind in zip(operands, kinds, strict=False) if isinstance(operand, Register)
     ]

@@ -13,11 +13,12 @@ import numpy as np
 
 from .memory import SHARED_WINDOW, WINDOW_BYTES
 from .numpy_chunk import Array, Chunk, Mask, Values
+from .numpy_fp8 import fp8_to_f32
 from .numpy_memory import indices
 from .numpy_operations import bf16_to_f32, f16_to_f32
 from .numpy_rounding import f32_to_f16
 
-_TF32_BITS = np.uint32(0xFFFFE000)
+TF32_BITS = np.uint32(0xFFFFE000)
 
 
 def fragment(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
@@ -33,8 +34,10 @@ def fragment(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
         values = f16_to_f32(flat.view("u2"))
     elif type == "bf16":
         values = bf16_to_f32(flat.view("u2"))
+    elif type in ("e4m3", "e5m2"):
+        values = fp8_to_f32(type, flat.view("u1"))
     elif type == "tf32":
-        values = (flat & _TF32_BITS).view("f4")
+        values = (flat & TF32_BITS).view("f4")
     else:
         values = flat.view("i1" if type == "s8" else "u1").astype("f4")
     matrix: Array = values.reshape(chunk.threads // 32, 8, -1)

@@ -9,7 +9,16 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from . import numpy_bulk, numpy_cluster, numpy_matrix, numpy_mbarrier, numpy_memory, numpy_tensor, numpy_warp
+from . import (
+    numpy_bulk,
+    numpy_cluster,
+    numpy_matrix,
+    numpy_mbarrier,
+    numpy_memory,
+    numpy_tensor,
+    numpy_warp,
+    numpy_warpgroup,
+)
 
 _NAMES: dict[ModuleType, tuple[str, ...]] = {
     numpy_warp: ("shuffle", "vote", "match", "redux", "active_mask", "elect"),
@@ -23,6 +32,7 @@ _NAMES: dict[ModuleType, tuple[str, ...]] = {
     ),
     numpy_bulk: ("bulk_copy", "bulk_commit", "bulk_wait", "store_async"),
     numpy_tensor: ("tensor_copy",),
+    numpy_warpgroup: ("warpgroup_multiply", "warpgroup_fence", "warpgroup_commit", "warpgroup_wait"),
     numpy_cluster: ("cluster_arrive", "rank_of_address"),
 }  # fmt: skip
 

@@ -27,8 +27,9 @@ from .observer import BULK, READ, WRITE
 from .tensor_map import TENSOR_MAP_ALIGNMENT, TENSOR_MAP_BYTES, decode
 
 _TYPES = {
-    "uint8": "u8", "uint16": "u16", "uint32": "u32", "int32": "s32", "uint64": "u64", "int64": "s64", "float16": "f16",
-    "bfloat16": "bf16", "float32": "f32", "float64": "f64", "float32_ftz": "f32", "tfloat32": "f32", "tfloat32_ftz": "f32",
+    "uint8": "u8", "uint16": "u16", "uint32": "u32", "int32": "s32", "uint64": "u64", "int64": "s64",
+    "float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64", "float32_ftz": "f32", "tfloat32": "f32",
+    "tfloat32_ftz": "f32",
 }  # fmt: skip
 _DTYPES = {
     "u8": "u1", "u16": "u2", "u32": "u4", "s32": "i4", "u64": "u8", "s64": "i8", "f16": "u2", "bf16": "u2", "f32": "f4",
@@ -85,7 +86,7 @@ def piece_offsets(rows: int, row_bytes: int, swizzle: str, low_bits: int) -> Arr
 def swizzled(address: Array, swizzle: str) -> Array:
     """Shared addresses after the swizzle of that name."""
     pieces = SWIZZLE_BYTES[swizzle] // 16
-    return address ^ ((address >> 7 & max(pieces - 1, 0)) << 4)
+    return np.asarray(address ^ ((address >> 7 & max(pieces - 1, 0)) << 4))
 
 
 @dataclass(slots=True)
@@ -122,7 +123,7 @@ class Box:
         """Indices of the box's 16-byte pieces in the chunk's shared memory, row by row."""
         low = self.place.address % 1024
         offsets = piece_offsets(self.rows, self.tensor_map.row_bytes, self.tensor_map.swizzle, low)
-        return (offsets + (self.place.start(self.chunk) - low)) >> 4
+        return np.asarray((offsets + (self.place.start(self.chunk) - low)) >> 4)
 
     def check(self) -> None:
         """A fault when the box leaves shared memory, or a part of it an allocation."""
@@ -140,7 +141,9 @@ class Box:
                 )  # fmt: skip
 
     def _view(self, part: Part) -> Array:
-        return np.ndarray(part.shape, _DTYPES[self.type], self.chunk.memory.bytes, part.address, part.strides)
+        memory = self.chunk.memory.bytes
+        view: Array = np.ndarray(part.shape, _DTYPES[self.type], memory, part.address, part.strides)
+        return view
 
     def load(self) -> None:
         """Global to shared memory; what is outside the tensor is zero, or NaN where the map says so."""

@@ -50,6 +50,13 @@ class Emitter(Protocol):
         `results`.
         """
 
+    def update(
+        self, routine: str, operands: Sequence[Operand], type: str, values: Sequence[Value], **static: Any
+    ) -> None:
+        """A routine that replaces the registers `operands` (32 bits, read as `type`): it gets their values, then
+        `values`, and gives as many results as there are operands.
+        """
+
     def is_predicate(self, operand: Operand) -> bool:
         """Whether `operand` is a predicate register."""
 

@@ -121,7 +121,7 @@ def _atomic(instruction: Instruction, emit: Emitter, target: Operand | None, ope
 
 @operation(
     "membar", "fence", "prefetch", "prefetchu", "discard", "applypriority", "nanosleep", "pmevent", "brkpt",
-    "griddepcontrol", "setmaxnreg", destinations=0,
+    "griddepcontrol", destinations=0,
 )  # fmt: skip
 def no_effect(instruction: Instruction, emit: Emitter) -> None:
     """Ordering, cache and power hints: lock-step execution is already stronger."""

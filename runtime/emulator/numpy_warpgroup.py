@@ -1,0 +1,229 @@
+"""wgmma of the NumPy engine: products of a warpgroup with operands in shared memory or registers.
+
+In: accumulators as rows over threads, descriptors or registers of A, descriptors of B. Out: accumulators. Why: the
+descriptors' canonical layouts (PTX ISA, "asynchronous warpgroup level matrix shared memory layout") become tables of
+16-byte pieces, so that an operand is one gather.
+
+A descriptor: bits 0-13 start address, 16-29 leading byte offset, 32-45 stride byte offset (each / 16), 49-51 base
+offset, 62-63 swizzle (0 none, 1 128B, 2 64B, 3 32B).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from .numpy_chunk import Array, Chunk, Mask, Values
+from .numpy_fp8 import fp8_to_f32
+from .numpy_matrix import TF32_BITS, fragment_a
+from .numpy_operations import bf16_to_f32, f16_to_f32
+from .numpy_rounding import f32_to_f16
+from .observer import READ, WGMMA
+
+_LANES = 128
+_ROWS = 64
+_PIECE = 16
+_SPANS = {0: 16, 1: 128, 2: 64, 3: 32}
+"""Bytes within which a swizzle moves pieces, by its code."""
+_BYTES = {"f16": 2, "bf16": 2, "tf32": 4}
+_EXTENTS = {"f16": 16, "bf16": 16, "tf32": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A decoded matrix descriptor; offsets in bytes."""
+
+    start: int
+    leading: int
+    stride: int
+    base: int
+    swizzle: int
+
+
+def decode_descriptor(bits: int) -> Descriptor:
+    """The fields of 64 bits."""
+    return Descriptor(
+        (bits & 0x3FFF) << 4, (bits >> 16 & 0x3FFF) << 4, (bits >> 32 & 0x3FFF) << 4, bits >> 49 & 7, bits >> 62
+    )
+
+
+@functools.lru_cache(maxsize=512)
+def piece_table(rows: int, depth_bytes: int, along_rows: bool, leading: int, stride: int, swizzle: int) -> Array:
+    """Byte offsets, before the swizzle, of the 16-byte pieces of an operand of `rows` (M or N) from its start.
+
+    K-major operands give [rows, pieces along k]; with `along_rows` (transposed, 16-bit types) [k, pieces along rows].
+    """
+    span = _SPANS[swizzle]
+    if not along_rows:
+        row, piece = np.arange(rows)[:, None], np.arange(depth_bytes // _PIECE)
+        # Eight rows of one span each; the next eight lie `stride` on, and unswizzled the next piece `leading`.
+        return np.asarray(row % 8 * span + row // 8 * stride + piece * (_PIECE if swizzle else leading))
+    depth, piece = np.arange(depth_bytes // 2)[:, None], np.arange(rows * 2 // _PIECE)
+    per_span = span // _PIECE
+    across, down = (leading, stride) if swizzle else (stride, leading)
+    return np.asarray(depth % 8 * span + depth // 8 * down + piece % per_span * _PIECE + piece // per_span * across)
+
+
+def pieces(rows: int, depth_bytes: int, along_rows: bool, descriptor: Descriptor) -> Array:
+    """Shared addresses of the operand's pieces, in the order of `piece_table`."""
+    table = piece_table(rows, depth_bytes, along_rows, descriptor.leading, descriptor.stride, descriptor.swizzle)
+    address = descriptor.start + table
+    phases = _SPANS[descriptor.swizzle] // _PIECE - 1
+    return np.asarray(address ^ (((address >> 7) - descriptor.base & phases) << 4))
+
+
+def to_f32(type: str, raw: Array) -> Array:
+    """Elements of an operand, from bytes, as f32, which holds every one of them exactly."""
+    if type == "f16":
+        return np.asarray(f16_to_f32(raw.view("u2")))
+    if type == "bf16":
+        return np.asarray(bf16_to_f32(raw.view("u2")))
+    if type == "tf32":
+        return np.asarray((raw.view("u4") & TF32_BITS).view("f4"))
+    if type in ("e4m3", "e5m2"):
+        return fp8_to_f32(type, raw.view("u1"))
+    return np.asarray(raw.view("i1" if type == "s8" else "u1").astype("f4"))
+
+
+@dataclass(slots=True)
+class _Call:
+    """One executed wgmma.mma_async."""
+
+    chunk: Chunk
+    line: int
+    columns: int
+    types: tuple[str, ...]
+
+    @property
+    def depth_bytes(self) -> int:
+        """Bytes of k that one instruction takes, which is 32 for every type."""
+        return 32
+
+    def operand(self, thread: int, bits: int, rows: int, type: str, along_rows: bool) -> Array:
+        """[rows, k] in f32 of the operand that a descriptor of `thread` names."""
+        chunk = self.chunk
+        address = pieces(rows, self.depth_bytes, along_rows, decode_descriptor(bits))
+        if int(address.max()) + _PIECE > chunk.launch.shared_bytes:
+            chunk.fault(
+                self.line, f"wgmma: the descriptor {bits:#018x} reaches shared address {int(address.max()):#x}; the "
+                f"block has {chunk.launch.shared_bytes} bytes of shared memory", thread,
+            )  # fmt: skip
+        block = thread // chunk.geometry.padded
+        if chunk.observer is not None:
+            listed = address.reshape(-1).astype("u8")
+            chunk.observer.bulk_accessed(thread, self.line, READ, "shared", listed, _PIECE, block=block, group=WGMMA)
+        index = (address + block * chunk.shared_stride) >> 4
+        raw = chunk.view("shared", "c16").take(index.reshape(-1))
+        matrix = to_f32(type, raw).reshape(len(address), -1)
+        return matrix.T if along_rows else matrix
+
+
+def _registers_of_a(chunk: Chunk, type: str, registers: tuple[Values, ...]) -> Array:
+    """A from registers, f32 [warps, 16, k], with k in order."""
+    permuted = fragment_a(chunk, type, registers)
+    warps, rows, depth = permuted.shape
+    each = depth // 8  # elements of one register
+    ordered = permuted.reshape(warps, rows, 4, 2, each).transpose(0, 1, 3, 2, 4).reshape(warps, rows, depth)
+    return np.ascontiguousarray(ordered)
+
+
+def warpgroup_multiply(
+    chunk: Chunk, mask: Mask, line: int, accumulators: Array, *values: Values, columns: int, types: tuple[str, ...],
+    in_registers: bool, negated: bool, transposed: tuple[bool, bool], saturating: bool,
+) -> Array:  # fmt: skip
+    """wgmma.mma_async: D = A B + D, or A B where scale-d is false, for every active warp; gives the rows of D.
+
+    Products are exact and summed in f32 (integers exactly), D is added last; the hardware's order is not specified.
+    """
+    call = _Call(chunk, line, columns, types)
+    result: Array = accumulators.copy()
+    _, left_type, right_type = types
+    *left, right, scale = values
+    descriptors = np.broadcast_to(right, (chunk.threads,))
+    scales = np.broadcast_to(scale, (chunk.threads,))
+    register_a = _registers_of_a(chunk, left_type, tuple(left)) if in_registers else None
+    left_descriptors = None if in_registers else np.broadcast_to(left[0], (chunk.threads,))
+    for first, warps in _active_warps(chunk, mask, line):
+        lead = first + 32 * warps[0]
+        b = call.operand(lead, int(descriptors[lead]), columns, right_type, transposed[1])
+        if register_a is not None:
+            a = register_a[first // 32 : first // 32 + 4].reshape(_ROWS, -1)
+        else:
+            assert left_descriptors is not None
+            a = call.operand(lead, int(left_descriptors[lead]), _ROWS, left_type, transposed[0])
+        product = np.matmul(a, b.T)
+        part = slice(first, first + _LANES)
+        before = accumulators[:, part] if bool(scales[lead]) else None
+        after = _accumulate(-product if negated else product, before, types[0], saturating)
+        if len(warps) == 4:
+            result[:, part] = after
+        else:
+            for warp in warps:
+                result[:, first + 32 * warp : first + 32 * warp + 32] = after[:, 32 * warp : 32 * warp + 32]
+    return result
+
+
+def _active_warps(chunk: Chunk, mask: Mask, line: int) -> list[tuple[int, list[int]]]:
+    """The first thread of each warpgroup that takes part, with its warps that do."""
+    if chunk.geometry.padded % _LANES:
+        chunk.fault(line, f"wgmma in a block of {chunk.geometry.block_threads} threads, which are no whole warpgroups")
+    active = np.ones((chunk.threads // _LANES, 4, 32), bool) if mask is None else mask.reshape(-1, 4, 32)
+    partial = active.any(axis=2) & ~active.all(axis=2)
+    if partial.any():
+        warp = int(partial.reshape(-1).argmax())
+        lane = int((~active.reshape(-1, 32)[warp]).argmax())
+        what = f"wgmma executed by a part of a warp (lane {lane} does not take part)"
+        chunk.fault(line, what, 32 * warp + lane)
+    groups = []
+    for group, warps in enumerate(np.asarray(active.all(axis=2))):
+        if warps.any():
+            groups.append((group * _LANES, np.flatnonzero(warps).tolist()))
+    return groups
+
+
+def _accumulate(product: Array, before: Array | None, type: str, saturating: bool) -> Array:
+    """Rows of registers over the 128 threads: register 4i + 2h + e of lane 4g + t in warp w is row 16w + 8h + g, column
+    8i + 2t + e. Halves are packed in twos (e).
+    """
+    columns = product.shape[1]
+    ordered = product.reshape(4, 2, 8, columns // 8, 4, 2).transpose(3, 1, 0, 2, 4, 5)  # i h w g t e
+    if type == "f16":
+        flat = np.ascontiguousarray(ordered).reshape(columns // 4, _LANES, 2)
+        if before is not None:
+            packed = np.ascontiguousarray(before).view("u2").reshape(flat.shape)
+            flat = flat + f16_to_f32(packed)
+        halves: Array = f32_to_f16(flat.reshape(-1)).view("f4").reshape(columns // 4, _LANES)
+        return halves
+    rows = ordered.transpose(0, 1, 5, 2, 3, 4).reshape(columns // 2, _LANES)
+    if type == "f32":
+        return np.asarray(rows if before is None else rows + before)
+    whole = rows.astype("i8")
+    if before is not None:
+        whole = whole + np.ascontiguousarray(before).view("i4")
+    if saturating:
+        whole = np.clip(whole, -(1 << 31), (1 << 31) - 1)
+    return np.asarray(whole.astype("i4").view("f4"))
+
+
+# Synchronisation, which products that are computed at once do not need.
+def warpgroup_fence(chunk: Chunk, mask: Mask, line: int, *, count: int) -> tuple[()]:
+    """wgmma.fence."""
+    if chunk.observer is not None:
+        chunk.observer.fenced(mask, line, WGMMA)
+    return ()
+
+
+def warpgroup_commit(chunk: Chunk, mask: Mask, line: int, *, count: int) -> tuple[()]:
+    """wgmma.commit_group."""
+    if chunk.observer is not None:
+        chunk.observer.group_committed(mask, line, WGMMA)
+    return ()
+
+
+def warpgroup_wait(chunk: Chunk, mask: Mask, line: int, *, pending: int, count: int) -> tuple[()]:
+    """wgmma.wait_group."""
+    if chunk.observer is not None:
+        chunk.observer.group_waited(mask, line, WGMMA, pending)
+    return ()
