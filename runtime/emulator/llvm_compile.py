@@ -1,0 +1,109 @@
+"""From a program to the object file of its warp function: the compiler of the fast engine.
+
+In: a program, the addresses of global variables, the block shape. Out: a `Translation`: object code and what is needed
+to launch it and to tell its faults. Why: the result depends on nothing else, so that it can be kept on disk.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from .control_flow import Program
+from .llvm_codegen import Extents, Generator, Unsupported
+from .llvm_control import Control
+from .llvm_library import Library
+from .llvm_module import Module, Site
+from .llvm_patterns import expected_addresses
+from .llvm_runner import DECLARATION, runner
+from .numpy_layout import Layout
+from .uniformity import analyse
+
+ENGINE_VERSION = 1
+"""Raised whenever the same PTX would be translated differently."""
+
+_EXITS = frozenset({"fall", "jump", "branch", "switch", "barrier", "exit", "trap"})
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """Object code of one kernel for one block shape. `barriers` are (block number, PTX line, arrives only) in slot
+    order; sizes in bytes, one record per warp."""
+
+    content: bytes
+    symbol: str
+    sites: tuple[Site, ...]
+    barriers: tuple[tuple[int, int, bool], ...]
+    record_bytes: int
+    local_bytes: int
+    atomics: bool
+
+    def to_bytes(self) -> bytes:
+        """For the cache."""
+        head = asdict(self)
+        del head["content"]
+        text = json.dumps(head).encode()
+        return len(text).to_bytes(4, "little") + text + self.content
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Translation:
+        """The inverse of `to_bytes`. Raises ValueError for anything else."""
+        length = int.from_bytes(data[:4], "little")
+        try:
+            head = json.loads(data[4 : 4 + length])
+            sites = tuple(Site(**site) for site in head.pop("sites"))
+            barriers = tuple((block, line, arrives) for block, line, arrives in head.pop("barriers"))
+            return cls(content=data[4 + length :], sites=sites, barriers=barriers, **head)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"not a translation: {error}") from error
+
+
+def refusal(program: Program) -> str:
+    """Why this engine cannot run `program` at all; an empty string when nothing speaks against it."""
+    for block in program.blocks:
+        ender = block.exit.instruction
+        if block.exit.kind not in _EXITS:
+            return f"{ender.name if ender else block.exit.kind} waits for other threads"
+        if block.polls:
+            return "threads may spin on memory"
+    if program.cluster_shape is not None:
+        return "it runs in clusters"
+    return ""
+
+
+def write_module(
+    program: Program, addresses: dict[str, int], shape: Extents, symbol: str, wide: bool
+) -> tuple[str, Module, Control, bool]:
+    """(LLVM IR, its module, its control flow, whether there are atomics). Raises Unsupported."""
+    layout = Layout(program, addresses)
+    local_bytes = -(-layout.local_bytes // 16) * 16
+    module = Module(wide, local_bytes)
+    uniformity = analyse(program)
+    emit = Generator(program, layout, shape, module, uniformity, expected_addresses(program, layout, shape))
+    control = Control(emit)
+    warp = control.generate()
+    module.declarations["llvm.memset"] = DECLARATION
+    module.functions["warp"] = warp
+    threads = shape[0] * shape[1] * shape[2]
+    module.functions["run"] = runner(symbol, control.record, threads, local_bytes)
+    return module.text(), module, control, emit.atomics
+
+
+def translate(
+    program: Program, addresses: dict[str, int], shape: Extents, symbol: str, library: Library
+) -> Translation:
+    """Compile for the host. Raises Unsupported when an instruction is missing here."""
+    reason = refusal(program)
+    if reason:
+        raise Unsupported(reason)
+    wide = library.host.has("avx512f") and library.host.has("avx512bw")
+    text, module, control, atomics = write_module(program, addresses, shape, symbol, wide)
+    barriers = []
+    for number in control.barriers:
+        ender = program.blocks[number].exit.instruction
+        assert ender is not None
+        barriers.append((number, ender.line, ender.has("arrive")))
+    return Translation(
+        library.compile(text), symbol, tuple(module.sites), tuple(barriers), control.record.nbytes,
+        module.local_bytes, atomics,
+    )  # fmt: skip

@@ -1,0 +1,250 @@
+"""Routines of the fast engine: what the emitter's `call` does, by name.
+
+In: the generator, result types, values. Out: values. Why: loads, stores, exchanges between lanes and matrix products
+each choose a helper function here; the helpers stand in the modules of their kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .llvm_atomics import atomic_helper
+from .llvm_context import FAULT_CALL, FAULT_PARTIAL_WARP
+from .llvm_copies import copy_helper
+from .llvm_generic import generic_load_helper, generic_store_helper
+from .llvm_matrix import MATRIX_ROUTINES
+from .llvm_memory import (
+    load_helper,
+    load_one_helper,
+    result_type,
+    store_helper,
+    store_one_helper,
+    words_of,
+)
+from .llvm_module import call
+from .llvm_values import BITS, ELEMENTS, LANES, Value
+from .llvm_warp import WARP_ROUTINES
+from .ptx import TYPE_BITS
+
+if TYPE_CHECKING:
+    from .llvm_codegen import Generator
+
+Routine = Callable[..., list[Value]]
+
+
+def _split(emit: Generator, words: Sequence[Value], type: str, count: int) -> list[Value]:
+    """Words as they travel, to `count` elements of a PTX type."""
+    code, element = emit.code, ELEMENTS[type]
+    width, have = BITS[element], BITS[words[0].element]
+    results = []
+    for index in range(count):
+        if width == have:
+            value = words[index]
+        elif width > have:
+            low, high = (code.resize(words[2 * index + part], "i64") for part in (0, 1))
+            value = code.binary("or", low, code.binary("shl", high, code.integer("i64", 32)))
+        else:
+            per_word = have // width
+            word, part = words[index // per_word], index % per_word
+            if part:
+                word = code.binary("lshr", word, code.integer(word.element, part * width))
+            value = code.resize(word, f"i{width}")
+        results.append(code.cast("bitcast", value, element))
+    return results
+
+
+def _join(emit: Generator, values: Sequence[Value], nbytes: int) -> list[Value]:
+    """Elements to words as they travel; the inverse of `_split`."""
+    code = emit.code
+    element, count = words_of(nbytes)
+    bits = [code.bits(value) for value in values]
+    width, want = BITS[bits[0].element], BITS[element]
+    if width == want:
+        return bits
+    words = []
+    if width > want:
+        for value in bits:
+            words.append(code.resize(value, "i32"))
+            words.append(code.resize(code.binary("lshr", value, code.integer("i64", 32)), "i32"))
+        return words
+    per_word = want // width
+    for index in range(count):
+        word = code.resize(bits[per_word * index], element)
+        for part in range(1, per_word):
+            moved = code.resize(bits[per_word * index + part], element)
+            word = code.binary("or", word, code.binary("shl", moved, code.integer(element, part * width)))
+        words.append(word)
+    return words
+
+
+def _unpack(emit: Generator, text: str, aggregate: str, element: str, count: int, wide: bool) -> list[Value]:
+    if count == 1:
+        return [Value(text, element, wide)]
+    return [emit.code.emit(f"extractvalue {aggregate} {text}, {index}", element, wide) for index in range(count)]
+
+
+def _load_parameter(emit: Generator, results: Sequence[str], values: Sequence[Value], offset: int, type: str) -> list[Value]:
+    place = emit.code.name()
+    emit.code.line(f"{place} = getelementptr i8, ptr {emit.field('parameters', 'ptr').text}, i64 {offset}")
+    return [emit.code.emit(f"load {ELEMENTS[type]}, ptr {place}, align 1", ELEMENTS[type], False)]
+
+
+def _load(emit: Generator, results: Sequence[str], values: Sequence[Value], space: str, type: str) -> list[Value]:
+    (address,) = values
+    count = len(results)
+    nbytes = TYPE_BITS[type] // 8 * count
+    element, words = words_of(nbytes)
+    if space not in ("global", "shared", "local", "generic"):
+        emit.unsupported(f"loads by register from {space} space")
+    site = emit.site(space, "load", nbytes)
+    mask = emit.active()
+    arguments = f"ptr %context, i32 {site}, "
+    if not address.wide and space in ("global", "shared"):
+        scalar = element if words == 1 else f"[{words} x {element}]"
+        address = emit.code.resize(address, "i64")
+        name = load_one_helper(emit.module, space, nbytes)
+        found = call(emit.code, scalar, name, f"{arguments}{address.typed}, {mask.typed}")
+        return _split(emit, _unpack(emit, found, scalar, element, words, False), type, count)
+    address = emit.code.widen(address)
+    if space == "generic":
+        name = generic_load_helper(emit.module, nbytes, address.pattern)
+    else:
+        name = load_helper(emit.module, space, nbytes, address.pattern, address.element)
+    aggregate = result_type(element, words)
+    found = call(emit.code, aggregate, name, f"{arguments}{address.typed}, {mask.typed}")
+    return _split(emit, _unpack(emit, found, aggregate, element, words, True), type, count)
+
+
+def _store(emit: Generator, results: Sequence[str], values: Sequence[Value], space: str, type: str) -> list[Value]:
+    address, *elements = values
+    nbytes = TYPE_BITS[type] // 8 * len(elements)
+    if space not in ("global", "shared", "local", "generic"):
+        emit.unsupported(f"stores to {space} space")
+    site = emit.site(space, "store", nbytes)
+    mask = emit.active()
+    words = _join(emit, elements, nbytes)
+    arguments = f"ptr %context, i32 {site}, "
+    if not address.wide and space in ("global", "shared"):
+        lane = _last_lane(emit, mask)
+        words = [emit.code.lane(word, lane) for word in words]
+        address = emit.code.resize(address, "i64")
+        name = store_one_helper(emit.module, space, nbytes)
+    else:
+        address = emit.code.widen(address)
+        words = [emit.code.widen(word) for word in words]
+        if space == "generic":
+            name = generic_store_helper(emit.module, nbytes, address.pattern)
+        else:
+            name = store_helper(emit.module, space, nbytes, address.pattern, address.element)
+    rest = "".join(f", {word.typed}" for word in words)
+    call(emit.code, "void", name, f"{arguments}{address.typed}, {mask.typed}{rest}")
+    return []
+
+
+def _last_lane(emit: Generator, mask: Value) -> int | str:
+    """The highest lane that runs; 0 when none does."""
+    if mask.is_literal:
+        return LANES - 1
+    zeros = emit.code.intrinsic("ctlz", "i32", mask, flags="i1 false")
+    last = emit.code.binary("sub", emit.code.integer("i32", LANES - 1), zeros)
+    return emit.code.binary("and", last, emit.code.integer("i32", LANES - 1)).text
+
+
+def _atomic(
+    emit: Generator, results: Sequence[str], values: Sequence[Value], space: str, type: str, operation: str,
+    wanted: bool,
+) -> list[Value]:  # fmt: skip
+    address, *operands = (emit.code.widen(value) for value in values)
+    emit.atomics = True
+    if space not in ("global", "shared"):
+        emit.unsupported(f"atomics on {space} space")
+    nbytes = TYPE_BITS[type] // 8
+    site = emit.site(space, "atomic", nbytes)
+    operands = [emit.code.bits(operand) for operand in operands]
+    address = emit.code.resize(address, "i64")
+    name = atomic_helper(emit.module, space, type, operation, len(operands))
+    if name is None:
+        emit.unsupported(f"atomic {operation} on {type}")
+    vector = f"<{LANES} x i{TYPE_BITS[type]}>"
+    rest = "".join(f", {operand.typed}" for operand in operands)
+    found = call(emit.code, vector, name, f"ptr %context, i32 {site}, {address.typed}, {emit.active().typed}{rest}")
+    value = Value(found, f"i{TYPE_BITS[type]}", True)
+    return [emit.code.cast("bitcast", value, ELEMENTS[type])] if wanted else []
+
+
+def _copy_async(emit: Generator, results: Sequence[str], values: Sequence[Value], nbytes: int) -> list[Value]:
+    target, source, *size = (emit.code.widen(value) for value in values)
+    read = emit.site("global", "cp.async read", nbytes)
+    emit.site("shared", "cp.async write", nbytes)  # read + 1
+    name = copy_helper(emit.module, nbytes, target, source, bool(size))
+    rest = "".join(f", {value.typed}" for value in size)
+    call(
+        emit.code, "void", name,
+        f"ptr %context, i32 {read}, {target.typed}, {source.typed}, {emit.active().typed}{rest}",
+    )  # fmt: skip
+    return []
+
+
+def record_fault(emit: Generator, kind: int, site: int, lanes: Value) -> None:
+    """Note a finding that is not a memory access, unless there is one already."""
+    code = emit.code
+
+    def build(body: Any) -> None:
+        from .llvm_module import field_pointer, load_field
+
+        old = load_field(body, "fault_kind", "i32")
+        first = body.compare("icmp eq", old, body.integer("i32", 0))
+        body.line(f"br i1 {first.text}, label %record, label %done")
+        body.label("record")
+        for name in ("kind", "site", "lanes"):
+            body.line(f"store i32 %{name}, ptr {field_pointer(body, 'fault_' + name)}")
+        warp = load_field(body, "warp", "i32")
+        body.line(f"store {warp.typed}, ptr {field_pointer(body, 'fault_warp')}")
+        body.line("br label %done")
+        body.label("done")
+        body.line("ret void")
+
+    name = emit.module.helper(
+        "record_fault", "void @(ptr %context, i32 %kind, i32 %site, i32 %lanes)", build, "noinline cold"
+    )
+    call(code, "void", name, f"ptr %context, i32 {kind}, i32 {site}, {lanes.typed}")
+
+
+def _call_undefined(emit: Generator, results: Sequence[str], values: Sequence[Value], name: str) -> list[Value]:
+    site = emit.site("", name, 0)
+    lanes = emit.active()
+    condition = emit.code.compare("icmp ne", lanes, emit.code.integer("i32", 0))
+    call_label, go_on = emit.code.name()[1:], emit.code.name()[1:]
+    emit.code.line(f"br i1 {condition.text}, label %fault{call_label}, label %fine{go_on}")
+    emit.code.label(f"fault{call_label}")
+    record_fault(emit, FAULT_CALL, site, lanes)
+    emit.code.line(f"br label %fine{go_on}")
+    emit.code.label(f"fine{go_on}")
+    return []
+
+
+def require_whole_warp(emit: Generator, name: str) -> None:
+    """`.sync.aligned` instructions need all lanes; a part of a warp is a finding."""
+    if emit.mask is None and emit.guard is None:
+        return
+    lanes = emit.active()
+    partly = emit.code.binary(
+        "and",
+        emit.code.compare("icmp ne", lanes, emit.code.integer("i32", 0)),
+        emit.code.compare("icmp ne", lanes, emit.code.integer("i32", -1)),
+    )
+    number = emit.code.name()[1:]
+    emit.code.line(f"br i1 {partly.text}, label %partly{number}, label %whole{number}")
+    emit.code.label(f"partly{number}")
+    missing = emit.code.binary("xor", lanes, emit.code.integer("i32", -1))
+    record_fault(emit, FAULT_PARTIAL_WARP, emit.site("", name, 0), missing)
+    emit.code.line(f"br label %whole{number}")
+    emit.code.label(f"whole{number}")
+
+
+ROUTINES: dict[str, Routine] = {
+    "load_parameter": _load_parameter, "load": _load, "store": _store, "atomic": _atomic,
+    "copy_async": _copy_async, "call_undefined": _call_undefined, **WARP_ROUTINES, **MATRIX_ROUTINES,
+}  # fmt: skip
+"""By emitter name."""

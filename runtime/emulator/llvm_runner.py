@@ -1,0 +1,149 @@
+"""The runner of the fast engine: a function that takes blocks of a launch through all their warps.
+
+In: sizes of the kernel's records. Out: IR of `run(context, first, behind)`. Why: warps are called in turn until each has
+ended; with nobody able to go on, the block is deadlocked. All of it is host code, so that a launch of one small block
+costs microseconds.
+"""
+
+from __future__ import annotations
+
+from .llvm_context import CONTEXT, FAULT_DEADLOCK, offset
+from .llvm_control import BLOCKED, ENDED, RECORD_ENDED, RECORD_PLACE, Record
+from .llvm_module import REGISTER_CALL
+from .llvm_values import LANES
+
+
+def runner(symbol: str, record: Record, threads: int, local_bytes: int) -> str:
+    """The text of the function `symbol`, which gives 0, or 1 when the context holds a finding."""
+    warps = -(-threads // LANES)
+    fields = CONTEXT.fields
+    assert fields is not None
+    barriers = int(fields["barriers"][0].itemsize)
+    text = _RUNNER
+    for name in ("stop", "grid", "block", "shared", "shared_limit", "local", "local_base", "warps", "warp",
+                 "fault_kind", "barriers", "block_number"):  # fmt: skip
+        text = text.replace(f"<{name}>", str(offset(name)))
+    for name, number in (
+        ("symbol", symbol), ("call", REGISTER_CALL), ("record_bytes", record.nbytes),
+        ("header_bytes", record.header_bytes), ("warp_count", warps), ("warp_frame", local_bytes * LANES),
+        ("block_frame", local_bytes * LANES * warps), ("barrier_bytes", barriers), ("place", RECORD_PLACE),
+        ("ended", RECORD_ENDED), ("ENDED", ENDED), ("BLOCKED", BLOCKED), ("DEADLOCK", FAULT_DEADLOCK),
+        ("grid_y", offset("grid") + 4), ("block_y", offset("block") + 4), ("block_z", offset("block") + 8),
+    ):  # fmt: skip
+        text = text.replace(f"${name}$", str(number))
+    return text
+
+
+DECLARATION = "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)"
+
+_RUNNER = """
+define i32 @$symbol$(ptr %context, i32 %first, i32 %behind) #0 {
+entry:
+  %grid_x_at = getelementptr i8, ptr %context, i64 <grid>
+  %grid_y_at = getelementptr i8, ptr %context, i64 $grid_y$
+  %grid_x = load i32, ptr %grid_x_at
+  %grid_y = load i32, ptr %grid_y_at
+  %block_x_at = getelementptr i8, ptr %context, i64 <block>
+  %block_y_at = getelementptr i8, ptr %context, i64 $block_y$
+  %block_z_at = getelementptr i8, ptr %context, i64 $block_z$
+  %number_at = getelementptr i8, ptr %context, i64 <block_number>
+  %warp_at = getelementptr i8, ptr %context, i64 <warp>
+  %kind_at = getelementptr i8, ptr %context, i64 <fault_kind>
+  %barriers = getelementptr i8, ptr %context, i64 <barriers>
+  %local_at = getelementptr i8, ptr %context, i64 <local>
+  %stop_at = getelementptr i8, ptr %context, i64 <stop>
+  %stop = load ptr, ptr %stop_at
+  %shared_at = getelementptr i8, ptr %context, i64 <shared>
+  %shared = load ptr, ptr %shared_at
+  %limit_at = getelementptr i8, ptr %context, i64 <shared_limit>
+  %limit = load i64, ptr %limit_at
+  %warps_at = getelementptr i8, ptr %context, i64 <warps>
+  %warps = load ptr, ptr %warps_at
+  %frames_at = getelementptr i8, ptr %context, i64 <local_base>
+  %frames = load ptr, ptr %frames_at
+  br label %blocks
+blocks:
+  %block = phi i32 [ %first, %entry ], [ %next_block, %block_done ]
+  %some = icmp ult i32 %block, %behind
+  br i1 %some, label %ask, label %all_done
+ask:
+  %last = load atomic i32, ptr %stop monotonic, align 4
+  %wanted = icmp ule i32 %block, %last
+  br i1 %wanted, label %begin, label %all_done
+begin:
+  %x = urem i32 %block, %grid_x
+  %rows = udiv i32 %block, %grid_x
+  %y = urem i32 %rows, %grid_y
+  %z = udiv i32 %rows, %grid_y
+  store i32 %x, ptr %block_x_at
+  store i32 %y, ptr %block_y_at
+  store i32 %z, ptr %block_z_at
+  store i32 %block, ptr %number_at
+  call void @llvm.memset.p0.i64(ptr %shared, i8 0, i64 %limit, i1 false)
+  call void @llvm.memset.p0.i64(ptr %frames, i8 0, i64 $block_frame$, i1 false)
+  call void @llvm.memset.p0.i64(ptr %barriers, i8 0, i64 $barrier_bytes$, i1 false)
+  br label %clear
+clear:
+  %cleared = phi i64 [ 0, %begin ], [ %clear_next, %clear ]
+  %clear_offset = mul i64 %cleared, $record_bytes$
+  %clear_record = getelementptr i8, ptr %warps, i64 %clear_offset
+  call void @llvm.memset.p0.i64(ptr %clear_record, i8 0, i64 $header_bytes$, i1 false)
+  %clear_next = add i64 %cleared, 1
+  %clear_more = icmp ult i64 %clear_next, $warp_count$
+  br i1 %clear_more, label %clear, label %sweep
+sweep:
+  br label %warp
+warp:
+  %number = phi i64 [ 0, %sweep ], [ %next_number, %warp_done ]
+  %left = phi i32 [ 0, %sweep ], [ %left_now, %warp_done ]
+  %moved = phi i1 [ false, %sweep ], [ %moved_now, %warp_done ]
+  %record_offset = mul i64 %number, $record_bytes$
+  %record = getelementptr i8, ptr %warps, i64 %record_offset
+  %ended_at = getelementptr i8, ptr %record, i64 $ended$
+  %has_ended = load i32, ptr %ended_at
+  %over = icmp ne i32 %has_ended, 0
+  br i1 %over, label %warp_done, label %turn
+turn:
+  %number32 = trunc i64 %number to i32
+  store i32 %number32, ptr %warp_at
+  %frame_offset = mul i64 %number, $warp_frame$
+  %frame = getelementptr i8, ptr %frames, i64 %frame_offset
+  store ptr %frame, ptr %local_at
+  %place_at = getelementptr i8, ptr %record, i64 $place$
+  %place = load i32, ptr %place_at
+  %outcome = call $call$ i32 @warp(ptr %context, ptr %record, i32 %place)
+  %kind = load i32, ptr %kind_at
+  %sound = icmp eq i32 %kind, 0
+  br i1 %sound, label %judge, label %finding
+judge:
+  %ends = icmp eq i32 %outcome, $ENDED$
+  %ends32 = zext i1 %ends to i32
+  store i32 %ends32, ptr %ended_at
+  %waits = xor i32 %ends32, 1
+  %left_more = add i32 %left, %waits
+  %progressed = icmp ne i32 %outcome, $BLOCKED$
+  %moved_more = or i1 %moved, %progressed
+  br label %warp_done
+warp_done:
+  %left_now = phi i32 [ %left, %warp ], [ %left_more, %judge ]
+  %moved_now = phi i1 [ %moved, %warp ], [ %moved_more, %judge ]
+  %next_number = add i64 %number, 1
+  %more = icmp ult i64 %next_number, $warp_count$
+  br i1 %more, label %warp, label %swept
+swept:
+  %none_left = icmp eq i32 %left_now, 0
+  br i1 %none_left, label %block_done, label %again
+again:
+  br i1 %moved_now, label %sweep, label %deadlock
+deadlock:
+  store i32 $DEADLOCK$, ptr %kind_at
+  br label %finding
+block_done:
+  %next_block = add i32 %block, 1
+  br label %blocks
+finding:
+  ret i32 1
+all_done:
+  ret i32 0
+}
+"""

@@ -1,0 +1,76 @@
+"""Special registers of the fast engine.
+
+In: a special register and the block shape. Out: its value. Why: the block shape is known when a kernel is compiled, so
+that thread numbers are constants plus a multiple of the warp's number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .llvm_values import LANES, Code, Value, constant_vector
+from .ptx import Special
+
+if TYPE_CHECKING:
+    from .llvm_codegen import Generator
+
+_LANES = np.arange(LANES, dtype=np.uint64)
+_BITS = np.uint64(1) << _LANES
+_LANE_TABLES = {
+    "%laneid": _LANES, "%lanemask_eq": _BITS, "%lanemask_lt": _BITS - np.uint64(1),
+    "%lanemask_le": _BITS * np.uint64(2) - np.uint64(1),
+    "%lanemask_ge": np.uint64(0xFFFFFFFF) - (_BITS - np.uint64(1)),
+    "%lanemask_gt": np.uint64(0xFFFFFFFF) - (_BITS * np.uint64(2) - np.uint64(1)),
+}  # fmt: skip
+_CLOCKS = ("%clock", "%clock_hi", "%clock64", "%globaltimer", "%globaltimer_lo", "%globaltimer_hi")
+_FIXED = {"%nwarpid": 64, "%gridid": 0, "%smid": 0, "%nsmid": 1}
+
+
+def special_register(emit: Generator, operand: Special) -> Value:
+    """The value of `%tid.x` and its kin, as i32 (i64 for clocks)."""
+    code, name = emit.code, operand.name
+    axis = "xyz".find(operand.component) if operand.component else 0
+    if name == "%tid":
+        return thread_number(code, emit.shape, axis, emit.field("warp", "i32"))
+    if name == "%ntid":
+        return code.integer("i32", emit.shape[axis])
+    if name in ("%ctaid", "%nctaid"):
+        pointer = emit.pointer("block" if name == "%ctaid" else "grid")
+        place = code.name()
+        code.line(f"{place} = getelementptr i32, ptr {pointer}, i64 {axis}")
+        return code.emit(f"load i32, ptr {place}", "i32", False)
+    if name in _LANE_TABLES:
+        numbers = [int(number) for number in _LANE_TABLES[name]]
+        return Value(constant_vector("i32", numbers), "i32", True)
+    if name == "%warpid":
+        return emit.field("warp", "i32")
+    if name in _CLOCKS:
+        code.declare("llvm.readcyclecounter", "declare i64 @llvm.readcyclecounter()")
+        return code.emit("call i64 @llvm.readcyclecounter()", "i64", False)
+    if name in ("%total_smem_size", "%aggr_smem_size"):
+        return code.resize(emit.field("shared_limit", "i64"), "i32")
+    if name == "%dynamic_smem_size":
+        return emit.field("dynamic_bytes", "i32")
+    if name in _FIXED:
+        return code.integer("i32", _FIXED[name])
+    emit.unsupported(f"special register {name}")
+
+
+def thread_number(code: Code, shape: tuple[int, int, int], axis: int, warp: Value) -> Value:
+    """%tid along an axis; lanes beyond the block repeat its last thread."""
+    x, y, z = shape
+    if shape[axis] == 1:
+        return code.integer("i32", 0)
+    first = code.binary("mul", warp, code.integer("i32", LANES))
+    lanes = Value(constant_vector("i32", range(LANES)), "i32", True)
+    linear = code.binary("add", lanes, first)
+    if x * y * z % LANES:
+        linear = code.intrinsic("umin", "i32", linear, code.integer("i32", x * y * z - 1))
+    below = (1, x, x * y)[axis]
+    if below > 1:
+        linear = code.binary("udiv", linear, code.integer("i32", below))
+    if axis == 2 or below * shape[axis] == x * y * z:
+        return linear
+    return code.binary("urem", linear, code.integer("i32", shape[axis]))
