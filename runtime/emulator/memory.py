@@ -19,7 +19,9 @@ SHARED_WINDOW = 1 << 44
 LOCAL_WINDOW = 1 << 45
 PARAMETER_WINDOW = 1 << 46
 WINDOW_BYTES = 1 << 32
-"""Generic addresses of shared, local and kernel-parameter space start at these; below them is global memory.
+RANK_SHIFT = 24
+"""Generic addresses of shared, local and kernel-parameter space start at these; below them is global memory. An address
+in the shared memory of another block of the cluster is the offset there plus (rank + 1) << RANK_SHIFT.
 """
 
 _LOWEST = 1 << 20
@@ -46,6 +48,7 @@ class GlobalMemory:
         self._ends: list[int] = []
         self._labels: dict[int, str] = {}
         self._count = 0
+        self._table: Array | None = None
 
     def view(self, dtype: str) -> Array:
         """The arena as an array of `dtype`."""
@@ -75,6 +78,7 @@ class GlobalMemory:
             )
         self._starts.insert(position, start)
         self._ends.insert(position, start + nbytes)
+        self._table = None
         self._count += 1
         self._labels[start] = label or f"allocation {self._count}"
         return start
@@ -98,10 +102,17 @@ class GlobalMemory:
             raise DeviceError(f"emulator: free of {address:#x}, which is not an allocation")
         start, end = self._starts.pop(position), self._ends.pop(position)
         del self._labels[start]
+        self._table = None
         if end - start >= _RETURN_PAGES and hasattr(mmap, "MADV_DONTNEED"):
             first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
             last = end // mmap.PAGESIZE * mmap.PAGESIZE
             self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+    def table(self) -> Array:
+        """(start, end) of every allocation, sorted, as u64 rows."""
+        if self._table is None:
+            self._table = np.array([self._starts, self._ends], np.uint64).T.copy()
+        return self._table
 
     def contains(self, start: int, end: int) -> bool:
         """Whether [start, end) lies inside one allocation."""

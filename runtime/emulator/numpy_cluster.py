@@ -12,21 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from .memory import SHARED_WINDOW
+from .memory import RANK_SHIFT, SHARED_WINDOW
 from .numpy_chunk import Array, Chunk, Mask, Values
 
-RANK_SHIFT = 24
 OFFSET_MASK = (1 << RANK_SHIFT) - 1
 
 
 # Addresses.
-def map_address(address: Values, rank: Values) -> Values:
-    """mapa: the same place in the block of `rank`; for u32 addresses and generic u64 ones alike."""
-    kind = address.dtype.type
-    plain = address & kind(~(0xFF << RANK_SHIFT) & (1 << 8 * address.dtype.itemsize) - 1)
-    return plain | (rank.astype(address.dtype) + kind(1)) << kind(RANK_SHIFT)
-
-
 def own_ranks(chunk: Chunk) -> Array:
     """For each thread the rank of its block in its cluster, int64."""
 

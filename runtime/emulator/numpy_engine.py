@@ -37,7 +37,7 @@ class NumpyEngine:
 
     def __init__(self, chunk_threads: int = CHUNK_THREADS, cores: int | None = None) -> None:
         self.chunk_threads = chunk_threads
-        self.cores = cores or min(_MOST_CORES, _available_cores())
+        self.cores = cores or min(_MOST_CORES, available_cores())
         self._geometries: dict[tuple[tuple[int, int, int], int], Geometry] = {}
         self._pool: ThreadPoolExecutor | None = None
 
@@ -147,5 +147,6 @@ def _whole_clusters(blocks: int, launch: Launch) -> int:
     return max(blocks - blocks % (x * y * z), x * y * z)
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .memory import LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW, WINDOW_BYTES
+from .memory import LOCAL_WINDOW, PARAMETER_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES
 from .numpy_integers import (
     add_carry,
     carry_add,
@@ -232,13 +232,23 @@ def is_in_window(window: int, address: Values) -> Values:
     return (address >= np.uint64(window)) & (address < np.uint64(window + WINDOW_BYTES))
 
 
+_NO_RANK = ~(0xFF << RANK_SHIFT)
+
+
+def map_shared_address(address: Values, rank: Values) -> Values:
+    """mapa: the same place in the block of `rank`; for u32 addresses and generic u64 ones alike."""
+    kind = address.dtype.type
+    plain = address & kind(_NO_RANK & ((1 << 8 * address.dtype.itemsize) - 1))
+    return plain | (rank.astype(address.dtype) + kind(1)) << kind(RANK_SHIFT)
+
+
 FUNCTIONS: dict[str, Callable[..., Values]] = {
     "select": select, "unordered": unordered, "ordered": ordered, "ne_ordered": not_equal_ordered,
     "eq_unordered": equal_unordered, "f16_to_f32": f16_to_f32, "bf16_to_f32": bf16_to_f32, "fma:f64": fma_f64,
     "fma_of_f32": fma_f32_wide,
     "flush": flush, "saturate": saturate, "rcp": reciprocal, "rsqrt": reciprocal_square_root,
     "rsqrt:f32": reciprocal_square_root_f32, "is_normal": is_normal, "is_subnormal": is_subnormal,
-    "pack_halves": pack_halves, "rem": remainder,
+    "pack_halves": pack_halves, "map_shared_address": map_shared_address, "rem": remainder,
     **{f"div:s{bits}": divide_signed for bits in (16, 32, 64)},
     **{f"div:u{bits}": divide_unsigned for bits in (16, 32, 64)},
     "mul_high": multiply_high, "low_24": low_24, "mul24_high": multiply_24_high, "carry_add": carry_add,

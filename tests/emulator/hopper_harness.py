@@ -13,15 +13,16 @@ from tests.emulator.harness import CUDA
 
 from tilewright.runtime.device import LaunchArgument
 from tilewright.runtime.emulator.device import EmulatorDevice
+from tilewright.runtime.emulator.observer import Instrument
 from tilewright.runtime.tensor_map import TensorMap
 
 
 class Tensors:
     """A device with the kernels of one file, and arrays on it."""
 
-    def __init__(self, stem: str) -> None:
+    def __init__(self, stem: str, instrument: Instrument | None = None) -> None:
         self.ptx = (CUDA / f"{stem}.ptx").read_text()
-        self.device = EmulatorDevice()
+        self.device = EmulatorDevice(instrument=instrument)
 
     def put(self, array: np.ndarray) -> int:
         """Upload; gives the address."""

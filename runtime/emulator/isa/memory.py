@@ -1,6 +1,6 @@
-"""Loads, stores, atomics and fences.
+"""Loads, stores and fences.
 
-In: instructions of those opcodes. Out: calls of the engine's `load`, `store`, `atomic`, `load_parameter` routines.
+In: instructions of those opcodes. Out: calls of the engine's `load`, `store`, `load_parameter` routines.
 Why: state spaces, vector forms and sub-word registers are taken apart here; the
 engine sees addresses and byte widths only.
 """
@@ -13,6 +13,9 @@ from .emitter import Emitter
 
 SHARED_SPACES = {"shared": "shared", "shared::cta": "shared", "shared::cluster": "cluster"}
 _SPACES = {"global": "global", "const": "global", **SHARED_SPACES, "local": "local"}
+
+OPERATIONS = ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec")
+"""Of atomics and reductions."""
 
 
 def address_operand(emit: Emitter, operand: Operand) -> Address:
@@ -71,10 +74,11 @@ def load(instruction: Instruction, emit: Emitter) -> None:
 
 @operation("st", destinations=0)
 def store(instruction: Instruction, emit: Emitter) -> None:
+    if instruction.has("async"):
+        store_async(instruction, emit)
+        return
     target, source = instruction.operands[:2]
     address = address_operand(emit, target)
-    if instruction.has("async"):
-        emit.unsupported("st.async")
     type = instruction.type
     if type == "b128":
         emit.unsupported("128-bit registers")
@@ -85,38 +89,16 @@ def store(instruction: Instruction, emit: Emitter) -> None:
     emit.call("store", [], [emit.address(address), *values], space=space, type=bits)
 
 
-_ATOMICS = ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec")
-
-
-@operation("atom")
-def atomic(instruction: Instruction, emit: Emitter) -> None:
-    _atomic(instruction, emit, instruction.operands[0], instruction.operands[1:])
-
-
-@operation("red", destinations=0)
-def reduction(instruction: Instruction, emit: Emitter) -> None:
-    _atomic(instruction, emit, None, instruction.operands)
-
-
-def _atomic(instruction: Instruction, emit: Emitter, target: Operand | None, operands: tuple[Operand, ...]) -> None:
-    name = instruction.first_of(*_ATOMICS)
-    if not name or instruction.has("async") or instruction.type == "b128":
-        emit.unsupported("this atomic operation")
-    type = instruction.type
-    if isinstance(operands[1], Vector):
-        emit.unsupported("vector atomics")
-    address = address_operand(emit, operands[0])
-    values = [emit.read(operand, type if type not in ("f16", "bf16", "f16x2", "bf16x2") else f"b{TYPE_BITS[type]}")
-              for operand in operands[1:]]  # fmt: skip
-    wanted = target is not None and not isinstance(target, Discard)
-    space = space_of(instruction, emit, operands[0])
-    results = emit.call(
-        "atomic", [type] if wanted else [], [emit.address(address), *values],
-        space=space, type=type, operation=name, wanted=wanted,
-    )  # fmt: skip
-    if wanted and target is not None:
-        storage = f"b{TYPE_BITS[type]}" if type in ("f16", "bf16", "f16x2", "bf16x2") else type
-        emit.write(target, storage, results[0])
+def store_async(instruction: Instruction, emit: Emitter) -> None:
+    """`[target], value | {values}, [mbarrier]` of st.async and red.async."""
+    target, source, barrier = instruction.operands
+    if not instruction.has("mbarrier::complete_tx::bytes"):
+        emit.unsupported("this form without an mbarrier")
+    elements = source.elements if isinstance(source, Vector) else (source,)
+    places = [emit.address(address_operand(emit, operand)) for operand in (target, barrier)]
+    name, type = instruction.first_of(*OPERATIONS), instruction.type
+    values = [emit.read(element, type if name else f"b{TYPE_BITS[type]}") for element in elements]
+    emit.call("store_async", [], [*places, *values], type=type if name else f"b{TYPE_BITS[type]}", operation=name)
 
 
 @operation(
