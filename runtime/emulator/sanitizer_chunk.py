@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from .memory import RANK_SHIFT
 from .numpy_chunk import Array, Chunk, Mask, Values
-from .numpy_cluster import OFFSET_MASK, RANK_SHIFT
+from .numpy_cluster import OFFSET_MASK
 from .observer import ATOMIC, BULK, COPY, READ, WGMMA, WRITE, Observer
 from .sanitizer_clocks import HAPPENED, Clocks
 from .sanitizer_findings import Findings
+from .sanitizer_flags import Flags
 from .sanitizer_global import GlobalShadow
 from .sanitizer_kernel import KernelFacts
 from .sanitizer_shared import Actors, SharedShadow
@@ -38,6 +40,7 @@ class ChunkSanitizer(Observer):
         self._chunk, self._facts, self._global = chunk, facts, shadow
         self._clocks = Clocks(chunk, chunk.cluster_blocks)
         self._shared = SharedShadow(chunk, self._clocks, facts.shared_granule, facts.describe, findings)
+        self._flags = Flags()
         self._everyone: Array = np.arange(chunk.threads)
         if chunk.geometry.alive is not None:
             self._everyone = np.flatnonzero(chunk.geometry.alive)
@@ -46,14 +49,35 @@ class ChunkSanitizer(Observer):
     def accessed(self, mask: Mask, line: int, kind: str, space: str, address: Values, nbytes: int) -> None:
         if space == "local":
             return
-        if line in self._facts.strong and kind != ATOMIC:
-            kind = ATOMIC if kind == WRITE else kind
+        strong = kind == ATOMIC or line in self._facts.strong
         acting = self._acting(mask, address)
         if space == "global":
-            self._global.touch(self._chunk, kind, acting.threads, line, acting.addresses, nbytes)
-            return
-        cells, threads = self._cells(acting, nbytes)
-        self._shared.touch(kind, cells, self._of_threads(threads, line))
+            self._global.touch(self._chunk, kind, acting.threads, line, acting.addresses, nbytes, strong)
+            places = acting.addresses.astype(np.int64)
+        else:
+            cells, threads = self._cells(acting, nbytes)
+            self._shared.touch(kind, cells, self._of_threads(threads, line, strong))
+            places = -1 - cells[:: len(cells) // len(acting.threads)]
+        if strong and self._facts.flags:
+            self._flag(kind, acting.threads // 32, places, line)
+
+    def _flag(self, kind: str, warps: Array, places: Array, line: int) -> None:
+        """A strong access may bring order between the warps of a block. `places`: global addresses, or shared cells
+        as negative numbers.
+        """
+        known, flags = self._clocks.known, self._flags
+        group = self._clocks.group_warps
+        pairs = sorted(set(zip(warps.tolist(), places.tolist(), strict=True)))
+        if kind != READ:
+            release = line in self._facts.releases
+            for warp, place in pairs:
+                flags.write(warp, (warp // group, place), known[:, warp], release)
+            if release:
+                self._clocks.tick(np.unique(warps))
+        if kind != WRITE:
+            for warp, place in pairs:
+                acquire = line in self._facts.acquires
+                known[:, warp] = flags.read(warp, (warp // group, place), known[:, warp], acquire)
 
     def copied(
         self, mask: Mask, line: int, target: Values, source: Values, size: Values | None, nbytes: int
@@ -141,6 +165,12 @@ class ChunkSanitizer(Observer):
     def fenced(self, mask: Mask, line: int, kind: str) -> None:
         if kind == "async":
             self._clocks.fence_proxies(mask)
+        elif kind == "memory" and self._facts.flags:
+            warps = self._clocks.warps_of(mask)
+            for warp in warps.tolist():
+                self._clocks.known[:, warp] = self._flags.fence(warp, self._clocks.known[:, warp])
+            self._clocks.tick(warps)
+            self._global.fence(self._chunk, self._everyone if mask is None else np.flatnonzero(mask))
 
     # Synchronisation of threads.
     def warps_met(self, mask: Mask, line: int) -> None:
@@ -191,7 +221,7 @@ class ChunkSanitizer(Observer):
     # Threads, addresses, cells.
     def _acting(self, mask: Mask, address: Values) -> _Threads:
         threads = self._everyone if mask is None else np.flatnonzero(mask)
-        if address.ndim == 0:
+        if address.size == 1:
             return _Threads(threads, np.full(len(threads), address, np.uint64))
         return _Threads(threads, address[threads].astype(np.uint64))
 
@@ -212,11 +242,12 @@ class ChunkSanitizer(Observer):
             return first, threads
         return (first[:, None] + np.arange(each)).reshape(-1), np.repeat(threads, each)
 
-    def _of_threads(self, threads: Array, line: int) -> Actors:
+    def _of_threads(self, threads: Array, line: int, strong: bool) -> Actors:
         clocks = self._clocks
         warp = threads // 32
         warps = np.unique(warp)
         agents = clocks.own[warps]
         now = clocks.known[HAPPENED, warps, agents]
-        return Actors(warps, agents, now, warp, threads, clocks.own[warp], clocks.now(warp), line)
+        own, clock = clocks.own[warp], clocks.now(warp)
+        return Actors(warps, agents, now, warp, threads, own, clock, line, strong=strong)
 
