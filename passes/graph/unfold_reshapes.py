@@ -139,7 +139,8 @@ def _joins_reduced(value: ir.Value, pieces: Pieces, fine: Shape) -> bool:
                 sum(fine[item] != ONE for item in pieces[axis]) > 1 for axis in integers(reader, "axes")
             ):
                 return True
-        pending = [reader.results[0] for reader in readers if reader.name == "graph.map"]
+        maps = [reader.results[0] for reader in readers if reader.name == "graph.map"]
+        pending = [mapped for mapped in maps if len(shape_of(mapped)) == len(pieces)]
     return False
 
 

@@ -6,7 +6,6 @@ indices out of bounds undefined, here they are clamped, so that no kernel ever r
 
 from __future__ import annotations
 
-import numpy as np
 from mlir import ir
 
 from ....dialects import graph_builder as build
@@ -156,28 +155,5 @@ def one_hot(node: Node) -> ir.Value:
         wrapped = chosen.lt(0).select(chosen + extent, chosen)
         on, off = build.element_at(choices, [1]), build.element_at(choices, [0])
         return build.index(axis).eq(wrapped).select(on, off)
-
-    return node.map([], body, shape=shape)
-
-
-@onnx_operator("Compress")
-def compress(node: Node) -> ir.Value:
-    """Only with a constant condition: otherwise the size of the result depends on data."""
-    condition = node.constant(1)
-    if condition is None:
-        raise Unsupported("Compress with a computed condition", "a constant condition", node.input(1).sources)
-    x = node.input(0)
-    axis = node.get("axis")
-    if axis is None:
-        x, axis = node.reshaped(x, [build.product(x.shape)]), 0
-    axis = node.axis(axis, x.rank)
-    chosen = node.literal(np.flatnonzero(condition).astype(np.int64), "i64")
-    shape = [size if position != axis else chosen.shape[0] for position, size in enumerate(x.shape)]
-    table, rows = x.value, chosen.value
-
-    def body() -> Scalar:
-        places = [build.index(position) for position in range(x.rank)]
-        places[axis] = in_bounds(build.element_at(rows, [places[axis]]), x.shape[axis])
-        return build.element_at(table, places)
 
     return node.map([], body, shape=shape)

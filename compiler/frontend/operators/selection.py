@@ -1,0 +1,117 @@
+"""Operators that keep some of the elements: how many is known only when the program runs.
+
+In: a tensor, or a condition. Out: the kept elements or their positions. Kernels count and select; the host
+reads the count, which becomes the size of the result. Unique and NonMaxSuppression run on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from mlir import ir
+
+from ....dialects import graph_builder as build
+from ....dialects.scalar import Scalar
+from ....runtime.symbolic import Expression
+from ..node import Node
+from ..registry import onnx_operator
+from ..tensor import Tensor
+from .indexing import in_bounds
+
+MOST_STEPS = 31  # of a binary search: tensors have fewer than 2^31 elements
+
+
+def chosen_positions(node: Node, mask: ir.Value) -> tuple[Expression, ir.Value]:
+    """(how many elements of a vector of i1 are true, a tensor [size] of how many are true up to each)."""
+    ones = build.cast(mask, "i64")
+    count = build.reshape(build.reduce(ones, "sum", [0]), [1])
+    found = node.found("sizes", [node.tensor(count)], 1, options={"operator": node.operator})[0]
+    return found, build.scan(ones, "sum", 0)
+
+
+def position_of(running: ir.Value, number: Scalar) -> Scalar:
+    """In a map: where the running count passes `number`, by binary search."""
+    size = build.shape_of(running)[0]
+    static = size.as_constant()
+    steps = MOST_STEPS if static is None else max(static, 1).bit_length()
+    extent = build.dimension(size)
+    position = Scalar.constant(0, "i64")
+    for step in reversed(range(steps)):
+        probe = position + (1 << step)
+        before = build.element_at(running, [(probe - 1).minimum(extent - 1).maximum(0)])
+        position = (probe.le(extent) & before.le(number)).select(probe, position)
+    return position.minimum(extent - 1).maximum(0)
+
+
+@onnx_operator("NonZero")
+def non_zero(node: Node) -> ir.Value:
+    """Positions of the elements that are not zero, [rank, count], in row-major order."""
+    x = node.input(0)
+    flat = node.map([node.reshaped(x, [build.product(x.shape)])], lambda v: v.cast("i1"))
+    count, running = chosen_positions(node, flat)
+
+    def body() -> Scalar:
+        rest = position_of(running, build.index(1))
+        result = Scalar.constant(0, "i64")
+        for axis in reversed(range(x.rank)):
+            extent = build.dimension(x.shape[axis]).maximum(1)
+            result = build.index(0).eq(axis).select(rest.remainder(extent), result)
+            rest = rest / extent
+        return result
+
+    return node.map([], body, shape=build.expressions([x.rank, count]))
+
+
+@onnx_operator("Compress")
+def compress(node: Node) -> ir.Value:
+    """The slices along an axis, or the elements, where the condition holds."""
+    x, condition = node.input(0), node.constant(1)
+    axis = node.get("axis")
+    if axis is None:
+        x, axis = node.reshaped(x, [build.product(x.shape)]), 0
+    axis = node.axis(axis, x.rank)
+    if condition is not None:
+        rows = node.literal(np.flatnonzero(condition).astype(np.int64), "i64")
+        return _taken(node, x, axis, rows.shape[0], lambda place: build.element_at(rows.value, [place]))
+    count, running = chosen_positions(node, node.value(1))
+    return _taken(node, x, axis, count, lambda place: position_of(running, place))
+
+
+def _taken(node: Node, x: Tensor, axis: int, count: Expression, row: Callable[[Scalar], Scalar]) -> ir.Value:
+    shape = [size if position != axis else count for position, size in enumerate(x.shape)]
+    table = x.value
+
+    def body() -> Scalar:
+        places = [build.index(position) for position in range(x.rank)]
+        places[axis] = in_bounds(row(places[axis]), x.shape[axis])
+        return build.element_at(table, places)
+
+    return node.map([], body, shape=shape)
+
+
+@onnx_operator("Unique")
+def unique(node: Node) -> Sequence[ir.Value]:
+    """Different elements, or slices along an axis; where each was first; which one each is; how often."""
+    x = node.input(0)
+    axis = node.get("axis")
+    axis = None if axis is None else node.axis(axis, x.rank)
+    symbol = node.importer.fresh_symbols(node.operator, 1)
+    count = Expression.symbol(symbol[0])
+    options = {"axis": axis, "sorted": bool(node.get("sorted", 1))}
+    values = node.host("unique", [x], 4, options, symbols=symbol)
+    length = build.product(x.shape) if axis is None else x.shape[axis]
+    shape = [count] if axis is None else [*x.shape[:axis], count, *x.shape[axis + 1 :]]
+    kinds = [(shape, x.dtype), ([count], "i64"), ([length], "i64"), ([count], "i64")]
+    return [build.upload(value, *kind) for value, kind in zip(values, kinds, strict=True)]
+
+
+@onnx_operator("NonMaxSuppression")
+def non_max_suppression(node: Node) -> ir.Value:
+    """[selected, 3]: batch entry, class and box, the best first for each class."""
+    symbol = node.importer.fresh_symbols(node.operator, 1)
+    given = [position for position in range(5) if node.has(position)]
+    options = {"center_point_box": int(node.get("center_point_box", 0)), "given": given}
+    inputs = [node.input(position) for position in given]
+    value = node.host("non_max_suppression", inputs, 1, options, symbols=symbol)[0]
+    return build.upload(value, [Expression.symbol(symbol[0]), 3], "i64")
