@@ -16,7 +16,7 @@ from ..runtime.symbolic import expression
 from .backend.cache import Cache
 from .compilation import Compilation, Options
 from .dumps import read_unit
-from .kernels import finish_kernels, lowered_texts
+from .kernels import lowered_texts
 from .pipeline import STAGES, run_pipeline, stage_index, stage_texts
 
 _TILE_KERNEL = re.compile(r"func\.func\s+(?:public\s+)?@([\w$.-]+)")
@@ -45,11 +45,13 @@ def reenter(
     )
     options = Options(unit.target or DEFAULT_TARGET, unit.precision, dump=dump)
     compilation = Compilation(options, unit_or_none=unit, cache=Cache())
+    skipped = []
     if begin > stage_index("tile"):
         _adopt_kernel(compilation)
-        run_pipeline(compilation, STAGES[begin].name, STAGES[end].name, skip=("host",))
-    else:
-        run_pipeline(compilation, STAGES[begin].name, STAGES[end].name)
+        skipped.append("host")  # one kernel has no host program
+    if STAGES[end].level in ("gpu", "host"):
+        skipped.append("gpu")  # the workers would make PTX, which nobody waits for: `_text` lowers here
+    run_pipeline(compilation, STAGES[begin].name, STAGES[end].name, skipped)
     return _text(compilation, end)
 
 
@@ -66,10 +68,9 @@ def _adopt_kernel(compilation: Compilation) -> None:
 
 
 def _text(compilation: Compilation, end: int) -> str:
-    """What the stage leaves; after `lower`, whose work is done elsewhere, the lowered kernels."""
+    """What the stage leaves; after `lower`, whose work the workers do otherwise, the lowered kernels."""
     stage = STAGES[end]
     if stage.level == "gpu":
-        finish_kernels(compilation)
         return "\n".join(lowered_texts(compilation).values())
     texts = stage_texts(compilation, end)
     if stage.level == "ptx":

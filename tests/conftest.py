@@ -1,12 +1,16 @@
-"""How tests are collected: besides Python files, IR files with a RUN line and CHECK lines.
+"""How tests are collected: besides Python files, IR files with RUN lines and CHECK lines.
 
-`tests/**/*.mlir` begins with `// RUN: tilewright opt %s --from STAGE --to STAGE`; the command runs in this
-process and FileCheck reads its output. `// ERROR: text` lines say instead that it fails with such a message.
+`// RUN: tilewright opt %s --from STAGE --to STAGE` runs in this process and FileCheck reads its output. Behind
+`| FileCheck %s --check-prefix=NAME` stand FileCheck's own options, for a file of several RUN lines. A line of
+`// -----` splits a file into modules that are tested one by one, each with the RUN lines that stand before the first.
+`// ERROR: text` lines say that the command fails with such a message.
 """
 
 from __future__ import annotations
 
+import itertools
 import shlex
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +19,9 @@ from click.testing import CliRunner
 from tests.support.filecheck import check
 
 RUN = "// RUN: tilewright "
+CHECKER = "| FileCheck %s"
 ERROR = "// ERROR: "
+SPLIT = "// -----"
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -24,33 +30,42 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 class IrFile(pytest.File):
-    """One IR file; each of its RUN lines is a test."""
+    """One IR file; each of its RUN lines is a test of each of its modules."""
 
     def collect(self) -> Iterator[IrTest]:
-        """The tests of the file, one for each RUN line."""
-        commands = [line for line in self.path.read_text().splitlines() if line.startswith(RUN)]
+        """The tests of the file; where there are several, the lines of module and RUN line are in their names."""
+        lines = self.path.read_text().splitlines()
+        commands = [(number, line) for number, line in enumerate(lines, 1) if line.startswith(RUN)]
         if not commands:
             raise self.CollectError(f"{self.path}: no line starts with {RUN!r}")
-        for number, command in enumerate(commands):
-            name = self.path.stem if len(commands) == 1 else f"{self.path.stem}-{number}"
-            yield IrTest.from_parent(self, name=name, command=command.removeprefix(RUN))
+        splits = [number for number, line in enumerate(lines, 1) if line == SPLIT]
+        for begin, end in itertools.pairwise([0, *splits, len(lines) + 1]):
+            # The lines before are left empty: messages then have the line numbers of the file.
+            text = "\n" * begin + "\n".join(lines[begin : end - 1])
+            for number, command in commands:
+                parts = [str(begin + 1)] * bool(splits) + [str(number)] * (len(commands) > 1)
+                name = ":".join([self.path.stem, *parts])
+                yield IrTest.from_parent(self, name=name, command=command.removeprefix(RUN), text=text)
 
 
 class IrTest(pytest.Item):
-    """One RUN line: `command` is what follows the program's name, %s stands for the file."""
+    """One RUN line on one module: in `command`, %s stands for a file with `text`."""
 
-    def __init__(self, *, command: str, **rest: object) -> None:
+    def __init__(self, *, command: str, text: str, **rest: object) -> None:
         super().__init__(**rest)  # type: ignore[arg-type]
-        self.command = command
+        self.command, _, self.options = command.partition(CHECKER)
+        self.text = text
 
     def runtest(self) -> None:
         """Run the command and check what it printed, or the message that it failed with."""
         from tilewright.compiler.command_line import main
 
-        arguments = [word.replace("%s", str(self.path)) for word in shlex.split(self.command)]
-        result = CliRunner().invoke(main, arguments)
-        text = self.path.read_text()
-        expected = [line.removeprefix(ERROR) for line in text.splitlines() if line.startswith(ERROR)]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / self.path.name
+            path.write_text(self.text)
+            arguments = [word.replace("%s", str(path)) for word in shlex.split(self.command)]
+            result = CliRunner().invoke(main, arguments)
+        expected = [line.removeprefix(ERROR) for line in self.text.splitlines() if line.startswith(ERROR)]
         if expected:
             assert result.exit_code != 0, f"should have failed:\n{result.output}"
             missing = [message for message in expected if message not in result.output]
@@ -59,7 +74,7 @@ class IrTest(pytest.Item):
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == 0, result.output
-        check(result.output, text)
+        check(result.output, self.text, *shlex.split(self.options))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> str:  # type: ignore[override]
         """The report alone where a check failed: the stack would only show this file."""
@@ -68,4 +83,4 @@ class IrTest(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Where the test stands, for pytest's report."""
-        return self.path, 0, f"tilewright {self.command}"
+        return self.path, 0, f"{self.name}: tilewright {self.command}"

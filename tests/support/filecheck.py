@@ -20,16 +20,16 @@ def filecheck() -> Path:
     return Path(next(iter(package.submodule_search_locations))) / "bin" / "FileCheck"
 
 
-def check(text: str, checks: str, prefix: str = "CHECK") -> None:
+def check(text: str, checks: str, *options: str) -> None:
     """Assert that `text` has what the CHECK lines in `checks` say, in their order.
 
     `checks` is any text with lines such as `// CHECK: graph.map`, `// CHECK-NEXT:`, `// CHECK-NOT:`; LLVM's
-    FileCheck documentation has them all. White space is not significant.
+    FileCheck documentation has them all, and the `options`. White space is not significant.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".check") as file:
         file.write(checks)
         file.flush()
-        command = [str(filecheck()), file.name, f"--check-prefix={prefix}", "--dump-input=never"]
+        command = [str(filecheck()), file.name, "--dump-input=never", *options]
         finished = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
     if finished.returncode != 0:
         report = finished.stderr.replace(file.name, "checks")

@@ -1,0 +1,57 @@
+// RUN: tilewright opt %s --from simplify
+// A concatenation within a concatenation along the same axis is copied once, and empty parts are left out.
+
+!x = tensor<?x3xf32, ["n", "3"]>
+!empty = tensor<?x0xf32, ["n", "0"]>
+!two = tensor<?x6xf32, ["n", "6"]>
+!three = tensor<?x9xf32, ["n", "9"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT: "graph.concatenate"
+// CHECK-NEXT: gpu.yield %arg0, %arg1, %arg0 :
+// CHECK-NOT: graph.concatenate
+// CHECK: return
+func.func @main(%x: !x, %y: !x, %none: !empty) -> !three {
+  %inner = "graph.concatenate"() ({
+    gpu.yield %x, %y : !x, !x
+  }) {axis = 1 : i64} : () -> !two
+  %outer = "graph.concatenate"() ({
+    gpu.yield %inner, %none, %x : !two, !empty, !x
+  }) {axis = 1 : i64} : () -> !three
+  return %outer : !three
+}
+
+// -----
+// Not when something else reads the inner one, which then exists anyway.
+
+!x = tensor<?x3xf32, ["n", "3"]>
+!two = tensor<?x6xf32, ["n", "6"]>
+!three = tensor<?x9xf32, ["n", "9"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[INNER:.*]] = "graph.concatenate"
+// CHECK: "graph.concatenate"
+// CHECK-NEXT: gpu.yield %[[INNER]], %arg0
+func.func @main(%x: !x, %y: !x) -> (!two, !three) {
+  %inner = "graph.concatenate"() ({
+    gpu.yield %x, %y : !x, !x
+  }) {axis = 1 : i64} : () -> !two
+  %outer = "graph.concatenate"() ({
+    gpu.yield %inner, %x : !two, !x
+  }) {axis = 1 : i64} : () -> !three
+  return %inner, %outer : !two, !three
+}
+
+// -----
+// One part alone is that part.
+
+!x = tensor<?x3xf32, ["n", "3"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT: return %arg0
+func.func @main(%x: !x) -> !x {
+  %0 = "graph.concatenate"() ({
+    gpu.yield %x : !x
+  }) {axis = 0 : i64} : () -> !x
+  return %0 : !x
+}

@@ -1,0 +1,64 @@
+// RUN: tilewright opt %s --from unfold-reshapes
+// A group normalisation joins channels of a group with all positions; the reductions then run over the dimensions
+// themselves, so that channels-last planning can follow.
+
+!x = tensor<?x8x?x?xf32, ["n", "8", "h", "w"]>
+!joined = tensor<?x4x?xf32, ["n", "4", "2*h*w"]>
+!sum = tensor<?x4x1xf32, ["n", "4", "1"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[FINE:.*]] = "graph.reshape"(%arg0) {{.*}} -> tensor<?x4x2x?x?xf32, ["n", "4", "2", "h", "w"]>
+// CHECK: %[[SUM:.*]] = "graph.reduce"(%[[FINE]]) {axes = array<i64: 2, 3, 4>, kind = "sum"}
+// CHECK-SAME: -> tensor<?x4x1x1x1xf32
+// CHECK: graph.map
+// CHECK-DAG: "graph.element"(%[[FINE]])
+// CHECK-DAG: "graph.element"(%[[SUM]])
+// CHECK: }) : () -> tensor<?x4x2x?x?xf32
+// CHECK-NEXT: "graph.reshape"{{.*}} -> tensor<?x8x?x?xf32
+func.func @main(%x: !x) -> !x {
+  %joined = "graph.reshape"(%x) : (!x) -> !joined
+  %sum = "graph.reduce"(%joined) {kind = "sum", axes = array<i64: 2>} : (!joined) -> !sum
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%joined) : (!joined) -> f32
+    %b = "graph.element"(%sum) : (!sum) -> f32
+    %c = arith.subf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !joined
+  %1 = "graph.reshape"(%0) : (!joined) -> !x
+  return %1 : !x
+}
+
+// -----
+// Nothing is unfolded for a reduction over a dimension that no reshape joined.
+
+!x = tensor<2x3x8xf32>
+!joined = tensor<6x8xf32>
+!sum = tensor<6x1xf32>
+
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT: %[[JOINED:.*]] = "graph.reshape"(%arg0) {{.*}} -> tensor<6x8xf32>
+// CHECK-NEXT: "graph.reduce"(%[[JOINED]]) {axes = array<i64: 1>
+// CHECK-NEXT: return
+func.func @main(%x: !x) -> !sum {
+  %joined = "graph.reshape"(%x) : (!x) -> !joined
+  %sum = "graph.reduce"(%joined) {kind = "sum", axes = array<i64: 1>} : (!joined) -> !sum
+  return %sum : !sum
+}
+
+// -----
+// Sizes that cannot be shown to divide each other stay joined.
+
+!x = tensor<?x?xf32, ["a", "b"]>
+!joined = tensor<?xf32, ["a*b"]>
+!other = tensor<?x6xf32, ["c", "6"]>
+!sum = tensor<?x1xf32, ["c", "1"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[OTHER:.*]] = "graph.reshape"{{.*}} -> tensor<?x6xf32, ["c", "6"]>
+// CHECK-NEXT: "graph.reduce"(%[[OTHER]]) {axes = array<i64: 1>
+func.func @main(%x: !x) -> !sum {
+  %joined = "graph.reshape"(%x) : (!x) -> !joined
+  %other = "graph.reshape"(%joined) : (!joined) -> !other
+  %sum = "graph.reduce"(%other) {kind = "sum", axes = array<i64: 1>} : (!other) -> !sum
+  return %sum : !sum
+}
