@@ -71,9 +71,8 @@ class Sanitizer(Instrument):
         if facts is None:
             facts = self._facts[id(compiled)] = KernelFacts.of(compiled.program)
         self._current, self._kernel = facts, launch.kernel
-        self._shadow = GlobalShadow(
-            self._memory, self._contents, facts.global_granule, facts.describe, self.findings
-        )
+        blocks = launch.grid[0] * launch.grid[1] * launch.grid[2]
+        self._shadow = GlobalShadow(self._memory, self._contents, facts, blocks, self.findings)
         self.launches += 1
         self.kernels.add(launch.kernel)
         warps = -(-(launch.block[0] * launch.block[1] * launch.block[2]) // 32)

@@ -7,16 +7,16 @@ that happen to run one after another, hide both on a small test.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from .memory import GlobalMemory, reserve
 from .numpy_chunk import Array, Chunk
-from .observer import ATOMIC, READ, WRITE
+from .observer import READ, WRITE
 from .sanitizer_findings import RACE, UNINITIALISED, UNWRITTEN, Access, Finding, Findings, Key
+from .sanitizer_flags import BlockOrder
+from .sanitizer_kernel import KernelFacts
 
-_BLOCK, _THREAD, _ATOMIC_BIT, _SEVERAL = np.uint64(33), np.uint64(23), np.uint64(1 << 22), np.uint64(1 << 63)
+_BLOCK, _THREAD, _STRONG, _SEVERAL = np.uint64(33), np.uint64(23), np.uint64(1 << 22), np.uint64(1 << 63)
 _LINE = np.uint64((1 << 22) - 1)
 _BLOCKS, _THREADS = np.uint64((1 << 30) - 1), np.uint64((1 << 10) - 1)
 
@@ -80,15 +80,20 @@ def unwritten(contents: Contents, memory: GlobalMemory, address: int, nbytes: in
 class BlockRaces:
     """Who touched each cell of global memory in one launch.
 
-    A record packs several readers (1 bit), block + 1 (30), thread (10), atomic (1) and PTX line (22).
+    A record packs several readers (1 bit), block + 1 (30), thread (10), strong (1) and PTX line (22).
     """
 
-    def __init__(self, memory: GlobalMemory, granule: int) -> None:
-        """`granule`: bytes of a cell, the narrowest access of the kernel."""
-        self._granule = granule
+    def __init__(self, memory: GlobalMemory, granule: int, order: BlockOrder | None) -> None:
+        """`granule`: bytes of a cell, the narrowest access of the kernel; `order`: what blocks know of each other,
+        None where nothing orders them.
+        """
+        self._granule, self._order = granule, order
         count = memory.end // granule + 1
         self._writes: Array = np.frombuffer(reserve(8 * count), np.uint64)
         self._reads: Array = np.frombuffer(reserve(8 * count), np.uint64)
+        clocks = count if order is not None else 1
+        self._write_clocks: Array = np.frombuffer(reserve(4 * clocks), np.uint32)
+        self._read_clocks: Array = np.frombuffer(reserve(4 * clocks), np.uint32)
 
     def cells(self, addresses: Array, nbytes: int) -> Array:
         """The cells of each address, [addresses, cells]."""
@@ -100,23 +105,40 @@ class BlockRaces:
         before = self._reads.take(cells)
         others = (before != 0) & ((before ^ records) >> _BLOCK & _BLOCKS != 0)
         self._reads[cells] = np.where(others, before | _SEVERAL, records | (before & _SEVERAL))
-        return self._foreign(self._writes.take(cells), records)
+        if self._order is not None:
+            self._read_clocks[cells] = self._order.clocks(_block(records))
+        return self._unlike(self._foreign(self._writes.take(cells), records, cells, self._write_clocks), records)
 
     def write(self, cells: Array, records: Array) -> tuple[Array, Array]:
         """Record writes or atomics; gives the records of earlier writes, and of earlier reads, by other blocks."""
         reads = self._reads.take(cells)
-        foreign_reads = np.where((reads & _SEVERAL) != 0, reads, self._foreign(reads, records))
-        writes = self._foreign(self._writes.take(cells), records)
+        foreign_reads = self._foreign(reads, records, cells, self._read_clocks)
+        if self._order is None:
+            foreign_reads = np.where((reads & _SEVERAL) != 0, reads, foreign_reads)
+        writes = self._foreign(self._writes.take(cells), records, cells, self._write_clocks)
         self._writes[cells] = records
-        left = self._foreign(self._writes.take(cells), records)
+        if self._order is not None:
+            self._write_clocks[cells] = self._order.clocks(_block(records))
+        left = self._foreign(self._writes.take(cells), records, cells, self._write_clocks)
         writes = np.where(writes == 0, left, writes)
-        both_atomic = (writes & records & _ATOMIC_BIT) != 0
-        return np.where(both_atomic, np.uint64(0), writes), foreign_reads
+        return self._unlike(writes, records), self._unlike(foreign_reads, records)
 
     @staticmethod
-    def _foreign(before: Array, records: Array) -> Array:
+    def _unlike(before: Array, records: Array) -> Array:
+        """`before` without the strong accesses that meet strong ones."""
+        return np.where((before & records & _STRONG) != 0, np.uint64(0), before)
+
+    def _foreign(self, before: Array, records: Array, cells: Array, clocks: Array) -> Array:
+        """`before` without accesses of the same block, and those that the block knows to be over."""
         own = (before == 0) | ((before ^ records) >> _BLOCK & _BLOCKS == 0)
-        return np.where(own, np.uint64(0), before)
+        if self._order is not None and not own.all():
+            earlier = np.where(before == 0, 0, _block(before))
+            own |= ~self._order.unordered(_block(records), earlier, clocks.take(cells))
+        return np.asarray(np.where(own, np.uint64(0), before))
+
+
+def _block(records: Array) -> Array:
+    return np.asarray((records >> _BLOCK & _BLOCKS).astype(np.int64) - 1)
 
 
 class GlobalShadow:
@@ -126,19 +148,27 @@ class GlobalShadow:
         self,
         memory: GlobalMemory,
         contents: Contents,
-        granule: int,
-        describe: Callable[[int], str],
+        facts: KernelFacts,
+        blocks: int,
         findings: Findings,
     ) -> None:
-        """`granule`: bytes of the narrowest access; `describe` gives the text of a PTX line."""
-        self._memory, self._contents = memory, contents
-        self._races = BlockRaces(memory, granule)
-        self._describe, self._findings = describe, findings
+        """`blocks`: how many the grid has."""
+        self._memory, self._contents, self._facts = memory, contents, facts
+        self._order = BlockOrder(blocks) if facts.flags else None
+        self._races = BlockRaces(memory, facts.global_granule, self._order)
+        self._describe, self._findings = facts.describe, findings
+
+    def fence(self, chunk: Chunk, threads: Array) -> None:
+        """These threads fence."""
+        if self._order is not None:
+            self._order.fence(np.unique(threads // chunk.geometry.padded + chunk.first_block))
 
     def touch(
-        self, chunk: Chunk, kind: str, threads: Array, line: int, addresses: Array, nbytes: int
+        self, chunk: Chunk, kind: str, threads: Array, line: int, addresses: Array, nbytes: int, strong: bool = False
     ) -> None:
-        """Check and record an access of `nbytes` bytes at each of `addresses` by each of `threads`."""
+        """Check and record an access of `nbytes` bytes at each of `addresses` by each of `threads`; `strong` ones
+        (atomic, volatile or the like) do not race with each other.
+        """
         if kind != WRITE:
             wrong = self._contents.undefined(addresses, nbytes)
             if wrong.any():
@@ -148,8 +178,8 @@ class GlobalShadow:
         padded = chunk.geometry.padded
         block = (threads // padded + (chunk.first_block + 1)).astype(np.uint64)
         records = (block << _BLOCK) | ((threads % padded).astype(np.uint64) << _THREAD) | np.uint64(line)
-        if kind == ATOMIC:
-            records |= _ATOMIC_BIT
+        if strong:
+            records |= _STRONG
         cells = self._races.cells(addresses, nbytes)
         if cells.shape[1] > 1:
             records = np.repeat(records, cells.shape[1])
@@ -162,6 +192,11 @@ class GlobalShadow:
         for before, verb in found:
             if before.any():
                 self._race(chunk, kind, threads, line, addresses, before, verb)
+        if strong and self._order is not None:
+            release, acquire = line in self._facts.releases, line in self._facts.acquires
+            self._order.touch(
+                block.astype(np.int64) - 1, addresses, kind != READ, kind != WRITE, release, acquire
+            )
 
     def _uninitialised(
         self, chunk: Chunk, kind: str, threads: Array, line: int, addresses: Array, wrong: Array

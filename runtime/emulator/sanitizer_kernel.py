@@ -12,6 +12,8 @@ from .control_flow import Program
 from .ptx import TYPE_BITS, Immediate, Instruction, Module, Vector
 
 _WIDEST = 16
+_ACCESSES = ("ld", "st", "atom", "red")
+_RELEASES, _ACQUIRES = ("release", "acq_rel"), ("acquire", "acq_rel")
 _STRONG = ("volatile", "relaxed", "acquire", "release", "acq_rel", "mmio")
 _FIXED = {"ldmatrix": 16, "stmatrix": 16, "mbarrier": 8, "wgmma": 16}
 """Bytes of one shared access of instructions whose type does not say it."""
@@ -20,30 +22,45 @@ _FIXED = {"ldmatrix": 16, "stmatrix": 16, "mbarrier": 8, "wgmma": 16}
 @dataclass(frozen=True, slots=True)
 class KernelFacts:
     """`shared_granule` and `global_granule` are the bytes of the narrowest access of each space; `strong` the lines
-    of volatile, relaxed, acquire and release accesses, which do not race with each other.
+    of volatile, relaxed, acquire and release accesses, which do not race with each other. `flags`: strong accesses
+    and fences may order others, and `releases` and `acquires` are the lines of those that are fences themselves.
     """
 
     module: Module
     shared_granule: int
     global_granule: int
     strong: frozenset[int]
+    releases: frozenset[int]
+    acquires: frozenset[int]
+    flags: bool
 
     @classmethod
     def of(cls, program: Program) -> KernelFacts:
         """Read the instructions of `program`."""
-        shared, everywhere, strong = _WIDEST, _WIDEST, set()
-        for block in program.blocks:
-            for instruction in (*block.instructions, *([block.exit.instruction] if block.exit.instruction else [])):
-                width, in_shared, in_global = _width(instruction)
-                shared = min(shared, width if in_shared else _WIDEST)
-                everywhere = min(everywhere, width if in_global else _WIDEST)
-                if instruction.opcode in ("ld", "st") and instruction.has(*_STRONG):
-                    strong.add(instruction.line)
-        return cls(program.module, shared, everywhere, frozenset(strong))
+        instructions = [instruction for block in program.blocks for instruction in block.instructions]
+        widths = [_width(instruction) for instruction in instructions]
+        shared = min([width for width, in_shared, _ in widths if in_shared], default=_WIDEST)
+        everywhere = min([width for width, _, in_global in widths if in_global], default=_WIDEST)
+        touching = [instruction for instruction in instructions if instruction.opcode in _ACCESSES]
+        strong = _lines(touching, "ld st", _STRONG)
+        releases, acquires = _lines(touching, "", _RELEASES), _lines(touching, "", _ACQUIRES)
+        fences = any(instruction.opcode in ("membar", "fence") for instruction in instructions)
+        atomics = any(instruction.opcode in ("atom", "red") for instruction in instructions)
+        flags = bool(strong or atomics) and (fences or bool(releases) or bool(acquires))
+        return cls(program.module, shared, everywhere, strong, releases, acquires, flags)
 
     def describe(self, line: int) -> str:
         """The text of a PTX line."""
         return self.module.text(line)
+
+
+def _lines(instructions: list[Instruction], opcodes: str, modifiers: tuple[str, ...]) -> frozenset[int]:
+    """The lines of those with one of `modifiers` and, unless it is empty, one of `opcodes`."""
+    return frozenset(
+        instruction.line
+        for instruction in instructions
+        if instruction.has(*modifiers) and (not opcodes or instruction.opcode in opcodes.split())
+    )
 
 
 def _width(instruction: Instruction) -> tuple[int, bool, bool]:

@@ -5,7 +5,7 @@ nobody wrote. Why: one gather and one comparison of clocks an access say whether
 before it.
 
 A cell is as wide as the narrowest access of the kernel. A record packs clock (24 bits), thread in its cluster (14),
-whether the access was atomic (1) and PTX line (25); 0 means never. Of each cell there is the last write, and the
+whether the access was strong (1) and PTX line (25); 0 means never. Of each cell there is the last write, and the
 last read of every agent that reads. Records are looked at only where some agent's newest record is one that some
 warp does not know to be over; after a barrier there are none.
 """
@@ -22,7 +22,7 @@ from .observer import ATOMIC, BULK, COPY, READ, WGMMA, WRITE
 from .sanitizer_clocks import HAPPENED, MBARRIER, VISIBLE, WARP, Clocks
 from .sanitizer_findings import RACE, UNINITIALISED, Access, Finding, Findings, Key
 
-_CLOCK, _THREAD, _ATOMIC_BIT = np.uint64(40), np.uint64(26), np.uint64(1 << 25)
+_CLOCK, _THREAD, _STRONG = np.uint64(40), np.uint64(26), np.uint64(1 << 25)
 _LINE, _THREADS = np.uint64((1 << 25) - 1), np.uint64((1 << 14) - 1)
 _NAMES = {COPY: "cp.async", BULK: "bulk copy", MBARRIER: "bulk copy", WGMMA: "wgmma"}
 
@@ -33,7 +33,7 @@ class Actors:
 
     `warp` and `thread` count in the chunk; `agent` and `clock` are those that the accesses are recorded under, for
     threads their warp's. `warps` are the warps that take part, once each, with their agents and clocks in `agents`
-    and `clocks`. `asynchronous`: through the asynchronous proxy.
+    and `clocks`. `asynchronous`: through the asynchronous proxy. `strong`: atomic, volatile or the like.
     """
 
     warps: Array
@@ -45,6 +45,7 @@ class Actors:
     clock: Array
     line: int
     asynchronous: bool = False
+    strong: bool = False
 
 
 class SharedShadow:
@@ -68,7 +69,7 @@ class SharedShadow:
 
     def touch(self, kind: str, cells: Array, actors: Actors) -> None:
         """Check an access of kind `kind` to `cells`, an entry for each of `actors`, and record it."""
-        records = self._records(kind, actors)
+        records = self._records(actors)
         self._check_write(kind, cells, actors)
         group = actors.warps // self._clocks.group_warps
         if kind == READ:
@@ -83,10 +84,10 @@ class SharedShadow:
         self._newest_write[group, actors.agents] = actors.clocks
         self._check_collisions(kind, cells, records, actors)
 
-    def _records(self, kind: str, actors: Actors) -> Array:
+    def _records(self, actors: Actors) -> Array:
         thread = (actors.thread % (32 * self._clocks.group_warps)).astype(np.uint64)
         packed = (actors.clock.astype(np.uint64) << _CLOCK) | (thread << _THREAD) | np.uint64(actors.line)
-        return np.asarray(packed | _ATOMIC_BIT if kind == ATOMIC else packed)
+        return np.asarray(packed | _STRONG if actors.strong else packed)
 
     def _record_read(self, cells: Array, records: Array, actors: Actors) -> None:
         """A column of cells for each agent that reads."""
@@ -123,8 +124,6 @@ class SharedShadow:
         if not len(self._late(self._newest_write, actors, fences=True)):
             return
         wrong = self._unordered(before, agent, actors)
-        if kind == ATOMIC:
-            wrong &= (before & _ATOMIC_BIT) == 0
         if wrong.any():
             self._race(kind, wrong, before, agent, "wrote", cells, actors)
 
@@ -151,11 +150,13 @@ class SharedShadow:
             same = (agent == actors.agent) & (clock == actors.clock) & (before != 0)
             if same.any():
                 wrong |= same & ((before >> _THREAD & np.uint64(31)) != (actors.thread & 31).astype(np.uint64))
+        if actors.strong:
+            wrong &= (before & _STRONG) == 0
         return np.asarray(wrong)
 
     def _check_collisions(self, kind: str, cells: Array, records: Array, actors: Actors) -> None:
         """Warps that wrote one cell in the same instruction: whose record is gone has collided."""
-        if kind == ATOMIC:
+        if actors.strong:
             return
         left, agent = self._writes.take(cells), self._writers.take(cells)
         wrong = (left != records) & (agent != actors.agent)
