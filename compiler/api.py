@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..passes.target import DEFAULT_TARGET
+from ..runtime.cache import Cache
 from ..runtime.engine import Engine
 from ..runtime.errors import InternalError
-from .backend.cache import Cache
 from .compilation import Compilation, Listener, Options, Shapes
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..passes.target import DEFAULT_TARGET, Target, find_target
+from ..runtime.cache import Cache
 from ..runtime.errors import InternalError, ModelError
-from .backend.cache import Cache
 from .backend.kernel import CompiledKernel
 
 if TYPE_CHECKING:

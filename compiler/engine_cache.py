@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..runtime.cache import Cache, make_key
 from ..runtime.engine import Engine
 from ..runtime.errors import ModelError
-from .backend.cache import Cache, make_key
 from .backend.versions import LIBRARIES, TOOLS, source_digest, tool_versions
 from .compilation import Options
 

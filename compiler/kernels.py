@@ -12,9 +12,9 @@ from dataclasses import asdict, replace
 
 from ..passes.target import find_target
 from ..passes.unit import KernelProgram
+from ..runtime.cache import Cache, make_key
 from ..runtime.errors import Error, InternalError, UnsupportedError
 from .backend.assemble import serialises
-from .backend.cache import Cache, make_key
 from .backend.kernel import CompiledKernel, KernelJob
 from .backend.versions import KERNEL_SOURCES, source_digest, tool_versions
 from .backend.workers import shared_pool

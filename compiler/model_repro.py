@@ -15,8 +15,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from ..runtime.cache import default_folder
 from ..runtime.errors import InternalError, ModelError
-from .backend.cache import default_folder
 from .compilation import Compilation, Options
 
 DESCRIPTION = "compile.json"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ..passes.target import DEFAULT_TARGET
 from ..passes.unit import KernelProgram
+from ..runtime.cache import Cache
 from ..runtime.errors import ModelError
 from ..runtime.symbolic import expression
-from .backend.cache import Cache
 from .compilation import Compilation, Options
 from .dumps import read_unit
 from .kernels import lowered_texts

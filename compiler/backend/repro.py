@@ -13,8 +13,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from ...runtime.cache import default_folder
 from ...runtime.errors import ModelError
-from .cache import default_folder
 from .kernel import KernelJob
 
 

@@ -126,7 +126,7 @@ def _workers() -> str:
 
 
 def _cache() -> str:
-    from ..backend.cache import Cache
+    from ...runtime.cache import Cache
 
     cache = Cache()
     cache.folder.mkdir(parents=True, exist_ok=True)

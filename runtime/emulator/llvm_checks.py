@@ -9,7 +9,7 @@ that misses is the sorted table of allocations searched.
 
 from __future__ import annotations
 
-from .llvm_context import FAULT_ACCESS
+from .llvm_context import FAULT_ACCESS, SPACES
 from .llvm_module import Module, call, field_pointer, load_field
 from .llvm_values import LANES, Code, Value
 
@@ -44,15 +44,17 @@ def inside(code: Code, address: Value, nbytes: Value, start: Value, size: Value)
 
 
 def fault(module: Module) -> str:
-    """`fault(context, site, addresses, lanes)`: record the first finding of the launch."""
+    """`fault(context, site, addresses, lanes, space)`: record the first finding of the launch."""
 
     def build(code: Code) -> None:
         kind = load_field(code, "fault_kind", "i32")
         first = code.compare("icmp eq", kind, code.integer("i32", 0))
         code.line(f"br i1 {first.text}, label %record, label %done")
         code.label("record")
-        for name, value in (("fault_kind", f"i32 {FAULT_ACCESS}"), ("fault_site", "i32 %site"),
-                            ("fault_lanes", "i32 %lanes"), ("fault_address", f"{ADDRESSES} %address")):  # fmt: skip
+        for name, value in (
+            ("fault_kind", f"i32 {FAULT_ACCESS}"), ("fault_site", "i32 %site"), ("fault_lanes", "i32 %lanes"),
+            ("fault_space", "i32 %space"), ("fault_address", f"{ADDRESSES} %address"),
+        ):  # fmt: skip
             alignment = ", align 8" if name == "fault_address" else ""
             code.line(f"store {value}, ptr {field_pointer(code, name)}{alignment}")
         warp = load_field(code, "warp", "i32")
@@ -62,7 +64,8 @@ def fault(module: Module) -> str:
         code.line("ret void")
 
     return module.helper(
-        "fault", f"void @(ptr %context, i32 %site, {ADDRESSES} %address, i32 %lanes)", build, "noinline cold"
+        "fault", f"void @(ptr %context, i32 %site, {ADDRESSES} %address, i32 %lanes, i32 %space)", build,
+        "noinline cold",
     )
 
 
@@ -140,7 +143,8 @@ def check(module: Module, space: str) -> str:
         else:
             _search_lanes(module, code, bad, code.cast_mask(aligned))
         code.label("report")
-        call(code, "void", fault(module), f"ptr %context, i32 %site, {ADDRESSES} %address, i32 %wrong")
+        found = f"ptr %context, i32 %site, {ADDRESSES} %address, i32 %wrong, i32 {SPACES.index(space)}"
+        call(code, "void", fault(module), found)
         code.line("%kept = xor i32 %wrong, -1")
         code.line("%rest = and i32 %mask, %kept")
         code.line("ret i32 %rest")

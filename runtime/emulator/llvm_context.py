@@ -19,7 +19,7 @@ CONTEXT = np.dtype(
         ("arena", "u8"), ("parameters", "u8"), ("shared", "u8"), ("shared_limit", "u8"), ("local", "u8"),
         ("warps", "u8"), ("table", "u8"), ("table_count", "u8"), ("recent", "u8"), ("stop", "u8"),
         ("scratch", "u8"), ("local_base", "u8"),
-        ("grid", "u4", 3), ("block", "u4", 3), ("dynamic_bytes", "u4"), ("padding", "u4"),
+        ("grid", "u4", 3), ("block", "u4", 3), ("dynamic_bytes", "u4"), ("fault_space", "u4"),
         ("fault_kind", "u4"), ("fault_site", "u4"), ("fault_lanes", "u4"), ("fault_warp", "u4"),
         ("warp", "u4"), ("block_number", "u4"), ("fault_address", "u8", LANES),
         ("barriers", [("arrived", "u4"), ("expected", "u4"), ("generation", "u4"), ("votes", "u4"),
@@ -32,6 +32,10 @@ BARRIER_FIELDS = {"arrived": 0, "expected": 4, "generation": 8, "votes": 12, "re
 
 FAULT_ACCESS, FAULT_TRAP, FAULT_CALL, FAULT_DEADLOCK, FAULT_PARTIAL_WARP, FAULT_SWITCH, FAULT_BARRIER = range(1, 8)
 """Values of `fault_kind`."""
+
+
+SPACES = ("global", "shared", "local")
+"""By value of `fault_space`."""
 
 
 def offset(field: str) -> int:

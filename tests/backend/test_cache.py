@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tilewright.compiler.backend import cache as cache_module
-from tilewright.compiler.backend.cache import Cache, default_folder, make_key
 from tilewright.compiler.backend.versions import KERNEL_SOURCES, source_digest, tool_versions
+from tilewright.runtime.cache import Cache, default_folder, make_key
 
 
 def test_keeps_and_finds(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_many_threads_and_one_key_see_whole_entries(tmp_path: Path) -> None:
 def test_two_processes_at_once(tmp_path: Path) -> None:
     code = """
 import sys; from pathlib import Path
-from tilewright.compiler.backend.cache import Cache, make_key
+from tilewright.runtime.cache import Cache, make_key
 cache = Cache(Path(sys.argv[1]), limit=20000)
 for round in range(60):
     key = make_key(str(round % 7))

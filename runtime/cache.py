@@ -1,8 +1,8 @@
-"""A content-addressed cache on disk, shared by all compilers of a user and safe when several run at once.
+"""A content-addressed cache on disk, shared by all processes of a user and safe when several run at once.
 
 In: a key made of everything a result depends on. Out: the bytes kept under it, or None. Entries are written
 to a temporary file and renamed, carry their own checksum, and are evicted oldest-use-first above a size
-bound. A cache never fails a compilation: a damaged entry, a read-only folder or a full disk only means that
+bound. A cache never fails what uses it: a damaged entry, a read-only folder or a full disk only means that
 nothing is found or kept.
 """
 
@@ -20,6 +20,7 @@ DEFAULT_LIMIT = 2 * 1024**3  # bytes
 KEPT_AFTER_EVICTION = 0.8  # of the limit, so that evicting is rare
 SHARE_BETWEEN_TRIMS = 1 / 64  # of the limit: what is written between two looks at all entries, on average
 _DIGEST_BYTES = 32
+_SECTIONS = ("kernels", "engines", "emulator")
 
 
 def default_folder() -> Path:
@@ -133,7 +134,7 @@ class Cache:
     def _entries(self) -> list[tuple[float, int, Path]]:
         """(last use, bytes, path) of everything in our sections; files that vanish meanwhile are left out."""
         found: list[tuple[float, int, Path]] = []
-        for section in ("kernels", "engines"):
+        for section in _SECTIONS:
             for path in (self.folder / section).glob("*/*"):
                 with contextlib.suppress(OSError):
                     status = path.stat()

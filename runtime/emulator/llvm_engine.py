@@ -1,0 +1,193 @@
+"""The fast engine: compiled kernels, and their launches over the cores.
+
+In: translations, launches. Out: effects on global memory, or the DeviceError that the NumPy engine would raise. Why:
+everything that costs time while a kernel runs is in its compiled code; here contexts are filled and blocks handed out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ..errors import DeviceError
+from .llvm_compile import Translation
+from .llvm_context import CONTEXT
+from .llvm_faults import finding
+from .llvm_library import Library
+from .llvm_values import LANES
+from .numpy_chunk import Launch
+from .numpy_codegen import Compiled
+from .numpy_engine import available_cores
+
+_MOST_CORES = 8
+_SMALL_LAUNCH_WARPS = 16
+"""A launch of fewer warps than this runs on the calling thread."""
+_SHARES_PER_CORE = 4
+"""Each core takes its blocks in about so many portions, so that none waits for another for long."""
+_SCRATCH_BYTES = 1 << 14
+_ALIGNMENT = 128
+_EVERY_BLOCK = (1 << 32) - 1
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_loaded: dict[str, Any] = {}
+_loading = threading.Lock()
+
+
+class Kernel:
+    """A translation linked into this process."""
+
+    def __init__(self, translation: Translation, library: Library) -> None:
+        self.translation = translation
+        with _loading:
+            # Code is never unloaded, so that a second device can use the same.
+            if translation.symbol not in _loaded:
+                address = library.load(translation.content, translation.symbol)
+                prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+                _loaded[translation.symbol] = prototype(address)
+        self.function = _loaded[translation.symbol]
+
+
+def _aligned(nbytes: int) -> tuple[Array, int]:
+    """Memory (as an array that keeps it) and the address of its first aligned byte."""
+    array = np.zeros(nbytes + _ALIGNMENT, np.uint8)
+    address = array.ctypes.data
+    return array, address + -address % _ALIGNMENT
+
+
+class _Workspace:
+    """The context of one host thread and the memories that it points to; they grow as launches need."""
+
+    def __init__(self) -> None:
+        self.keep, self.address = _aligned(CONTEXT.itemsize)
+        start = self.address - self.keep.ctypes.data
+        self.context = self.keep[start : start + CONTEXT.itemsize].view(CONTEXT)
+        self.sizes: dict[str, int] = {}
+        self.arrays: dict[str, Array] = {}
+        self.addresses: dict[str, int] = {}
+
+    def room(self, name: str, nbytes: int) -> int:
+        """Address of at least `nbytes` of memory for one purpose."""
+        if self.sizes.get(name, -1) < nbytes:
+            self.arrays[name], self.addresses[name] = _aligned(nbytes)
+            self.sizes[name] = nbytes
+        return self.addresses[name]
+
+    def prepare(self, kernel: Kernel, launch: Launch, table: Array, stop: int) -> None:
+        """Fill the context for a launch."""
+        translation = kernel.translation
+        x, y, z = launch.block
+        warps = -(-(x * y * z) // LANES)
+        recent_bytes = 16 * len(translation.sites)
+        recent = self.room("recent", recent_bytes)
+        ctypes.memset(recent, 0, recent_bytes)
+        record = self.context[0]
+        frames = self.room("local", translation.local_bytes * LANES * warps)
+        parameters = self.room("parameters", len(launch.parameters) + 16)
+        ctypes.memmove(parameters, launch.parameters, len(launch.parameters))
+        head = (
+            launch.memory.bytes.ctypes.data, parameters, self.room("shared", launch.shared_bytes + 1024),
+            launch.shared_bytes, frames, self.room("warps", translation.record_bytes * warps), table.ctypes.data,
+            len(table), recent, stop, self.room("scratch", _SCRATCH_BYTES), frames,
+        )  # fmt: skip
+        for name, value in zip(CONTEXT.names[: len(head)], head, strict=True):  # type: ignore[index]
+            record[name] = value
+        record["grid"] = launch.grid
+        record["dynamic_bytes"] = launch.dynamic_bytes
+        record["fault_kind"] = 0
+
+
+class LlvmEngine:
+    """Runs kernels. Holds workspaces and, once it is needed, a pool of `cores` threads."""
+
+    def __init__(self, library: Library, cores: int | None = None) -> None:
+        self.library = library
+        self.cores = cores or min(_MOST_CORES, available_cores())
+        self._idle: deque[_Workspace] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def run(self, kernel: Kernel, compiled: Compiled, launch: Launch) -> None:
+        """Run all blocks of `launch`, several at a time, handed out in order. `compiled` names what a fault tells."""
+        x, y, z = launch.grid
+        total = x * y * z
+        warps = total * -(-(launch.block[0] * launch.block[1] * launch.block[2]) // LANES)
+        cores = 1 if kernel.translation.atomics or warps < _SMALL_LAUNCH_WARPS else min(self.cores, total)
+        table = launch.memory.table()
+        stop = np.full(1, _EVERY_BLOCK, np.uint32)
+        share = -(-total // (cores * _SHARES_PER_CORE)) if cores > 1 else total
+        portions = deque((first, min(first + share, total)) for first in range(0, total, share))
+        task = _Task(self, kernel, compiled, launch, table, stop, portions)
+        if cores == 1:
+            found = [task.work()]
+        else:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.cores, thread_name_prefix="emulator")
+            futures = [self._pool.submit(task.work) for _ in range(cores)]
+            try:
+                found = [future.result() for future in futures]
+            except BaseException:
+                stop[0] = 0
+                portions.clear()
+                raise
+        findings = [one for one in found if one is not None]
+        if findings:
+            raise min(findings, key=lambda one: one[0])[1]
+
+    def workspace(self) -> _Workspace:
+        """One that nobody uses."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Workspace()
+
+    def give_back(self, workspace: _Workspace) -> None:
+        """Let another launch use it."""
+        self._idle.append(workspace)
+
+    def close(self) -> None:
+        """End the threads and give memory back."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        self._idle.clear()
+
+
+class _Task:
+    """One launch as its threads share it."""
+
+    def __init__(
+        self, engine: LlvmEngine, kernel: Kernel, compiled: Compiled, launch: Launch, table: Array, stop: Array,
+        portions: deque[tuple[int, int]],
+    ) -> None:  # fmt: skip
+        self.engine = engine
+        self.kernel = kernel
+        self.compiled = compiled
+        self.launch = launch
+        self.table = table
+        self.stop = stop
+        self.portions = portions
+
+    def work(self) -> tuple[int, DeviceError] | None:
+        """Run portions until there are none; (block, error) of a finding. Blocks below it still run elsewhere, so
+        that the finding of the lowest block is the one that is told."""
+        workspace = self.engine.workspace()
+        try:
+            workspace.prepare(self.kernel, self.launch, self.table, self.stop.ctypes.data)
+            while True:
+                try:
+                    first, behind = self.portions.popleft()
+                except IndexError:
+                    return None
+                if self.kernel.function(workspace.address, first, behind):
+                    context = workspace.context[0]
+                    block = int(context["block_number"])
+                    self.stop[0] = min(int(self.stop[0]), block)
+                    return block, finding(self.kernel.translation, self.compiled.program, self.launch, workspace)
+        finally:
+            self.engine.give_back(workspace)
+
+

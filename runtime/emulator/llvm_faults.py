@@ -1,0 +1,110 @@
+"""Findings of the fast engine, told as the NumPy engine tells them.
+
+In: the fault that compiled code recorded in a context. Out: the DeviceError. Why: one text for both engines. Addresses
+are handed to the very checks of the NumPy engine, which raise what it would have raised.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from ..errors import DeviceError
+from .control_flow import Program
+from .llvm_compile import Translation
+from .llvm_context import (
+    FAULT_ACCESS,
+    FAULT_CALL,
+    FAULT_DEADLOCK,
+    FAULT_PARTIAL_WARP,
+    SPACES,
+)
+from .llvm_control import RECORD_SLOTS, SLOT_BYTES
+from .llvm_module import Site
+from .llvm_values import LANES
+from .numpy_chunk import Chunk, Geometry, Launch
+from .numpy_memory import indices
+
+if TYPE_CHECKING:
+    from .llvm_engine import _Workspace
+
+_SLOT = np.dtype([("lanes", "u4"), ("number", "u4"), ("generation", "u4"), ("expected", "u4")])
+
+
+def finding(translation: Translation, program: Program, launch: Launch, workspace: _Workspace) -> DeviceError:
+    """The error that the context of `workspace` describes."""
+    context = workspace.context[0]
+    chunk = Chunk(launch, Geometry(launch.block, 1), int(context["block_number"]))
+    try:
+        if context["fault_kind"] == FAULT_DEADLOCK:
+            _tell_deadlock(translation, chunk, workspace)
+        _tell(translation, chunk, context)
+    except DeviceError as error:
+        return error
+    raise AssertionError
+
+
+def _lanes(chunk: Chunk, warp: int, bits: int) -> Any:
+    mask = np.zeros(chunk.threads, bool)
+    chosen = (bits >> np.arange(LANES) & 1).astype(bool)
+    mask[warp * LANES : (warp + 1) * LANES] = chosen
+    return mask
+
+
+def _tell(translation: Translation, chunk: Chunk, context: Any) -> NoReturn:
+    site = translation.sites[int(context["fault_site"])]
+    mask = _lanes(chunk, int(context["fault_warp"]), int(context["fault_lanes"]))
+    thread = int(mask.argmax())
+    kind = int(context["fault_kind"])
+    if kind == FAULT_ACCESS:
+        _tell_access(chunk, context, mask, site)
+    if kind == FAULT_CALL:
+        if site.verb == "__assertfail":
+            chunk.fault(site.line, "device assertion failed", thread)
+        chunk.fault(site.line, f"call of function {site.verb!r}, which has no body in this module", thread)
+    if kind == FAULT_PARTIAL_WARP:
+        lane = thread % LANES
+        chunk.fault(
+            site.line, f"{site.verb} executed by a part of a warp (lane {lane} does not take part)", thread
+        )
+    chunk.fault(site.line, "trap instruction executed" if site.verb == "trap" else site.verb, thread)
+
+
+def _tell_access(chunk: Chunk, context: Any, mask: Any, site: Site) -> NoReturn:
+    space = SPACES[int(context["fault_space"])]
+    addresses = np.zeros(chunk.threads, np.uint64)
+    warp = int(context["fault_warp"])
+    addresses[warp * LANES : (warp + 1) * LANES] = context["fault_address"]
+    indices(chunk, mask, site.line, addresses, site.nbytes, space, site.verb)
+    chunk.fault(site.line, f"{space} {site.verb} of {site.nbytes} bytes out of bounds", int(mask.argmax()))
+
+
+def _tell_deadlock(translation: Translation, chunk: Chunk, workspace: _Workspace) -> NoReturn:
+    """Who waits where, and who never came."""
+    threads = chunk.geometry.block_threads
+    warps = -(-threads // LANES)
+    start = workspace.addresses["warps"] - workspace.arrays["warps"].ctypes.data
+    waiting = []
+    for slot, (_, line, _) in enumerate(translation.barriers):
+        mask = np.zeros(chunk.threads, bool)
+        number = expected = 0
+        for warp in range(warps):
+            place = start + warp * translation.record_bytes + RECORD_SLOTS + SLOT_BYTES * slot
+            record = workspace.arrays["warps"][place : place + SLOT_BYTES].view(_SLOT)[0]
+            if record["lanes"]:
+                mask |= _lanes(chunk, warp, int(record["lanes"]))
+                number, expected = int(record["number"]), int(record["expected"])
+        if mask.any():
+            waiting.append((mask, line, number, expected))
+    # The NumPy engine names the barrier that was reached first; that is where most threads wait.
+    waiting.sort(key=lambda entry: -int(entry[0].sum()))
+    (mask, line, number, expected), *others = waiting
+    parts = [f"{int(mask.sum())} of {expected} threads wait here"]
+    parts += [f"{int(other.sum())} at barrier {at} of PTX line {place}" for other, place, at, _ in others]
+    ended = threads - sum(int(entry[0].sum()) for entry in waiting)
+    if ended:
+        parts.append(f"{ended} have already exited")
+    chunk.fault(line, f"deadlock at barrier {number}: " + ", ".join(parts), int(mask.argmax()))
+
+
