@@ -271,7 +271,10 @@ def reduce(tensor: ir.Value, kind: str, axes: Sequence[int], element: str | None
     if not axes:
         return cast(tensor, element or element_of(tensor))
     shape = reduced_shape(shape_of(tensor), axes)
-    return build("reduce", shape, element or element_of(tensor), [tensor], kind=kind, axes=sorted(axes))
+    dtype = element or element_of(tensor)
+    if any(size == 0 for size in (*shape_of(tensor), *shape)):
+        return splat(neutral(kind, dtype), shape, dtype)
+    return build("reduce", shape, dtype, [tensor], kind=kind, axes=sorted(axes))
 
 
 def element_count(sizes: Sequence[Expression], dtype: str) -> Scalar:

@@ -369,8 +369,7 @@ class Scalar:
             return Scalar(result, wide.dtype).cast(self.dtype)
         if is_float(other.dtype):
             return self.cast("f64").power(other.cast("f64")).cast(self.dtype)
-        wide = self.cast("i64")
-        return Scalar(math.IPowIOp(wide.value, other.cast("i64").value).result, "i64").cast(self.dtype)
+        return _integer_power(self.cast("i64"), other).cast(self.dtype)
 
     def _literal_power(self, exponent: int | float) -> Scalar | None:
         if exponent == 1:
@@ -453,6 +452,23 @@ class Scalar:
             return Scalar(arith.TruncIOp(scalar_type(dtype), self.value).result, dtype)
         operation = arith.ExtUIOp if is_unsigned(self.dtype) else arith.ExtSIOp
         return Scalar(operation(scalar_type(dtype), self.value).result, dtype)
+
+
+def _integer_power(base: Scalar, exponent: Scalar) -> Scalar:
+    """By squaring, modulo 2^64. A negative exponent gives the quotient truncated: 0, but for a base of 1 or -1.
+
+    Exponents take 32 bits, more than any power but those of -1, 0 and 1 can have without overflow.
+    """
+    zero, one = Scalar.constant(0, "i64"), Scalar.constant(1, "i64")
+    rest = exponent.cast("i64")
+    negative = rest.lt(0)
+    odd = (rest & 1).ne(0)
+    result, square = one, base
+    for _ in range(min(_BITS[exponent.dtype], 32)):
+        result = (rest & 1).ne(0).select(result * square, result)
+        square, rest = square * square, rest.shift_right(1)
+    sign = base.eq(-1).select(odd.select(-one, one), zero)
+    return negative.select(base.eq(1).select(one, sign), result)
 
 
 def _fold(name: str, left: Scalar, right: Scalar) -> Scalar | None:

@@ -114,3 +114,23 @@ def short_time_fourier(node: Node) -> ir.Value:
     )
     kernel = node.literal(matrix.astype(DTYPES[x.dtype].numpy), x.dtype)
     return build.reshape(build.matmul(cut, kernel.value), [batch, frames, bins, 2])
+
+
+@onnx_operator("MelWeightMatrix", since=17)
+def mel_weight_matrix(node: Node) -> Tensor:
+    """[spectrum bins, mel bins]: triangles between frequencies that are equally spaced on the mel scale."""
+    given = [node.constant(position) for position in range(5)]
+    if any(item is None for item in given):
+        raise Unsupported("MelWeightMatrix with computed inputs", "constants", node.sources)
+    bands, length, rate, low, high = (np.asarray(item).reshape(()).item() for item in given)
+    dtype = node.importer.element_name(node.get("output_datatype", 1))
+    edges = 2595 * np.log10(1 + np.array([low, high], np.float64) / 700)
+    mels = edges[0] + np.arange(bands + 2) * (edges[1] - edges[0]) / (bands + 2)
+    bins = ((length + 1) * (700 * (10 ** (mels / 2595) - 1)) // rate).astype(np.int64)
+    rows = np.arange(length // 2 + 1)[:, None]
+    left, middle, right = bins[:-2], bins[1:-1], bins[2:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rising = np.where(middle == left, rows == middle, (rows - left) / (middle - left))
+        falling = (right - rows) / (right - middle)
+    inside = np.where(rows <= middle, np.where(rows >= left, rising, 0), np.where(rows < right, falling, 0))
+    return node.literal(np.nan_to_num(inside).astype(DTYPES[dtype].numpy), dtype)

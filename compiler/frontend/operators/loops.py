@@ -8,6 +8,7 @@ not supported.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import onnx
@@ -71,6 +72,29 @@ def _stacked(node: Node, values: list[Tensor], axis: int) -> ir.Value:
     place = node.axis(axis, rank)
     shape = [*values[0].shape[:place], ONE, *values[0].shape[place:]]
     return build.concatenate([node.reshaped(value, shape).value for value in values], place, node.unify)
+
+
+@onnx_operator("Scan")
+def scan_of_batches(node: Node) -> list[Tensor | ir.Value | None]:
+    """Opset 8: every state and scanned input has a batch dimension in front, and each entry is scanned alone."""
+    if node.has(0):
+        raise Unsupported("Scan with sequence_lens", "sequences of one length", node.input(0).sources)
+    tensors = [node.input(position) for position in range(1, len(node.inputs))]
+    batch = tensors[0].shape[0].as_constant() if tensors else None
+    if batch is None or not 0 < batch <= MOST_ITERATIONS:
+        raise Unsupported("Scan of a dynamic batch", f"a static number up to {MOST_ITERATIONS}")
+    count = int(node.get("num_scan_inputs"))
+    directions = node.get("directions")
+    rows: list[list[Tensor]] = []
+    for number in range(batch):
+        entry = copy(node)
+        entry.inputs = [_slice(node, tensor, 0, number) for tensor in tensors]
+        entry.attributes = {"body": node.get("body"), "num_scan_inputs": count, "scan_input_directions": directions}
+        results = [result for result in scan(entry) if result is not None]
+        if len(results) != len(node.outputs):
+            return [None] * len(node.outputs)
+        rows.append([node.tensor(result) for result in results])
+    return [_stacked(node, list(column), 0) for column in zip(*rows, strict=True)]
 
 
 @onnx_operator("Scan", since=9, host=True)

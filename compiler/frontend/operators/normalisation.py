@@ -19,10 +19,10 @@ from .reduction import lp_norm, wide, widened
 
 
 @onnx_operator("BatchNormalization")
-def batch_normalization(node: Node) -> ir.Value:
+def batch_normalization(node: Node) -> ir.Value | list[ir.Value]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias with the statistics of training."""
     if node.get("training_mode", 0) or (node.version >= 9 and any(node.wants(position) for position in range(1, 5))):
-        raise Unsupported("BatchNormalization in training mode", "inference")
+        return _trained(node)
     if node.version < 9 and not node.get("spatial", 1):
         raise Unsupported("BatchNormalization with spatial=0", "statistics for each channel")
     epsilon: float = node.get("epsilon", 1e-5)
@@ -37,6 +37,29 @@ def batch_normalization(node: Node) -> ir.Value:
         return (v - m) / (variance + epsilon).sqrt() * s + b
 
     return node.map([widened(node, x), *channels], body, element=x.dtype)
+
+
+def _trained(node: Node) -> list[ir.Value]:
+    """With the statistics of this batch; the running ones move towards them by 1 - momentum.
+
+    Before opset 14 the batch's own statistics follow as two more outputs.
+    """
+    x, epsilon, momentum = node.input(0), node.get("epsilon", 1e-5), node.get("momentum", 0.9)
+    axes = [axis for axis in range(x.rank) if axis != 1]
+    value = widened(node, x)
+    centred, mean, inverse = _statistics(node, value, axes, epsilon)
+    variance = build.mean(node.map([centred], lambda d: d * d), axes)
+    scale, bias = (node.per_channel(node.tensor(widened(node, node.input(place))), x.rank) for place in (1, 2))
+    result = node.map([centred, inverse, scale, bias], lambda v, i, s, b: v * i * s + b, element=x.dtype)
+    current = [build.reshape(item, [x.shape[1]]) for item in (mean, variance)]
+    running = [
+        node.map(
+            [node.input(3 + place), item],
+            lambda old, new: (old.cast(new.dtype) * momentum + new * (1.0 - momentum)).cast(old.dtype),
+        )
+        for place, item in enumerate(current)
+    ]
+    return [result, *running] if node.version >= 14 else [result, *running, *current]
 
 
 def _affine(node: Node, epsilon: float) -> tuple[Array, Array]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 from mlir import ir
 
-from ....dialects.narrow import encode, is_narrow_float
+from ....dialects.narrow import encode, is_narrow, is_narrow_float
 from ....dialects.scalar import Scalar, is_float
+from ....runtime.dtypes import DTYPES
 from ..errors import Unsupported
 from ..node import Node
 from ..registry import onnx_operator
 from ..tensor import Tensor
+from .random import seed_of, uniform
 
 
 def _function(name: str) -> Callable[[Scalar], Scalar]:
@@ -163,6 +166,18 @@ def cast(node: Node) -> ir.Value:
     return node.map([node.input(0)], lambda x: x.cast(target))
 
 
+def _dropped(node: Node) -> list[Tensor | ir.Value]:
+    """Training: elements are zero with the probability `ratio`, the others grow by as much as is lost."""
+    x, key = node.input(0), seed_of(node)
+    ratio = node.input(1) if node.has(1) else node.literal(np.array(0.5, np.float32), "f32")
+    mask = node.map([ratio], lambda r: uniform(x.shape, key).ge(r.cast("f32")), shape=x.shape)
+
+    def body(v: Scalar, kept: Scalar, r: Scalar) -> Scalar:
+        return kept.select(v.cast("f32") / (1.0 - r.cast("f32")), 0.0).cast(v.dtype)
+
+    return [node.map([x, mask, ratio], body, shape=x.shape), mask]
+
+
 def _target(node: Node) -> int:
     """Opset 1 spells the type as text."""
     import onnx
@@ -176,12 +191,29 @@ def identity(node: Node) -> Tensor:
     return node.input(0)
 
 
+@onnx_operator("BitCast")
+def bit_cast(node: Node) -> ir.Value:
+    """The same bits as another type of the same width."""
+    target = node.importer.element_name(_target(node))
+    if DTYPES[target].bytes != DTYPES[node.dtype(0)].bytes or is_narrow(target) or is_narrow(node.dtype(0)):
+        raise Unsupported(f"BitCast from {node.dtype(0)} to {target}", "types of the same width, from 8 bits on")
+
+    def body(x: Scalar) -> Scalar:
+        if x.dtype == "i1":
+            return x.cast("ui8").retyped(target)
+        return x.cast("i1") if target == "i1" else x.bitcast(target)
+
+    return node.map([node.input(0)], body)
+
+
 @onnx_operator("Dropout")
 def dropout(node: Node) -> list[Tensor | ir.Value]:
     """Inference: the input itself. The mask, when somebody wants it, is all true."""
     training = node.constant(2)
-    if node.has(2) and (training is None or bool(training)):
-        raise Unsupported("Dropout in training mode", "inference")
+    if node.has(2) and training is None:
+        raise Unsupported("Dropout with a computed training mode", "a constant", node.input(2).sources)
+    if training is not None and bool(training):
+        return _dropped(node)
     outputs: list[Tensor | ir.Value] = [node.input(0)]
     if node.wants(1):
         kind = "i1" if node.version >= 10 else node.dtype(0)
