@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tilewright.compiler.backend import cache as cache_module
 from tilewright.compiler.backend.versions import KERNEL_SOURCES, source_digest, tool_versions
+from tilewright.runtime import cache as cache_module
 from tilewright.runtime.cache import Cache, default_folder, make_key
 
 
