@@ -1,7 +1,7 @@
 """Findings of the fast engine, told as the NumPy engine tells them.
 
-In: the fault that compiled code recorded in a context. Out: the DeviceError. Why: one text for both engines. Addresses
-are handed to the very checks of the NumPy engine, which raise what it would have raised.
+In: the fault that compiled code recorded in a context. Out: the DeviceError. Why: one text for both engines. The functions of
+the NumPy engine that tell a finding are called with the addresses recorded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .llvm_control import RECORD_SLOTS, SLOT_BYTES
 from .llvm_module import Site
 from .llvm_values import LANES
 from .numpy_chunk import Chunk, Geometry, Launch
-from .numpy_memory import indices
+from .numpy_memory import beyond_limit, misaligned, out_of_bounds
 
 if TYPE_CHECKING:
     from .llvm_engine import _Workspace
@@ -76,8 +76,12 @@ def _tell_access(chunk: Chunk, context: Any, mask: Any, site: Site) -> NoReturn:
     addresses = np.zeros(chunk.threads, np.uint64)
     warp = int(context["fault_warp"])
     addresses[warp * LANES : (warp + 1) * LANES] = context["fault_address"]
-    indices(chunk, mask, site.line, addresses, site.nbytes, space, site.verb)
-    chunk.fault(site.line, f"{space} {site.verb} of {site.nbytes} bytes out of bounds", int(mask.argmax()))
+    wrong = mask & (addresses % np.uint64(site.nbytes) != 0)
+    if wrong.any():
+        misaligned(chunk, wrong, site.line, addresses, site.nbytes, space, site.verb)
+    if space == "global":
+        out_of_bounds(chunk, site.line, addresses, mask, site.nbytes, site.verb)
+    beyond_limit(chunk, site.line, addresses, mask, site.nbytes, space, site.verb)
 
 
 def _tell_deadlock(translation: Translation, chunk: Chunk, workspace: _Workspace) -> NoReturn:

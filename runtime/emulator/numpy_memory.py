@@ -6,7 +6,7 @@ checked on every access, cheaply: over the whole array first, per thread only to
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -222,7 +222,7 @@ def indices(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, s
     if nbytes > 1:
         low_bits = int(address) if address.ndim == 0 else int(np.bitwise_or.reduce(address))
         if low_bits & (nbytes - 1):
-            _misaligned(chunk, mask, line, address, nbytes, space, verb)
+            misaligned(chunk, mask, line, address, nbytes, space, verb)
     if space == "global":
         if address.dtype != np.uint64:
             address = address.astype("u8")
@@ -230,26 +230,22 @@ def indices(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, s
         if not chunk.memory.contains(low, high + nbytes):
             outside = chunk.memory.outside(address, nbytes)
             if outside.any():
-                _out_of_bounds(chunk, line, np.broadcast_to(address, (chunk.threads,)), outside, nbytes, verb)
+                out_of_bounds(chunk, line, np.broadcast_to(address, (chunk.threads,)), outside, nbytes, verb)
         return np.asarray(address >> np.uint64(nbytes.bit_length() - 1)).view("i8")
     if space == "cluster":
         address, blocks = resolve(chunk, mask, line, address, verb)
     limit = chunk.launch.local_bytes if space == "local" else chunk.launch.shared_bytes
     if int(address.max()) + nbytes > limit:
         address = np.broadcast_to(address, (chunk.threads,))
-        thread = int((address.astype("u8") + np.uint64(nbytes) > limit).argmax())
-        chunk.fault(
-            line, f"{space} {verb} of {nbytes} bytes at {int(address[thread]):#x} out of bounds: "
-            f"the {'thread' if space == 'local' else 'block'} has {limit} bytes of "
-            f"{'local' if space == 'local' else 'shared'} memory", thread,
-        )  # fmt: skip
+        beyond_limit(chunk, line, address, address.astype("u8") + np.uint64(nbytes) > limit, nbytes, space, verb)
     shift = address.dtype.type(nbytes.bit_length() - 1)
     if space == "cluster":
         return np.asarray((address >> shift) + blocks * (chunk.shared_stride // nbytes))
     return np.asarray((address >> shift).astype("i8") + chunk.bases(space, nbytes))
 
 
-def _misaligned(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, space: str, verb: str) -> None:
+def misaligned(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, space: str, verb: str) -> NoReturn:
+    """Raise the finding of the first thread whose address is not a multiple of the width."""
     address = np.broadcast_to(address, (chunk.threads,))
     wrong = (address & address.dtype.type(nbytes - 1)) != 0
     thread = int((wrong if mask is None else wrong & mask).argmax())
@@ -257,13 +253,25 @@ def _misaligned(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: in
     chunk.fault(line, f"misaligned {space} {verb} of {nbytes} bytes at {int(address[thread]):#x}{near}", thread)
 
 
-def _out_of_bounds(chunk: Chunk, line: int, address: Array, outside: Array, nbytes: int, verb: str) -> None:
+def out_of_bounds(chunk: Chunk, line: int, address: Array, outside: Array, nbytes: int, verb: str) -> NoReturn:
+    """Raise the finding of the first thread that leaves every allocation."""
     thread = int(np.broadcast_to(outside, (chunk.threads,)).argmax())
     where = int(address[thread])
     count = int(outside.sum())
     more = f" ({count} threads of {chunk.geometry.blocks} blocks do so)" if count > 1 else ""
     near = chunk.memory.describe(where)
     chunk.fault(line, f"global {verb} of {nbytes} bytes at {where:#x} out of bounds: {near}{more}", thread)
+
+
+def beyond_limit(chunk: Chunk, line: int, address: Array, beyond: Array, nbytes: int, space: str, verb: str) -> NoReturn:
+    """Raise the finding of the first thread whose access leaves shared or local memory."""
+    thread = int(beyond.argmax())
+    limit = chunk.launch.local_bytes if space == "local" else chunk.launch.shared_bytes
+    chunk.fault(
+        line, f"{space} {verb} of {nbytes} bytes at {int(address[thread]):#x} out of bounds: "
+        f"the {'thread' if space == 'local' else 'block'} has {limit} bytes of "
+        f"{'local' if space == 'local' else 'shared'} memory", thread,
+    )  # fmt: skip
 
 
 # Generic addresses.
