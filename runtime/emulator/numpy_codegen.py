@@ -438,7 +438,9 @@ class _BlockGenerator(BlockRegisters):
         self.line(f"{target}{routine}(T, {self.mask}, {self.instruction.line}{arguments}{keywords})")
         return names
 
-    def _mma(self, values: Sequence[str], counts: tuple[int, int, int], a: str, b: str, c: str) -> list[str]:
+    def _mma(
+        self, values: Sequence[str], counts: tuple[int, int, int], a: str, b: str, c: str, **options: bool
+    ) -> list[str]:
         split = counts[0], counts[0] + counts[1]
         matrices = []
         for routine, type, part in (
@@ -455,6 +457,7 @@ class _BlockGenerator(BlockRegisters):
         names = [f"t{self.temporaries - index}" for index in range(counts[2])]
         accumulators = ", ".join(values[split[1] :])
         arguments = f"T, {self.mask}, {self.instruction.line}, {matrices[0]}, {matrices[1]}, {accumulators}, c={c!r}"
+        arguments += "".join(f", {key}={value!r}" for key, value in options.items())
         self.line(f"{', '.join(names)}, = multiply_fragments({arguments})")
         return names
 

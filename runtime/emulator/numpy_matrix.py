@@ -13,10 +13,10 @@ import numpy as np
 
 from .memory import SHARED_WINDOW, WINDOW_BYTES
 from .numpy_chunk import Array, Chunk, Mask, Values
-from .numpy_fp8 import fp8_to_f32
 from .numpy_memory import indices
 from .numpy_operations import bf16_to_f32, f16_to_f32
 from .numpy_rounding import f32_to_f16
+from .numpy_small_floats import small_to_f32
 
 TF32_BITS = np.uint32(0xFFFFE000)
 
@@ -24,7 +24,8 @@ TF32_BITS = np.uint32(0xFFFFE000)
 def fragment(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
     """Registers that hold one matrix row per g, as f32 [warps, 8, columns]; columns in (t, register, element) order.
 
-    f16 and bf16 come in twos, 8-bit integers in fours, tf32 (truncated, as the hardware does) singly.
+    f16 and bf16 come in twos, bytes in fours, nibbles in eights, bits in 32s, tf32 (truncated, as the hardware does)
+    singly.
     """
     words = np.empty((chunk.threads, len(registers)), np.uint32)
     for column, register in enumerate(registers):
@@ -35,13 +36,23 @@ def fragment(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
     elif type == "bf16":
         values = bf16_to_f32(flat.view("u2"))
     elif type in ("e4m3", "e5m2"):
-        values = fp8_to_f32(type, flat.view("u1"))
+        values = small_to_f32(type, flat.view("u1"))
     elif type == "tf32":
         values = (flat & TF32_BITS).view("f4")
+    elif type == "b1":
+        values = np.unpackbits(flat.view("u1"), bitorder="little").astype("f4")
+    elif type in ("s4", "u4"):
+        values = _nibbles(flat.view("u1"), signed=type == "s4")
     else:
         values = flat.view("i1" if type == "s8" else "u1").astype("f4")
     matrix: Array = values.reshape(chunk.threads // 32, 8, -1)
     return matrix
+
+
+def _nibbles(packed: Array, signed: bool) -> Array:
+    """4-bit integers, low nibble first, as f32."""
+    both = np.stack((packed & np.uint8(15), packed >> np.uint8(4)), axis=-1).astype("i1")
+    return np.asarray(np.where(both > 7, both - 16, both) if signed else both).astype("f4")
 
 
 def fragment_a(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
@@ -57,15 +68,16 @@ def fragment_b(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
 
 
 def multiply_fragments(
-    chunk: Chunk, mask: Mask, line: int, a: Array, b: Array, *accumulators: Values, c: str
-) -> tuple[Values, ...]:
+    chunk: Chunk, mask: Mask, line: int, a: Array, b: Array, *accumulators: Values,
+    c: str, saturating: bool = False, exclusive: bool = False,
+) -> tuple[Values, ...]:  # fmt: skip
     """D = A B + C, with A B summed in f32 (products are exact) and C added last; hardware's order is not
-    specified.
+    specified. `exclusive` products of bits are their xor.
     """
     if mask is not None:
         require_whole_warps(chunk, mask, line, "mma.sync")
     warps = chunk.threads // 32
-    product = np.matmul(a, b)
+    product = np.matmul(a, 1 - b) + np.matmul(1 - a, b) if exclusive else np.matmul(a, b)
     halves = product[:, :8], product[:, 8:]
     if c == "f16":
         results = []
@@ -78,7 +90,11 @@ def multiply_fragments(
     outputs = []
     for part, accumulator in zip(parts, accumulators, strict=True):
         shaped = accumulator if accumulator.ndim == 0 else accumulator.reshape(warps, 8, 4)
-        total = (part.astype("i8") + shaped).astype("i4") if c == "s32" else part + shaped
+        if c == "s32":
+            whole = part.astype("i8") + shaped
+            total = (np.clip(whole, -(1 << 31), (1 << 31) - 1) if saturating else whole).astype("i4")
+        else:
+            total = part + shaped
         outputs.append(total.reshape(-1))
     return tuple(outputs)
 

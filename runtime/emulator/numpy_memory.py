@@ -263,7 +263,9 @@ def out_of_bounds(chunk: Chunk, line: int, address: Array, outside: Array, nbyte
     chunk.fault(line, f"global {verb} of {nbytes} bytes at {where:#x} out of bounds: {near}{more}", thread)
 
 
-def beyond_limit(chunk: Chunk, line: int, address: Array, beyond: Array, nbytes: int, space: str, verb: str) -> NoReturn:
+def beyond_limit(
+    chunk: Chunk, line: int, address: Array, beyond: Array, nbytes: int, space: str, verb: str
+) -> NoReturn:
     """Raise the finding of the first thread whose access leaves shared or local memory."""
     thread = int(beyond.argmax())
     limit = chunk.launch.local_bytes if space == "local" else chunk.launch.shared_bytes

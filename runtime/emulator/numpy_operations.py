@@ -45,6 +45,7 @@ from .numpy_integers import (
     subtract_carry,
 )
 from .numpy_rounding import ROUNDING_OPERATIONS, float_to_integer, integer_saturating, select
+from .numpy_small_floats import f32_to_small, small_to_f32
 from .ptx import TYPE_BITS
 
 Values = Any
@@ -55,7 +56,7 @@ DTYPES: dict[str, str] = {
     "u8": "u1", "s8": "i1", "b8": "u1", "u16": "u2", "s16": "i2", "b16": "u2", "f16": "u2", "bf16": "u2",
     "u32": "u4", "s32": "i4", "b32": "u4", "f32": "f4", "tf32": "f4", "f16x2": "u4", "bf16x2": "u4",
     "u16x2": "u4", "s16x2": "u4", "u64": "u8", "s64": "i8", "b64": "u8", "f64": "f8", "f32x2": "u8", "pred": "?",
-    "e4m3x2": "u2", "e5m2x2": "u2",
+    "e4m3x2": "u2", "e5m2x2": "u2", "e2m1x2": "u1", "e2m3x2": "u2", "e3m2x2": "u2",
 }  # fmt: skip
 """NumPy dtype of each PTX type; halves are kept as patterns."""
 
@@ -274,6 +275,8 @@ _PATTERNS: list[tuple[re.Pattern[str], Callable[..., str | Callable[..., Values]
      lambda target, mode: functools.partial(float_to_integer, DTYPES[target], mode)),
     (re.compile(r"[us]\d+_to_([us]\d+)_saturating"),
      lambda target: functools.partial(integer_saturating, DTYPES[target])),
+    (re.compile(r"f32_to_(e\dm\d)"), lambda name: functools.partial(f32_to_small, name)),
+    (re.compile(r"(e\dm\d)_to_f32"), lambda name: functools.partial(small_to_f32, name)),
     (re.compile(r"funnel_([lr])_(wrap|clamp)"), lambda way, mode: functools.partial(funnel, way, mode)),
     (re.compile(r"permute_bytes_(\w+)"), lambda mode: functools.partial(permute_bytes_mode, mode)),
     (re.compile(r"logic3_([0-9a-f]+)"), lambda table: functools.partial(logic3, int(table, 16))),

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .numpy_chunk import Array, Chunk, Mask, Values
-from .numpy_fp8 import fp8_to_f32
 from .numpy_matrix import TF32_BITS, fragment_a
 from .numpy_operations import bf16_to_f32, f16_to_f32
 from .numpy_rounding import f32_to_f16
+from .numpy_small_floats import small_to_f32
 from .observer import READ, WGMMA
 
 _LANES = 128
@@ -83,7 +83,7 @@ def to_f32(type: str, raw: Array) -> Array:
     if type == "tf32":
         return np.asarray((raw.view("u4") & TF32_BITS).view("f4"))
     if type in ("e4m3", "e5m2"):
-        return fp8_to_f32(type, raw.view("u1"))
+        return small_to_f32(type, raw.view("u1"))
     return np.asarray(raw.view("i1" if type == "s8" else "u1").astype("f4"))
 
 

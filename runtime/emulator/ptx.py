@@ -14,8 +14,8 @@ TYPE_BITS: dict[str, int] = {
     "b32": 32, "u32": 32, "s32": 32, "f32": 32, "tf32": 32, "f16x2": 32, "bf16x2": 32, "u16x2": 32, "s16x2": 32,
     "b64": 64, "u64": 64, "s64": 64, "f64": 64, "f32x2": 64,
     "b128": 128,
-    "e4m3": 8, "e5m2": 8, "e4m3x2": 16, "e5m2x2": 16,
-    "pred": 1,
+    "e4m3": 8, "e5m2": 8, "e4m3x2": 16, "e5m2x2": 16, "e2m1x2": 8, "e2m3x2": 16, "e3m2x2": 16,
+    "s4": 4, "u4": 4, "b1": 1, "pred": 1,
 }  # fmt: skip
 """Width in bits of every fundamental type a modifier can name."""
 

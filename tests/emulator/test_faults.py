@@ -131,7 +131,6 @@ ret; }}
     "instruction",
     [
         "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%rd1,%rd2},{%rd3},{%rd4},{%rd5,%rd6};",
-        "cvt.rn.satfinite.e4m3x2.f32 %r1, %f1, %f2;",
         "frobnicate.b32 %r1, %r2;",
     ],
 )

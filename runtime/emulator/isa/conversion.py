@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from ..ptx import TYPE_BITS, Instruction
 from . import operation
-from .arithmetic import HALVES, read_float
+from .arithmetic import HALVES, read_float, split_packed
 from .emitter import Emitter, Value
 
 _PACKED = {"f16x2": "f16", "bf16x2": "bf16"}
+_SMALL = frozenset({"e4m3x2", "e5m2x2", "e2m1x2", "e2m3x2", "e3m2x2"})
 
 
 @operation("cvt")
@@ -20,6 +21,9 @@ def convert(instruction: Instruction, emit: Emitter) -> None:
         _pack(instruction, emit)
         return
     target, source = instruction.types[:2]
+    if target in _SMALL or source in _SMALL:
+        _small(instruction, emit, target, source)
+        return
     if target in _PACKED and source == "f32":
         # `cvt.rn.f16x2.f32 d, a, b` puts a in the upper half.
         high, low = (emit.read(operand, "f32") for operand in instruction.operands[1:3])
@@ -58,6 +62,36 @@ def convert(instruction: Instruction, emit: Emitter) -> None:
     else:
         result = emit.convert(source, target, value)
     emit.write(instruction.operands[0], _storage(target), result)
+
+
+def _small(instruction: Instruction, emit: Emitter, target: str, source: str) -> None:
+    """Pairs of floats of 4 to 8 bits, from two f32 or a pair of halves (with .satfinite), or to a pair of halves."""
+    operands = instruction.operands
+    if target in _SMALL:
+        if source == "f32":
+            high, low = (emit.read(operand, "f32") for operand in operands[1:3])
+            pair = [low, high]
+        else:
+            pair = split_packed(emit, operands[1], _PACKED[source])
+        if instruction.has("relu"):
+            pair = [emit.apply("maximum_nan", "f32", value, emit.constant("f32", 0.0)) for value in pair]
+        small = [emit.bind(emit.apply(f"f32_to_{target[:-2]}", "f32", value)) for value in pair]
+        if target == "e2m1x2":
+            high = emit.apply("shift_left", "u8", small[1], emit.constant("u8", 4))
+            emit.write(operands[0], "b8", emit.apply("or", "u8", small[0], high))
+        else:
+            emit.write(operands[0], "b16", emit.apply("concatenate_2", "u8", *small))
+        return
+    if target not in _PACKED:
+        emit.unsupported(f"conversion from {source} to {target}")
+    packed = emit.bind(emit.read(operands[1], "u8" if source == "e2m1x2" else "u16"))
+    if source == "e2m1x2":
+        patterns = [packed, emit.apply("shift_right", "u8", packed, emit.constant("u8", 4))]
+    else:
+        patterns = [emit.apply(f"part_{index}_of_2", "u16", packed) for index in (0, 1)]
+    wide = [emit.apply(f"{source[:-2]}_to_f32", "b8", pattern) for pattern in patterns]
+    halves = [_to_float(instruction, emit, "f32", _PACKED[target], value) for value in wide]
+    emit.write(operands[0], "b32", emit.apply("pack_halves", "b16", *halves))
 
 
 def _storage(type: str) -> str:

@@ -12,6 +12,7 @@ from . import operation
 from .emitter import Emitter
 
 # (shape, a type, b type, accumulator type) -> (registers of A, registers of B, registers of C and D).
+_BYTES, _NIBBLES, _EIGHTS = ("s8", "u8"), ("s4", "u4"), ("e4m3", "e5m2")
 MMA_FORMS: dict[tuple[str, str, str, str], tuple[int, int, int]] = {
     **{("m16n8k16", half, half, "f32"): (4, 2, 4) for half in ("f16", "bf16")},
     **{("m16n8k8", half, half, "f32"): (2, 1, 4) for half in ("f16", "bf16")},
@@ -19,8 +20,16 @@ MMA_FORMS: dict[tuple[str, str, str, str], tuple[int, int, int]] = {
     ("m16n8k8", "f16", "f16", "f16"): (2, 1, 2),
     ("m16n8k8", "tf32", "tf32", "f32"): (4, 2, 4),
     ("m16n8k4", "tf32", "tf32", "f32"): (2, 1, 4),
-    **{("m16n8k32", a, b, "s32"): (4, 2, 4) for a in ("s8", "u8") for b in ("s8", "u8")},
-    **{("m16n8k16", a, b, "s32"): (2, 1, 4) for a in ("s8", "u8") for b in ("s8", "u8")},
+    **{("m16n8k32", a, b, "s32"): (4, 2, 4) for a in _BYTES for b in _BYTES},
+    **{("m16n8k16", a, b, "s32"): (2, 1, 4) for a in _BYTES for b in _BYTES},
+    **{("m16n8k64", a, b, "s32"): (4, 2, 4) for a in _NIBBLES for b in _NIBBLES},
+    **{("m16n8k32", a, b, "s32"): (2, 1, 4) for a in _NIBBLES for b in _NIBBLES},
+    **{("m16n8k32", a, b, "f32"): (4, 2, 4) for a in _EIGHTS for b in _EIGHTS},
+    **{("m16n8k32", a, b, "f16"): (4, 2, 2) for a in _EIGHTS for b in _EIGHTS},
+    **{("m16n8k16", a, b, "f32"): (2, 1, 4) for a in _EIGHTS for b in _EIGHTS},
+    **{("m16n8k16", a, b, "f16"): (2, 1, 2) for a in _EIGHTS for b in _EIGHTS},
+    ("m16n8k256", "b1", "b1", "s32"): (4, 2, 4),
+    ("m16n8k128", "b1", "b1", "s32"): (2, 1, 4),
 }
 
 
@@ -32,7 +41,7 @@ def multiply_matrices(instruction: Instruction, emit: Emitter) -> None:
     if (
         form not in MMA_FORMS
         or types[0] != types[3]
-        or instruction.has("sp", "satfinite")
+        or instruction.has("sp", "sp::ordered_metadata", "kind::mxf8f6f4")
         or not instruction.has("row")
     ):
         emit.unsupported(
@@ -44,7 +53,13 @@ def multiply_matrices(instruction: Instruction, emit: Emitter) -> None:
     kinds = ("b32", "b32", accumulator)
     values = [emit.read(element, kind) for source, kind in zip(sources, kinds, strict=True) for element in source]
     counts = MMA_FORMS[form]
-    results = emit.call("mma", [accumulator] * counts[2], values, counts=counts, a=form[1], b=form[2], c=form[3])
+    # Only where they say something: engines that lack them then refuse these forms alone.
+    options: dict[str, object] = {"saturating": True} if instruction.has("satfinite") else {}
+    if instruction.has("xor"):
+        options["exclusive"] = True
+    results = emit.call(
+        "mma", [accumulator] * counts[2], values, counts=counts, a=form[1], b=form[2], c=form[3], **options
+    )
     for element, value in zip(target, results, strict=True):
         emit.write(element, accumulator, value)
 

@@ -55,10 +55,10 @@ extern "C" __global__ void __cluster_dims__(4, 1, 1) exchange(int *out) {
     asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
     int other;
     asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(other) : "r"(map(address(&box[63 - t]), (rank + 2) % 4)) : "memory");
-    int old;
     cluster.sync();
-    asm volatile("atom.shared::cluster.add.u32 %0, [%1], 1;" : "=r"(old) : "r"(map(address(&box[0]), 0)) : "memory");
-    out[(blockIdx.x * 64 + t) * 3] = box[t] * (t > 0), out[(blockIdx.x * 64 + t) * 3 + 1] = other, out[(blockIdx.x * 64 + t) * 3 + 2] = seen[t];
+    if (rank != 0 || t == 0) asm volatile("red.shared::cluster.add.u32 [%0], 1;" ::"r"(map(address(&seen[0]), 0)) : "memory");
+    cluster.sync();
+    out[(blockIdx.x * 64 + t) * 3] = box[t], out[(blockIdx.x * 64 + t) * 3 + 1] = other, out[(blockIdx.x * 64 + t) * 3 + 2] = seen[t];
     cluster.sync();
 }
 // Block 0 sends to the others with st.async, red.async and a bulk copy of shared memory; each completes on the receiver's barrier.
@@ -90,7 +90,7 @@ extern "C" __global__ void __cluster_dims__(4, 1, 1) multicast(const int *x, int
     __shared__ uint64_t full, empty;
     cg::cluster_group cluster = cg::this_cluster();
     int rank = cluster.block_rank(), t = threadIdx.x;
-    if (t == 0) init(&full, 1), init(&empty, 3);
+    if (t == 0) init(&full, 1), init(&empty, 2);
     cluster.sync();
     for (int i = 0; i < rounds; i++) {
         if (t == 0) expect(&full, rank % 2 ? 256 : 0);
@@ -102,7 +102,7 @@ extern "C" __global__ void __cluster_dims__(4, 1, 1) multicast(const int *x, int
         wait(&full, i % 2);
         if (rank % 2) y[(i * 4 + rank) * 64 + t] = tile[t] + rank;
         __syncthreads();
-        if (rank && t == 0)
+        if (rank % 2 && t == 0)
             asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(map(address(&empty), 0)) : "memory");
     }
     cluster.sync();
