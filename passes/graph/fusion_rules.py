@@ -251,6 +251,8 @@ def form_loops(grouping: Grouping) -> None:
     for node in reversed(grouping.nodes):
         if not grouping.is_free(node.index) or not (node.is_map or node.is_movement):
             continue
+        if not grouping.is_needed(node.index):
+            continue  # every reader computes a copy
         homes = {home for user in node.users for home in grouping.live_homes(user)}
         groups = [grouping.groups[home] for home in sorted(homes) if home in grouping.groups]
         loops = [group for group in groups if _may_join_loop(grouping, group, node)]
