@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..cache import Cache
 from ..device import LaunchArgument
 from ..errors import DeviceError
 from ..tensor_map import TensorMap
-from .control_flow import build
+from .kernel import EmulatedKernel, Engines
+from .kernel_facts import Extents, KernelFacts
+from .llvm_engine import LlvmEngine
 from .memory import GlobalMemory
-from .numpy_engine import Compiled, Launch, NumpyEngine
+from .numpy_engine import Launch, NumpyEngine
 from .observer import Instrument
-from .parser import parse
+from .policy import Policy
 from .ptx import Module
 from .tensor_map import encode
 
@@ -35,31 +37,35 @@ _SHARED_BYTES = 232448
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class EmulatedKernel:
-    """A kernel that `EmulatorDevice.load` made; opaque to callers."""
-
-    name: str
-    compiled: Compiled
-
-
 class EmulatorDevice:
     """A device that executes PTX on the CPU with all checks on. Implements runtime.device.Device."""
 
     name = "emulator"
-    description = "PTX emulator (NumPy engine, bounds and alignment checked)"
 
-    def __init__(self, capacity: int = 1 << 36, cores: int | None = None, instrument: Instrument | None = None) -> None:
+    def __init__(
+        self, capacity: int = 1 << 36, cores: int | None = None, instrument: Instrument | None = None,
+        engine: str | None = None,
+    ) -> None:  # fmt: skip
         """Reserve (not commit) `capacity` bytes of address space; use `cores` CPU cores, by default up to eight.
 
-        `instrument` observes every launch (sanitizer.py, profile.py).
+        `instrument` observes every launch (sanitizer.py, profile.py). `engine` is auto, numpy or llvm; by default the
+        environment variable TILEWRIGHT_EMULATOR decides, and without it policy.py.
         """
         self._instrument = instrument
         self._memory = GlobalMemory(capacity)
         if instrument is not None:
             instrument.attach(self._memory)
-        self._engine = NumpyEngine(cores=cores)
+        policy = Policy(engine, observed=instrument is not None)
+        fast = LlvmEngine(policy.library, cores) if policy.library is not None else None
+        self._engines = Engines(
+            policy, NumpyEngine(cores=cores), fast, Cache(), self._place_variables, instrument is not None
+        )
         self._kernels: dict[tuple[str, bytes], EmulatedKernel] = {}
+
+    @property
+    def description(self) -> str:
+        """One line for people: which engine runs kernels, and why."""
+        return f"PTX emulator ({self._engines.policy.describe()}; bounds and alignment checked)"
 
     # Memory.
     def allocate(self, nbytes: int) -> int:
@@ -121,11 +127,7 @@ class EmulatorDevice:
         key = (name, hashlib.sha256(ptx.encode()).digest())
         kernel = self._kernels.get(key)
         if kernel is None:
-            module = parse(ptx)
-            program = build(module, name)
-            observed = self._instrument is not None
-            compiled = self._engine.compile(program, self._place_variables(module), observed)
-            kernel = self._kernels[key] = EmulatedKernel(name, compiled)
+            kernel = self._kernels[key] = EmulatedKernel(name, ptx, self._engines)
         return kernel
 
     def _place_variables(self, module: Module) -> dict[str, int]:
@@ -149,30 +151,22 @@ class EmulatorDevice:
         return placed
 
     def launch(
-        self, kernel: EmulatedKernel, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int,
+        self, kernel: EmulatedKernel, grid: Extents, block: Extents, shared_bytes: int,
         arguments: Sequence[LaunchArgument],
     ) -> None:  # fmt: skip
         """Run a kernel to its end. `shared_bytes` is the dynamic part; arguments are ("pointer" | "i32" |
         "i64", number) or ("bytes", bytes).
         """
-        compiled = kernel.compiled
-        program = compiled.program
-        self._check_shape(kernel, grid, block, shared_bytes)
+        facts = kernel.facts
+        self._check_shape(facts, grid, block, shared_bytes)
         launch = Launch(
-            program.name, program.module, (grid[0], grid[1], grid[2]), (block[0], block[1], block[2]),
-            compiled.static_shared + shared_bytes, shared_bytes, compiled.local_bytes,
-            self._pack(compiled, arguments), self._memory, self._instrument, program.cluster_shape or (1, 1, 1),
+            facts.name, kernel.module, (grid[0], grid[1], grid[2]), (block[0], block[1], block[2]),
+            facts.static_shared + shared_bytes, shared_bytes, facts.local_bytes, self._pack(facts, arguments),
+            self._memory, self._instrument, facts.cluster_shape or (1, 1, 1),
         )  # fmt: skip
-        self._engine.run(compiled, launch)
+        kernel.launch(launch)
 
-    def _check_shape(
-        self,
-        kernel: EmulatedKernel,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        shared_bytes: int,
-    ) -> None:
-        program = kernel.compiled.program
+    def _check_shape(self, facts: KernelFacts, grid: Extents, block: Extents, shared_bytes: int) -> None:
         threads = block[0] * block[1] * block[2]
         wrong = ""
         if any(not 1 <= extent <= limit for extent, limit in zip(grid, _LIMITS, strict=True)):
@@ -182,39 +176,36 @@ class EmulatorDevice:
             or threads > _THREADS
         ):
             wrong = f"block {block} exceeds {_BLOCK_LIMITS} or {_THREADS} threads"
-        elif kernel.compiled.static_shared + shared_bytes > _SHARED_BYTES:
-            wrong = f"{kernel.compiled.static_shared} + {shared_bytes} bytes of shared memory exceed {_SHARED_BYTES}"
-        elif program.block_shape is not None:
-            x, y, z = program.block_shape
-            if program.block_required and tuple(block) != program.block_shape:
-                wrong = f"block {block} differs from .reqntid {program.block_shape}"
+        elif facts.static_shared + shared_bytes > _SHARED_BYTES:
+            wrong = f"{facts.static_shared} + {shared_bytes} bytes of shared memory exceed {_SHARED_BYTES}"
+        elif facts.block_shape is not None:
+            x, y, z = facts.block_shape
+            if facts.block_required and tuple(block) != facts.block_shape:
+                wrong = f"block {block} differs from .reqntid {facts.block_shape}"
             elif threads > x * y * z:
-                wrong = f"block {block} has more threads than .maxntid {program.block_shape}"
-        if not wrong and program.cluster_shape is not None:
-            x, y, z = program.cluster_shape
-            if any(extent % blocks for extent, blocks in zip(grid, program.cluster_shape, strict=True)):
-                wrong = f"grid {grid} is not a multiple of the cluster {program.cluster_shape}"
+                wrong = f"block {block} has more threads than .maxntid {facts.block_shape}"
+        if not wrong and facts.cluster_shape is not None:
+            x, y, z = facts.cluster_shape
+            if any(extent % blocks for extent, blocks in zip(grid, facts.cluster_shape, strict=True)):
+                wrong = f"grid {grid} is not a multiple of the cluster {facts.cluster_shape}"
             elif x * y * z > _CLUSTER_BLOCKS:
-                wrong = f"cluster {program.cluster_shape} has more than {_CLUSTER_BLOCKS} blocks"
+                wrong = f"cluster {facts.cluster_shape} has more than {_CLUSTER_BLOCKS} blocks"
         if wrong:
-            raise DeviceError(f"emulator: cannot launch {program.name}: {wrong}")
+            raise DeviceError(f"emulator: cannot launch {facts.name}: {wrong}")
 
-    def _pack(self, compiled: Compiled, arguments: Sequence[LaunchArgument]) -> bytes:
+    def _pack(self, facts: KernelFacts, arguments: Sequence[LaunchArgument]) -> bytes:
         """Lay arguments out as the parameter space of the entry."""
-        parameters = compiled.program.parameters
-        if len(arguments) != len(parameters):
+        if len(arguments) != len(facts.parameters):
             raise DeviceError(
-                f"emulator: {compiled.program.name} takes {len(parameters)} arguments, {len(arguments)} were given"
+                f"emulator: {facts.name} takes {len(facts.parameters)} arguments, {len(arguments)} were given"
             )
-        data = bytearray(compiled.parameter_bytes)
-        for (kind, value), parameter in zip(arguments, parameters, strict=True):
+        data = bytearray(facts.parameter_bytes)
+        for (kind, value), (name, offset, nbytes) in zip(arguments, facts.parameters, strict=True):
             width = len(value) if isinstance(value, bytes) else {"pointer": 8, "i64": 8, "i32": 4}.get(kind)
-            if width != parameter.nbytes:
+            if width != nbytes:
                 raise DeviceError(
-                    f"emulator: {compiled.program.name}: parameter {parameter.name} has {parameter.nbytes} bytes, "
-                    f"the argument is a {kind}"
+                    f"emulator: {facts.name}: parameter {name} has {nbytes} bytes, the argument is a {kind}"
                 )
-            offset = compiled.parameter_offsets[parameter.name]
             if not isinstance(value, bytes):
                 value = (int(value) & ((1 << 8 * width) - 1)).to_bytes(width, "little")
             data[offset : offset + width] = value
@@ -228,6 +219,8 @@ class EmulatorDevice:
 
     def close(self) -> None:
         """Release everything; the device must not be used afterwards."""
-        self._engine.close()
+        self._engines.numpy.close()
+        if self._engines.fast is not None:
+            self._engines.fast.close()
         self._kernels.clear()
         self._memory.close()

@@ -69,8 +69,9 @@ def atomic_helper(module: Module, space: str, type: str, operation: str, operand
         stores = [f"%operands{index}" for index in range(operands)]
         for name, kind in (("%places", ADDRESSES), ("%olds", vector), *((name, vector) for name in stores)):
             code.line(f"{name} = alloca {kind}")
-        good = call(code, "i32", check(module, space),
-                    f"ptr %context, i32 %site, {ADDRESSES} %address, i32 %mask, i64 {TYPE_BITS[type] // 8}")  # fmt: skip
+        nbytes = TYPE_BITS[type] // 8
+        arguments = f"ptr %context, i32 %site, {ADDRESSES} %address, i32 %mask, i64 {nbytes}"
+        good = call(code, "i32", check(module, space), arguments)
         code.line(f"store {ADDRESSES} %address, ptr %places")
         code.line(f"store {vector} zeroinitializer, ptr %olds")
         for index, name in enumerate(stores):
@@ -81,8 +82,8 @@ def atomic_helper(module: Module, space: str, type: str, operation: str, operand
         code.line(f"%result = load {vector}, ptr %olds")
         code.line(f"ret {vector} %result")
 
-    arguments = "".join(f", {vector} %operand{index}" for index in range(operands))
-    header = f"{vector} @(ptr %context, i32 %site, {ADDRESSES} %address, i32 %mask{arguments})"
+    given = "".join(f", {vector} %operand{index}" for index in range(operands))
+    header = f"{vector} @(ptr %context, i32 %site, {ADDRESSES} %address, i32 %mask{given})"
     return module.helper(f"atomic_{space}_{operation}_{type}", header, build)
 
 

@@ -124,8 +124,9 @@ def check(module: Module, space: str) -> str:
         address, nbytes = Value("%address", "i64", True), Value("%nbytes", "i64")
         low_bits = code.binary("and", address, code.binary("sub", nbytes, code.integer("i64", 1)))
         aligned = code.compare("icmp eq", low_bits, code.integer("i64", 0))
-        if space == "local":
-            start, size = code.integer("i64", 0), code.integer("i64", module.local_bytes)
+        fixed = {"local": module.local_bytes, "parameter": module.parameter_bytes}
+        if space in fixed:
+            start, size = code.integer("i64", 0), code.integer("i64", fixed[space])
         else:
             start, size = range_of(code, space)
         right = code.binary("and", aligned, inside(code, address, nbytes, start, size))

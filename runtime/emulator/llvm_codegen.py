@@ -147,7 +147,7 @@ class Generator:
             return self.code.integer(element, self._symbol_address(operand.name))
         if isinstance(operand, Address):
             return self.address(operand)
-        self.unsupported("this operand")
+        return self.unsupported("this operand")
 
     def _immediate(self, operand: Immediate, element: str) -> Value:
         if element not in ("float", "double"):
@@ -165,7 +165,7 @@ class Generator:
         for places in (layout.offsets, layout.addresses, layout.parameter_offsets):
             if name in places:
                 return places[name]
-        self.unsupported(f"the address of {name!r}")
+        return self.unsupported(f"the address of {name!r}")
 
     def write(self, operand: Operand, type: str, value: Value) -> None:
         if isinstance(operand, Discard):
@@ -191,6 +191,11 @@ class Generator:
         if self.mask is None:
             return 0
         return self.code.intrinsic("cttz", "i32", self.mask, flags="i1 false").text
+
+    def update(
+        self, routine: str, operands: Sequence[Operand], type: str, values: Sequence[Value], **static: Any
+    ) -> None:
+        self.unsupported(f"routine {routine}")
 
     def constant(self, type: str, number: float) -> Value:
         element = ELEMENTS[type]
@@ -237,7 +242,7 @@ class Generator:
             return self.code.integer("i64", base.bits + operand.offset)
         if isinstance(base, Symbol):
             return self.code.integer("i64", self._symbol_address(base.name) + operand.offset)
-        self.unsupported("this address")
+        return self.unsupported("this address")
 
     def variable(self, operand: Operand) -> Variable | None:
         return self.layout.variables.get(operand.name) if isinstance(operand, Symbol) else None

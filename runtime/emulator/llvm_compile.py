@@ -6,10 +6,14 @@ to launch it and to tell its faults. Why: the result depends on nothing else, so
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from .control_flow import Program
+from .control_flow import Block, Program, uses_and_definitions
+from .kernel_facts import KernelFacts, kernel_facts
 from .llvm_codegen import Extents, Generator, Unsupported
 from .llvm_control import Control
 from .llvm_library import Library
@@ -19,8 +23,8 @@ from .llvm_runner import DECLARATION, runner
 from .numpy_layout import Layout
 from .uniformity import analyse
 
-ENGINE_VERSION = 1
-"""Raised whenever the same PTX would be translated differently."""
+_SOURCES = ("llvm_*.py", "isa/*.py", "uniformity.py", "control_flow.py", "parser.py", "ptx.py", "numpy_layout.py",
+            "kernel_facts.py", "memory.py")  # fmt: skip
 
 _EXITS = frozenset({"fall", "jump", "branch", "switch", "barrier", "exit", "trap"})
 
@@ -32,6 +36,7 @@ class Translation:
 
     content: bytes
     symbol: str
+    facts: KernelFacts
     sites: tuple[Site, ...]
     barriers: tuple[tuple[int, int, bool], ...]
     record_bytes: int
@@ -53,9 +58,21 @@ class Translation:
             head = json.loads(data[4 : 4 + length])
             sites = tuple(Site(**site) for site in head.pop("sites"))
             barriers = tuple((block, line, arrives) for block, line, arrives in head.pop("barriers"))
-            return cls(content=data[4 + length :], sites=sites, barriers=barriers, **head)
+            facts = KernelFacts.from_dictionary(head.pop("facts"))
+            return cls(content=data[4 + length :], sites=sites, barriers=barriers, facts=facts, **head)
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a translation: {error}") from error
+
+
+@functools.cache
+def engine_version() -> str:
+    """A digest of everything that decides how PTX is translated."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for pattern in _SOURCES:
+        for path in sorted(folder.glob(pattern)):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def refusal(program: Program) -> str:
@@ -64,11 +81,48 @@ def refusal(program: Program) -> str:
         ender = block.exit.instruction
         if block.exit.kind not in _EXITS:
             return f"{ender.name if ender else block.exit.kind} waits for other threads"
-        if block.polls:
+        if block.polls and _decides_a_loop(program, block):
             return "threads may spin on memory"
     if program.cluster_shape is not None:
         return "it runs in clusters"
     return ""
+
+
+def _decides_a_loop(program: Program, polling: Block) -> bool:
+    """Whether what `polling` reads may decide how long a loop around it turns."""
+    tainted: set[str] = set()
+    for instruction in polling.instructions:
+        if instruction.opcode in ("ld", "atom"):
+            tainted.update(uses_and_definitions(instruction)[1])
+    before = -1
+    while before != len(tainted):
+        before = len(tainted)
+        for block in program.blocks:
+            for instruction in block.instructions:
+                used, defined = uses_and_definitions(instruction)
+                if tainted.intersection(used):
+                    tainted.update(defined)
+    around = _reachable(program, polling.number)
+    if polling.number not in around:
+        return False
+    for number in around:
+        ender = program.blocks[number].exit.instruction
+        inside = polling.number in _reachable(program, number)
+        if inside and ender is not None and tainted.intersection(uses_and_definitions(ender)[0]):
+            return True
+    return False
+
+
+def _reachable(program: Program, start: int) -> set[int]:
+    """Blocks after `start`; itself only when it lies in a loop."""
+    found: set[int] = set()
+    work = list(program.blocks[start].exit.targets)
+    while work:
+        number = work.pop()
+        if number < len(program.blocks) and number not in found:
+            found.add(number)
+            work.extend(program.blocks[number].exit.targets)
+    return found
 
 
 def write_module(
@@ -77,7 +131,7 @@ def write_module(
     """(LLVM IR, its module, its control flow, whether there are atomics). Raises Unsupported."""
     layout = Layout(program, addresses)
     local_bytes = -(-layout.local_bytes // 16) * 16
-    module = Module(wide, local_bytes)
+    module = Module(wide, local_bytes, layout.parameter_bytes)
     uniformity = analyse(program)
     emit = Generator(program, layout, shape, module, uniformity, expected_addresses(program, layout, shape))
     control = Control(emit)
@@ -103,7 +157,8 @@ def translate(
         ender = program.blocks[number].exit.instruction
         assert ender is not None
         barriers.append((number, ender.line, ender.has("arrive")))
+    facts = kernel_facts(program, Layout(program, addresses))
     return Translation(
-        library.compile(text), symbol, tuple(module.sites), tuple(barriers), control.record.nbytes,
+        library.compile(text), symbol, facts, tuple(module.sites), tuple(barriers), control.record.nbytes,
         module.local_bytes, atomics,
     )  # fmt: skip

@@ -34,7 +34,7 @@ FAULT_ACCESS, FAULT_TRAP, FAULT_CALL, FAULT_DEADLOCK, FAULT_PARTIAL_WARP, FAULT_
 """Values of `fault_kind`."""
 
 
-SPACES = ("global", "shared", "local")
+SPACES = ("global", "shared", "local", "parameter")
 """By value of `fault_space`."""
 
 

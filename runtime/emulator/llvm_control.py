@@ -208,10 +208,7 @@ class Control:
             code.line(f"store i32 0, ptr %pending{number}")
             code.line(f"br label %block{number}")
             code.label(f"block{number}")
-            if self.partial[number]:
-                lanes = waiting
-            else:
-                lanes = Value("%all_lanes", "i32")
+            lanes = waiting if self.partial[number] else Value("%all_lanes", "i32")
         else:
             code.label(f"block{number}")
             lanes = Value("%all_lanes", "i32")

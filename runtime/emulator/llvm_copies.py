@@ -6,11 +6,9 @@ helper. Why: a warp copies a few rows; when the patterns hold each row is a few 
 
 from __future__ import annotations
 
-import hashlib
-
 from .llvm_atomics import each_lane
 from .llvm_checks import ADDRESSES, check, inside, range_of
-from .llvm_memory import contiguous, matches
+from .llvm_memory import contiguous, digest, matches
 from .llvm_module import Module, call, load_field
 from .llvm_values import LANES, Code, Pattern, Value
 
@@ -46,7 +44,7 @@ def copy_helper(module: Module, nbytes: int, target: Value, source: Value, sized
         code.label("prepare")
         _slow(module, code, places, nbytes, sized)
 
-    key = hashlib.sha256(repr((patterns, target.element, source.element)).encode()).hexdigest()[:12]
+    key = digest((patterns, target.element, source.element))
     sizes = f", <{LANES} x i32> %size" if sized else ""
     header = (
         f"void @(ptr %context, i32 %site, <{LANES} x {target.element}> %target, "
@@ -70,11 +68,9 @@ def _fast(
         aligned = code.compare(
             "icmp eq", code.binary("and", first, code.integer("i64", nbytes - 1)), code.integer("i64", 0)
         )
-        low = min(run[part] for run in runs)
-        high = max(run[part] + run[2] for run in runs)
-        start, size = range_of(code, space)
+        low, high = min(run[part] for run in runs), max(run[part] + run[2] for run in runs)
         lowest = code.binary("add", first, code.integer("i64", low))
-        fits = inside(code, lowest, code.integer("i64", high - low), start, size)
+        fits = inside(code, lowest, code.integer("i64", high - low), *range_of(code, space))
         condition = code.binary("and", condition, code.binary("and", same, code.binary("and", aligned, fits)))
         base = load_field(code, "shared" if space == "shared" else "arena", "ptr")
         pointers.append(code.emit(f"getelementptr i8, ptr {base.text}, i64 {first.text}", "ptr", False))
@@ -85,11 +81,11 @@ def _fast(
     code.line(f"br i1 {condition.text}, label %fast, label %other")
     code.label("fast")
     for to, origin, length in runs:
-        for first in range(0, length, 64):
-            count = min(64, length - first) // 4
+        for done in range(0, length, 64):
+            count = min(64, length - done) // 4
             read, write, value = code.name(), code.name(), code.name()
-            code.line(f"{read} = getelementptr i8, ptr {pointers[1].text}, i64 {origin + first}")
-            code.line(f"{write} = getelementptr i8, ptr {pointers[0].text}, i64 {to + first}")
+            code.line(f"{read} = getelementptr i8, ptr {pointers[1].text}, i64 {origin + done}")
+            code.line(f"{write} = getelementptr i8, ptr {pointers[0].text}, i64 {to + done}")
             code.line(f"{value} = load <{count} x i32>, ptr {read}, align 4")
             code.line(f"store <{count} x i32> {value}, ptr {write}, align 4")
     code.line("ret void")

@@ -21,7 +21,6 @@ from .llvm_faults import finding
 from .llvm_library import Library
 from .llvm_values import LANES
 from .numpy_chunk import Launch
-from .numpy_codegen import Compiled
 from .numpy_engine import available_cores
 
 _MOST_CORES = 8
@@ -110,8 +109,8 @@ class LlvmEngine:
         self._idle: deque[_Workspace] = deque()
         self._pool: ThreadPoolExecutor | None = None
 
-    def run(self, kernel: Kernel, compiled: Compiled, launch: Launch) -> None:
-        """Run all blocks of `launch`, several at a time, handed out in order. `compiled` names what a fault tells."""
+    def run(self, kernel: Kernel, launch: Launch) -> None:
+        """Run all blocks of `launch`, several at a time, handed out in order. Raises DeviceError for a finding."""
         x, y, z = launch.grid
         total = x * y * z
         warps = total * -(-(launch.block[0] * launch.block[1] * launch.block[2]) // LANES)
@@ -120,7 +119,7 @@ class LlvmEngine:
         stop = np.full(1, _EVERY_BLOCK, np.uint32)
         share = -(-total // (cores * _SHARES_PER_CORE)) if cores > 1 else total
         portions = deque((first, min(first + share, total)) for first in range(0, total, share))
-        task = _Task(self, kernel, compiled, launch, table, stop, portions)
+        task = _Task(self, kernel, launch, table, stop, portions)
         if cores == 1:
             found = [task.work()]
         else:
@@ -160,12 +159,11 @@ class _Task:
     """One launch as its threads share it."""
 
     def __init__(
-        self, engine: LlvmEngine, kernel: Kernel, compiled: Compiled, launch: Launch, table: Array, stop: Array,
+        self, engine: LlvmEngine, kernel: Kernel, launch: Launch, table: Array, stop: Array,
         portions: deque[tuple[int, int]],
     ) -> None:  # fmt: skip
         self.engine = engine
         self.kernel = kernel
-        self.compiled = compiled
         self.launch = launch
         self.table = table
         self.stop = stop
@@ -186,7 +184,7 @@ class _Task:
                     context = workspace.context[0]
                     block = int(context["block_number"])
                     self.stop[0] = min(int(self.stop[0]), block)
-                    return block, finding(self.kernel.translation, self.compiled.program, self.launch, workspace)
+                    return block, finding(self.kernel.translation, self.launch, workspace)
         finally:
             self.engine.give_back(workspace)
 

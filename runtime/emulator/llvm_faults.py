@@ -1,7 +1,7 @@
 """Findings of the fast engine, told as the NumPy engine tells them.
 
-In: the fault that compiled code recorded in a context. Out: the DeviceError. Why: one text for both engines. The functions of
-the NumPy engine that tell a finding are called with the addresses recorded.
+In: the fault that compiled code recorded in a context. Out: the DeviceError. Why: one text for both engines: the
+functions of the NumPy engine that tell a finding are called with the addresses recorded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from ..errors import DeviceError
-from .control_flow import Program
 from .llvm_compile import Translation
 from .llvm_context import (
     FAULT_ACCESS,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 _SLOT = np.dtype([("lanes", "u4"), ("number", "u4"), ("generation", "u4"), ("expected", "u4")])
 
 
-def finding(translation: Translation, program: Program, launch: Launch, workspace: _Workspace) -> DeviceError:
+def finding(translation: Translation, launch: Launch, workspace: _Workspace) -> DeviceError:
     """The error that the context of `workspace` describes."""
     context = workspace.context[0]
     chunk = Chunk(launch, Geometry(launch.block, 1), int(context["block_number"]))

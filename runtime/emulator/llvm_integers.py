@@ -242,8 +242,8 @@ def _permute_fixed(code: Code, a: Value, b: Value, selector: int) -> Value:
             word = a if source < 4 else b
             top = code.binary("shl", word, code.integer("i32", 24 - 8 * (source & 3)))
             sign = code.binary("ashr", top, code.integer("i32", 31))
-            mask = code.integer("i32", 0xFF << (8 * position))
-            result = code.binary("or", result, code.binary("and", sign, mask))
+            kept = code.integer("i32", 0xFF << (8 * position))
+            result = code.binary("or", result, code.binary("and", sign, kept))
             continue
         key = (source >> 2, position - (source & 3))
         moves[key] = moves.get(key, 0) | 0xFF << (8 * position)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .llvm_checks import check
-from .llvm_memory import matches, result_type
+from .llvm_memory import digest, matches, result_type
 from .llvm_module import Module, call, load_field
 from .llvm_operations import apply
 from .llvm_shuffles import HALF, Plan, halves, joined, load_words, plan
@@ -251,7 +251,7 @@ def _fast_rows(code: Code, pattern: Pattern, found: Plan, count: int, transposed
     pointer = code.emit(f"getelementptr i8, ptr {base.text}, i64 {first.text}", "ptr", False)
     code.line(f"br i1 {good.text}, label %fast, label %slow")
     code.label("fast")
-    loaded = [joined_words for joined_words in load_words(code, pointer.text, found)]
+    loaded = load_words(code, pointer.text, found)
     _return(code, [_transposed(code, words) for words in loaded] if transposed else loaded)
     code.label("slow")
     assert lanes <= LANES
@@ -309,7 +309,7 @@ def _load_matrix(
             _fast_rows(body, known[0], known[1], count, transposed)
         _slow_rows(emit.module, body, count, transposed)
 
-    tail = "" if known is None else f"_{abs(hash(known[0])):x}"
+    tail = "" if known is None else f"_{digest(known[0])}"
     header = f"{result_type('i32', count)} @(ptr %context, i32 %site, <{LANES} x i64> %address, i32 %mask)"
     name = emit.module.helper(f"ldmatrix_{count}{'_t' if transposed else ''}{tail}", header, build)
     address = _local_address(code, given)

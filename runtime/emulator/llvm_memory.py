@@ -15,7 +15,9 @@ from .llvm_module import Module, call, load_field
 from .llvm_shuffles import Plan, is_one_to_one, load_words, plan, store_words
 from .llvm_values import BITS, LANES, Code, Pattern, Value, constant_vector, type_of
 
-_BASES = {"global": "arena", "shared": "shared", "local": "local"}
+_BASES = {"global": "arena", "shared": "shared", "local": "local", "parameter": "parameters"}
+_SCATTERED = ("local", "parameter")
+"""Spaces without a fast path for runs."""
 
 
 def words_of(nbytes: int) -> tuple[str, int]:
@@ -35,11 +37,13 @@ def contiguous(nbytes: int) -> Pattern:
 
 
 def _name(kind: str, space: str, nbytes: int, element: str, pattern: Pattern) -> str:
-    if pattern == contiguous(nbytes):
-        tail = "run"
-    else:
-        tail = hashlib.sha256(repr(pattern).encode()).hexdigest()[:12]
+    tail = "run" if pattern == contiguous(nbytes) else digest(pattern)
     return f"{kind}_{space}_{nbytes}_{element}_{tail}"
+
+
+def digest(patterns: object) -> str:
+    """Part of a name that tells patterns apart."""
+    return hashlib.sha256(repr(patterns).encode()).hexdigest()[:12]
 
 
 def _narrow_plan(pattern: Pattern, nbytes: int) -> bool:
@@ -130,8 +134,8 @@ def _gather(module: Module, code: Code, space: str, address: Value, element: str
             place = code.emit(f"getelementptr i8, {pointers.typed}, i64 {step}", "ptr", True)
         values.append(
             code.emit(
-                f"call {vector} @{name}({place.typed}, i32 {BITS[element] // 8}, {active.typed}, {vector} zeroinitializer)",
-                element, True,
+                f"call {vector} @{name}({place.typed}, i32 {BITS[element] // 8}, {active.typed}, "
+                f"{vector} zeroinitializer)", element, True,
             )
         )  # fmt: skip
     return values
@@ -140,11 +144,11 @@ def _gather(module: Module, code: Code, space: str, address: Value, element: str
 def load_helper(module: Module, space: str, nbytes: int, pattern: Pattern | None, address_element: str) -> str:
     """`(context, site, addresses, mask)` -> a vector per word; lanes outside the mask get anything."""
     element, count = words_of(nbytes)
-    expected = contiguous(nbytes) if space == "local" else expected_pattern(pattern, nbytes, store=False)
+    expected = contiguous(nbytes) if space in _SCATTERED else expected_pattern(pattern, nbytes, store=False)
 
     def build(code: Code) -> None:
         address = Value("%address", address_element, True)
-        if space != "local":
+        if space not in _SCATTERED:
             _fast_load(code, space, address, expected, nbytes)
         wide = code.resize(address, "i64")
         good = call(code, "i32", check(module, space),
@@ -152,7 +156,8 @@ def load_helper(module: Module, space: str, nbytes: int, pattern: Pattern | None
         code.line(f"%good = or i32 {good}, 0")
         _return_words(code, _gather(module, code, space, wide, element, count))
 
-    header = f"{result_type(element, count)} @(ptr %context, i32 %site, <{LANES} x {address_element}> %address, i32 %mask)"
+    parameters = f"ptr %context, i32 %site, <{LANES} x {address_element}> %address, i32 %mask"
+    header = f"{result_type(element, count)} @({parameters})"
     return module.helper(_name(f"load_{address_element}", space, nbytes, element, expected), header, build)
 
 
@@ -182,12 +187,12 @@ def _fast_load(code: Code, space: str, address: Value, pattern: Pattern, nbytes:
 def store_helper(module: Module, space: str, nbytes: int, pattern: Pattern | None, address_element: str) -> str:
     """`(context, site, addresses, mask, words...)`; where lanes collide the highest one wins."""
     element, count = words_of(nbytes)
-    expected = contiguous(nbytes) if space == "local" else expected_pattern(pattern, nbytes, store=True)
+    expected = contiguous(nbytes) if space in _SCATTERED else expected_pattern(pattern, nbytes, store=True)
 
     def build(code: Code) -> None:
         address = Value("%address", address_element, True)
         values = [Value(f"%word{index}", element, True) for index in range(count)]
-        if space != "local":
+        if space not in _SCATTERED:
             _fast_store(code, space, address, expected, nbytes, values)
         wide = code.resize(address, "i64")
         good = call(code, "i32", check(module, space),
@@ -243,7 +248,7 @@ def _scatter_narrow(module: Module, code: Code, space: str, address: Value, valu
     code.line(f"store {pointers.typed}, ptr {places}")
     code.line(f"store {value.typed}, ptr {numbers}")
     code.line("br label %lanes")
-    open_block = "entry" if space == "local" else "slow"
+    open_block = "entry" if space in _SCATTERED else "slow"
     code.label("lanes")
     code.line(f"%left = phi i32 [ %good, %{open_block} ], [ %fewer, %one ]")
     code.line("%empty = icmp eq i32 %left, 0")

@@ -28,10 +28,13 @@ class Site:
 
 @dataclass(slots=True)
 class Module:
-    """Functions by name in order of creation. `wide` says whether the host has 512-bit vectors."""
+    """Functions by name in order of creation. `wide` says whether the host has 512-bit vectors; the sizes are those of
+    a thread's local memory and of the kernel's parameters.
+    """
 
     wide: bool
     local_bytes: int = 0
+    parameter_bytes: int = 0
     declarations: dict[str, str] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
     sites: list[Site] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """Pure per-lane operations of the fast engine, by their emitter names.
 
-In: a `Code`, a PTX type, values. Out: values. Why: the emitter API speaks of operations; this table says what each is in
-LLVM IR, with PTX's rules where they differ (shift counts, division by zero, NaN).
+In: a `Code`, a PTX type, values. Out: values. Why: the emitter API speaks of operations; this table says what each is
+in LLVM IR, with PTX's rules where they differ (shift counts, division by zero, NaN).
 """
 
 from __future__ import annotations

@@ -84,7 +84,9 @@ def _unpack(emit: Generator, text: str, aggregate: str, element: str, count: int
     return [emit.code.emit(f"extractvalue {aggregate} {text}, {index}", element, wide) for index in range(count)]
 
 
-def _load_parameter(emit: Generator, results: Sequence[str], values: Sequence[Value], offset: int, type: str) -> list[Value]:
+def _load_parameter(
+    emit: Generator, results: Sequence[str], values: Sequence[Value], offset: int, type: str
+) -> list[Value]:
     place = emit.code.name()
     emit.code.line(f"{place} = getelementptr i8, ptr {emit.field('parameters', 'ptr').text}, i64 {offset}")
     return [emit.code.emit(f"load {ELEMENTS[type]}, ptr {place}, align 1", ELEMENTS[type], False)]
@@ -95,8 +97,8 @@ def _load(emit: Generator, results: Sequence[str], values: Sequence[Value], spac
     count = len(results)
     nbytes = TYPE_BITS[type] // 8 * count
     element, words = words_of(nbytes)
-    if space not in ("global", "shared", "local", "generic"):
-        emit.unsupported(f"loads by register from {space} space")
+    if space not in ("global", "shared", "local", "parameter", "generic"):
+        emit.unsupported(f"loads from {space} space")
     site = emit.site(space, "load", nbytes)
     mask = emit.active()
     arguments = f"ptr %context, i32 {site}, "

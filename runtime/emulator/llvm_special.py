@@ -55,7 +55,7 @@ def special_register(emit: Generator, operand: Special) -> Value:
         return emit.field("dynamic_bytes", "i32")
     if name in _FIXED:
         return code.integer("i32", _FIXED[name])
-    emit.unsupported(f"special register {name}")
+    return emit.unsupported(f"special register {name}")
 
 
 def thread_number(code: Code, shape: tuple[int, int, int], axis: int, warp: Value) -> Value:
