@@ -66,12 +66,23 @@ _UNORDERED: dict[str, np.ufunc] = {
 }  # fmt: skip
 
 
+def _wide_swap(old: Array, expected: Array, value: Array) -> Array:
+    """Compare and swap of b128; as complex numbers NaNs would differ from themselves."""
+    words = [np.ascontiguousarray(part).view("u8").reshape(-1, 2) for part in (old, expected)]
+    return np.where((words[0] == words[1]).all(axis=1), value, old)
+
+
+_WIDE_COMBINE: dict[str, Combine] = {"exch": _COMBINE["exch"], "cas": _wide_swap}
+
+
 def combination(operation: str, type: str) -> Combine:
     """What an atomic or reduction of `operation` stores, as a function of the old value and its operands."""
     element = type.removesuffix("x2")
     if element in _HALVES and operation in _FLOAT_COMBINE:
         halves = _of_halves(_FLOAT_COMBINE[operation], *_HALVES[element])
         return halves if element == type else _packed(halves)
+    if type == "b128":
+        return _WIDE_COMBINE[operation]
     if element in ("f32", "f64") and operation in _FLOAT_COMBINE:
         return _FLOAT_COMBINE[operation]
     return _COMBINE[operation]

@@ -397,7 +397,7 @@ class _BlockGenerator(BlockRegisters):
             raise AssertionError from None
         if isinstance(found, str):
             return found.format(*values, **DTYPES)
-        name = "f_" + operation + ("" if operation not in ("div", "fma", "rsqrt") else "_" + type)
+        name = f"f_{operation}_{type}"
         self.names[name] = found
         expression = f"{name}({', '.join(values)})"
         if operation in _REMEMBERED and _is_register(values[0]):

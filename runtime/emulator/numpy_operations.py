@@ -55,6 +55,7 @@ Values = Any
 DTYPES: dict[str, str] = {
     "u8": "u1", "s8": "i1", "b8": "u1", "u16": "u2", "s16": "i2", "b16": "u2", "f16": "u2", "bf16": "u2",
     "u32": "u4", "s32": "i4", "b32": "u4", "f32": "f4", "tf32": "f4", "f16x2": "u4", "bf16x2": "u4",
+    "b128": "c16", "u128": "c16",
     "u16x2": "u4", "s16x2": "u4", "u64": "u8", "s64": "i8", "b64": "u8", "f64": "f8", "f32x2": "u8", "pred": "?",
     "e4m3x2": "u2", "e5m2x2": "u2", "e2m1x2": "u1", "e2m3x2": "u2", "e3m2x2": "u2",
 }  # fmt: skip
@@ -243,12 +244,29 @@ def map_shared_address(address: Values, rank: Values) -> Values:
     return plain | (rank.astype(address.dtype) + kind(1)) << kind(RANK_SHIFT)
 
 
+def join_words(low: Values, high: Values) -> Values:
+    """Two b64 as one b128, which travels as a complex number whose bits NumPy does not touch."""
+    pair = np.stack(np.broadcast_arrays(low, high), axis=-1)
+    return pair.view("c16")[..., 0]
+
+
+def low_word(value: Values) -> Values:
+    """The lower half of a b128."""
+    return np.ascontiguousarray(value).reshape(-1).view("u8")[0::2].reshape(np.shape(value))[()]
+
+
+def high_word(value: Values) -> Values:
+    """The upper half of a b128."""
+    return np.ascontiguousarray(value).reshape(-1).view("u8")[1::2].reshape(np.shape(value))[()]
+
+
 FUNCTIONS: dict[str, Callable[..., Values]] = {
     "select": select, "unordered": unordered, "ordered": ordered, "ne_ordered": not_equal_ordered,
     "eq_unordered": equal_unordered, "f16_to_f32": f16_to_f32, "bf16_to_f32": bf16_to_f32, "fma:f64": fma_f64,
     "fma_of_f32": fma_f32_wide,
     "flush": flush, "saturate": saturate, "rcp": reciprocal, "rsqrt": reciprocal_square_root,
     "rsqrt:f32": reciprocal_square_root_f32, "is_normal": is_normal, "is_subnormal": is_subnormal,
+    "concatenate_2:u64": join_words, "part_0_of_2:u128": low_word, "part_1_of_2:u128": high_word,
     "pack_halves": pack_halves, "map_shared_address": map_shared_address, "rem": remainder,
     **{f"div:s{bits}": divide_signed for bits in (16, 32, 64)},
     **{f"div:u{bits}": divide_unsigned for bits in (16, 32, 64)},

@@ -52,7 +52,7 @@ def _values(name: str) -> Array:
         values = np.where(exponent == (1 << form.exponent) - 1, special, values)
     elif form.nan >= 0:
         values = np.where(patterns & (form.sign - 1) == form.nan, np.nan, values)
-    return np.where(patterns & form.sign, -values, values).astype("f4")
+    return np.asarray(np.where(patterns & form.sign, -values, values).astype("f4"))
 
 
 @functools.cache

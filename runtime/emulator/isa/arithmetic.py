@@ -36,7 +36,7 @@ def split_packed(emit: Emitter, operand: Operand, element: str) -> list[Value]:
 
 
 def packed_integers(instruction: Instruction, emit: Emitter, name: str) -> None:
-    """`name` on each of the two 16-bit halves of the operands."""
+    """`name` on each of the two 16-bit halves of the operands, and .relu."""
     element = PACKED_INTEGERS[instruction.type]
     packed = [emit.bind(emit.read(operand, "b32")) for operand in instruction.operands[1:]]
     halves = []
@@ -44,7 +44,10 @@ def packed_integers(instruction: Instruction, emit: Emitter, name: str) -> None:
         values = [
             emit.apply(f"reinterpret_{element}", "b16", emit.apply(f"{part}_half", "b32", value)) for value in packed
         ]
-        halves.append(emit.apply("reinterpret_u16", element, emit.apply(name, element, *values)))
+        value = emit.apply(name, element, *values)
+        if instruction.has("relu"):
+            value = emit.apply("maximum", element, value, emit.constant(element, 0))
+        halves.append(emit.apply("reinterpret_u16", element, value))
     emit.write(instruction.operands[0], "b32", emit.apply("pack_halves", "b16", *halves))
 
 
@@ -216,17 +219,17 @@ def remainder(instruction: Instruction, emit: Emitter) -> None:
 def _integer(instruction: Instruction, emit: Emitter, name: str) -> None:
     type = instruction.type
     values = [emit.read(operand, type) for operand in instruction.operands[1:]]
-    emit.write(instruction.operands[0], type, emit.apply(name, type, *values))
+    result = emit.apply(name, type, *values)
+    if instruction.has("relu"):
+        result = emit.apply("maximum", type, result, emit.constant(type, 0))
+    emit.write(instruction.operands[0], type, result)
 
 
 @operation("min", "max")
 def minimum_or_maximum(instruction: Instruction, emit: Emitter) -> None:
+    """With .xorsign the result of the magnitudes gets the sign of the product."""
     name = {"min": "minimum", "max": "maximum"}[instruction.opcode]
-    if instruction.has("xorsign"):
-        emit.unsupported("the .xorsign form")
     if instruction.type not in FLOATS:
-        if instruction.has("relu"):
-            emit.unsupported("integer .relu")
         if instruction.type in PACKED_INTEGERS:
             packed_integers(instruction, emit, name)
         else:
@@ -236,6 +239,11 @@ def minimum_or_maximum(instruction: Instruction, emit: Emitter) -> None:
         name += "_nan"
 
     def compute(type: str, values: list[Value]) -> Value:
+        if instruction.has("xorsign"):
+            one = emit.constant(type, 1.0)
+            signs = [emit.apply("copysign", type, one, value) for value in values[:2]]
+            result = emit.apply(name, type, *(emit.apply("abs", type, value) for value in values[:2]))
+            return emit.apply("copysign", type, result, emit.apply("mul", type, *signs))
         result = emit.apply(name, type, values[0], values[1])
         return emit.apply(name, type, result, values[2]) if len(values) == 3 else result
 

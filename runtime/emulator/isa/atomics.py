@@ -38,7 +38,7 @@ def _atomic(instruction: Instruction, emit: Emitter, target: Operand | None, ope
         emit.unsupported("this atomic operation")
     address, space = address_operand(emit, operands[0]), space_of(instruction, emit, operands[0])
     if isinstance(operands[1], Vector):
-        columns = [(element,) for element in operands[1].elements]
+        columns: list[tuple[Operand, ...]] = [(element,) for element in operands[1].elements]
         targets: tuple[Operand | None, ...] = target.elements if isinstance(target, Vector) else (None,) * len(columns)
     else:
         columns, targets = [operands[1:]], (target,)

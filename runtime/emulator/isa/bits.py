@@ -97,11 +97,23 @@ def permute_bytes(instruction: Instruction, emit: Emitter) -> None:
 
 @operation("lop3")
 def three_input_logic(instruction: Instruction, emit: Emitter) -> None:
-    """Sum over the minterms of the look-up table that are 1."""
+    """`d{|p}, a, b, c, table{, q}`: the table's bit at the number that the three bits make; p is whether d is not zero,
+    combined with q.
+    """
     *values, table = instruction.operands[1:5]
     assert isinstance(table, Immediate)
     a, b, c = (emit.bind(emit.read(operand, "u32")) for operand in values)
-    emit.write(instruction.operands[0], "u32", emit.apply(f"logic3_{table.bits:02x}", "u32", a, b, c))
+    target = instruction.operands[0]
+    result = emit.apply(f"logic3_{table.bits:02x}", "u32", a, b, c)
+    if not isinstance(target, Pair):
+        emit.write(target, "u32", result)
+        return
+    result = emit.bind(result)
+    other = emit.read(instruction.operands[5], "pred")
+    nonzero = emit.apply("ne", "u32", result, emit.constant("u32", 0))
+    boolean = emit.bind(emit.apply(instruction.first_of("or", "and"), "pred", nonzero, other))
+    emit.write(target.first, "u32", result)
+    emit.write(target.second, "pred", boolean)
 
 
 @operation("mov")

@@ -33,6 +33,15 @@ MMA_FORMS: dict[tuple[str, str, str, str], tuple[int, int, int]] = {
 }
 
 
+def _supported() -> str:
+    """Shapes, each with the types that A may have."""
+    types: dict[str, list[str]] = {}
+    for shape, a, _, _ in MMA_FORMS:
+        if a not in types.setdefault(shape, []):
+            types[shape].append(a)
+    return ", ".join(f"{shape} of {'/'.join(names)}" for shape, names in types.items())
+
+
 @operation("mma")
 def multiply_matrices(instruction: Instruction, emit: Emitter) -> None:
     shape = next((modifier for modifier in instruction.modifiers if modifier[0] == "m" and modifier[1:2].isdigit()), "")
@@ -44,9 +53,7 @@ def multiply_matrices(instruction: Instruction, emit: Emitter) -> None:
         or instruction.has("sp", "sp::ordered_metadata", "kind::mxf8f6f4")
         or not instruction.has("row")
     ):
-        emit.unsupported(
-            "this shape and these types; supported: " + ", ".join(sorted({".".join(key) for key in MMA_FORMS}))
-        )
+        emit.unsupported(f"this shape and these types; supported: {_supported()};")
     vectors = instruction.operands[:4]
     target, *sources = (operand.elements if isinstance(operand, Vector) else (operand,) for operand in vectors)
     accumulator = "b32" if types[3] == "f16" else types[3]

@@ -64,8 +64,6 @@ def load(instruction: Instruction, emit: Emitter) -> None:
             (value,) = emit.call("load_parameter", [type], [], offset=offset, type=type)
             emit.write(element, type, value)
         return
-    if type == "b128":
-        emit.unsupported("128-bit registers")
     values = emit.call("load", [type] * len(elements), [emit.address(address)], space=space, type=type)
     for element, value in zip(elements, values, strict=True):
         if not isinstance(element, Discard):
@@ -79,9 +77,9 @@ def store(instruction: Instruction, emit: Emitter) -> None:
         return
     target, source = instruction.operands[:2]
     address = address_operand(emit, target)
+    if instruction.has("bulk"):
+        emit.unsupported("st.bulk")
     type = instruction.type
-    if type == "b128":
-        emit.unsupported("128-bit registers")
     space = space_of(instruction, emit, target)
     # Only the bit pattern matters: a store never converts.
     bits = f"b{TYPE_BITS[type]}"
