@@ -7,15 +7,18 @@ and nobody finds them on a bad one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..errors import DeviceError
 from .memory import GlobalMemory
 from .numpy_chunk import Chunk, Launch
 from .numpy_codegen import Compiled
 from .observer import Instrument, Observer, Order
 from .sanitizer_chunk import ChunkSanitizer
-from .sanitizer_findings import FAULT, UNWRITTEN, Finding, Findings
+from .sanitizer_findings import FAULT, RACE, UNWRITTEN, Access, Finding, Findings
 from .sanitizer_global import Contents, GlobalShadow, unwritten
 from .sanitizer_kernel import KernelFacts
+from .sanitizer_registers import UNFENCED, register_faults
 
 _SHADOW_BYTES = 1 << 25
 """About how much shadow a chunk may have: it should stay in the cache."""
@@ -70,6 +73,7 @@ class Sanitizer(Instrument):
         facts = self._facts.get(id(compiled))
         if facts is None:
             facts = self._facts[id(compiled)] = KernelFacts.of(compiled.program)
+            self._check_registers(compiled, facts, launch)
         self._current, self._kernel = facts, launch.kernel
         blocks = launch.grid[0] * launch.grid[1] * launch.grid[2]
         self._shadow = GlobalShadow(self._memory, self._contents, facts, blocks, self.findings)
@@ -78,6 +82,22 @@ class Sanitizer(Instrument):
         warps = -(-(launch.block[0] * launch.block[1] * launch.block[2]) // 32)
         cells = launch.shared_bytes // facts.shared_granule + 1
         return max(1, _SHADOW_BYTES // (cells * _RECORD_BYTES * (warps + 1)))
+
+    def _check_registers(self, compiled: Compiled, facts: KernelFacts, launch: Launch) -> None:
+        """What follows from the instructions alone: registers and wgmma."""
+        for fault in register_faults(compiled.program):
+            key = (launch.kernel, RACE, fault.kind, fault.line, fault.earlier)
+            if self.findings.seen(key, 1):
+                continue
+            access = Access("uses it", "every thread", fault.line, facts.describe(fault.line))
+            earlier = Access("works on it", "every thread", fault.earlier, facts.describe(fault.earlier))
+            what = f"register {fault.register} is used while a wgmma may still work on it: no wgmma.wait_group between"
+            if fault.kind == UNFENCED:
+                what = f"register {fault.register} is handed to wgmma without a wgmma.fence after it was written"
+                earlier = replace(earlier, verb="wrote it")
+            self.findings.add(
+                key, Finding(RACE, launch.kernel, what, access, earlier if fault.earlier else None)
+            )
 
     def observe(self, chunk: Chunk) -> Observer:
         assert self._current is not None and self._shadow is not None

@@ -122,9 +122,8 @@ class ChunkSanitizer(Observer):
     ) -> None:  # fmt: skip
         starts = np.asarray(addresses, np.uint64).reshape(-1)
         if space == "global":
-            width = nbytes & -nbytes
+            width = min(nbytes & -nbytes, 16)
             spread = (starts[:, None] + np.arange(0, nbytes, width, dtype=np.uint64)).reshape(-1)
-            width = min(width, 16)
             self._global.touch(self._chunk, kind, np.full(len(spread), thread), line, spread, width)
             return
         own_block = thread // self._chunk.geometry.padded
@@ -217,6 +216,12 @@ class ChunkSanitizer(Observer):
             (int(key) >> 32, int(key) & 0xFFFFFFFF, np.unique(acting.threads[combined == key] // 32))
             for key in np.unique(combined)
         ]
+
+    def ended(self) -> None:
+        groups = self._clocks.groups(BULK)
+        left = np.flatnonzero(groups.used > groups.complete)
+        if len(left):
+            self._shared.left_in_flight(int(left[0]), len(left))
 
     # Threads, addresses, cells.
     def _acting(self, mask: Mask, address: Values) -> _Threads:

@@ -164,6 +164,17 @@ class SharedShadow:
             self._race(kind, wrong, left, agent, "wrote", cells, actors)
 
     # Findings.
+    def left_in_flight(self, thread: int, count: int) -> None:
+        """`thread` (one of `count`) has ended while its bulk copies may still read shared memory."""
+        kernel = self._chunk.launch.kernel
+        key: Key = (kernel, RACE, "ended", 0, 0)
+        if not self._findings.seen(key, count):
+            what = (
+                f"{self._chunk.position(thread)} ended while a bulk copy may still read the shared memory of its block: "
+                "no cp.async.bulk.wait_group for its group"
+            )
+            self._findings.add(key, Finding(RACE, kernel, what, count=count))
+
     def _uninitialised(self, kind: str, wrong: Array, cells: Array, actors: Actors) -> None:
         key: Key = (self._chunk.launch.kernel, UNINITIALISED, "shared", actors.line, 0)
         count = int(wrong.sum())
