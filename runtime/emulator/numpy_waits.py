@@ -178,21 +178,23 @@ class Waits:
 
     # Messages.
     def describe(self, thread: int) -> str:
-        """Who of the block of `thread` waits for what, one line each."""
+        """Who of the cluster (or lone block) of `thread` waits for what, one line each."""
         size = self._chunk.geometry.padded
-        first = thread // size * size
-        lines = []
+        blocks = self._chunk.cluster_blocks
+        first = thread // size // blocks * blocks
+        counts: dict[str, int] = {}
         for parked in self.parked:
-            count = int(parked.mask[first : first + size].sum())
-            if count:
-                one = first + int(parked.mask[first : first + size].argmax())
-                lines.append(f"\n  {count} threads {self._reason(parked, one)}, PTX line {parked.instruction.line}")
-        return "".join(lines)
+            for block in range(first, first + blocks):
+                mask = parked.mask[block * size : (block + 1) * size]
+                if mask.any():
+                    reason = self._reason(parked, block * size + int(mask.argmax()))
+                    counts[reason] = counts.get(reason, 0) + int(mask.sum())
+        return "".join(f"\n  {count} threads {reason}" for reason, count in counts.items())
 
     def _reason(self, parked: Parked, thread: int) -> str:
         chunk, instruction = self._chunk, parked.instruction
         if instruction.opcode == "barrier":
-            return "wait for their cluster"
+            return f"wait for their cluster, PTX line {instruction.line}"
         address, _ = parked.outcome
         mask = np.arange(chunk.threads) == thread
         place = int(places(chunk, mask, instruction.line, address, wait_space(instruction), "wait")[thread])
@@ -200,7 +202,8 @@ class Waits:
         assert barrier is not None
         return (
             f"wait for the phase of parity {barrier.parity} of the mbarrier at {where(chunk, place)} "
-            f"(it lacks {barrier.pending} of {barrier.expected} arrivals and {barrier.owed} bytes)"
+            f"(it lacks {barrier.pending} of {barrier.expected} arrivals and {barrier.owed} bytes), PTX line "
+            f"{instruction.line}"
         )
 
     def deadlock(self) -> None:

@@ -49,8 +49,8 @@ def test_vector_atomics(kind: str, dtype: str, count: int) -> None:
     noftz = ".noftz" if "f16" in kind else ""
     text = (
         HEAD
-        + f""".visible .entry k(.param .u64 x, .param .u64 y, .param .u64 z) {{ .reg .b64 %rd<9>; .reg .b32 %r<3>, %a<4>;
-    .reg .b32 %b<4>; mov.u32 %r0, %tid.x; ld.param.u64 %rd0, [x]; ld.param.u64 %rd1, [y]; ld.param.u64 %rd2, [z];
+        + f""".visible .entry k(.param .u64 x, .param .u64 y, .param .u64 z) {{ .reg .b64 %rd<9>; .reg .b32 %r<3>;
+    .reg .b32 %a<4>, %b<4>; mov.u32 %r0, %tid.x; ld.param.u64 %rd0, [x]; ld.param.u64 %rd1, [y]; ld.param.u64 %rd2, [z];
     mad.wide.u32 %rd3, %r0, {4 * words}, %rd0; and.b32 %r1, %r0, 1; mad.wide.u32 %rd4, %r1, {4 * words}, %rd1;
     mad.wide.u32 %rd5, %r0, {4 * words}, %rd2; ld.global.v{words}.b32 {registers[0]}, [%rd3];
     atom.global.add{noftz}.{kind} {registers[1]}, [%rd4], {registers[0]}; st.global.v{words}.b32 [%rd5], {registers[1]};
