@@ -29,6 +29,7 @@ from ..runtime.program import (
     Instruction,
     Launch,
     Program,
+    TensorMapArgument,
     Upload,
 )
 from ..runtime.symbolic import Expression, parse
@@ -130,10 +131,26 @@ def _launch(operation: Any, names: Mapping[ir.Value, str]) -> Launch:
     for item in ir.ArrayAttr(operation.attributes["arguments"]):
         if isinstance(item, ir.IntegerAttr):
             arguments.append(BufferArgument(names[operation.operands[item.value]]))
+        elif isinstance(item, ir.DictAttr):
+            arguments.append(_tensor_map(item, operation, names))
         else:
             arguments.append(ExpressionArgument(parse(ir.StringAttr(item).value)))
     nodes = tuple(ir.StringAttr(item).value for item in ir.ArrayAttr(operation.attributes["nodes"]))
     return Launch(_text(operation, "kernel"), (grid[0], grid[1], grid[2]), tuple(arguments), nodes)
+
+
+def _tensor_map(item: ir.DictAttr, operation: Any, names: Mapping[ir.Value, str]) -> TensorMapArgument:
+    shape, strides = (
+        tuple(parse(ir.StringAttr(part).value) for part in ir.ArrayAttr(item[key])) for key in ("shape", "strides")
+    )
+    return TensorMapArgument(
+        buffer=names[operation.operands[ir.IntegerAttr(item["buffer"]).value]],
+        data_type=ir.StringAttr(item["data_type"]).value,
+        shape=shape,
+        strides=strides,
+        box=tuple(ir.DenseI64ArrayAttr(item["box"])),
+        swizzle=ir.StringAttr(item["swizzle"]).value,
+    )
 
 
 def _copy(operation: Any, names: Mapping[ir.Value, str]) -> Copy:

@@ -248,7 +248,7 @@ def _written(compilation: Compilation, launch: Launch) -> list[str]:
         if kind == "output":
             if not isinstance(argument, BufferArgument):
                 raise InternalError(f"an output of kernel {launch.kernel!r} is not a buffer")
-            written[int(item)] = argument.buffer
+            written[int(str(item))] = argument.buffer
     return [written[index] for index in sorted(written)]
 
 

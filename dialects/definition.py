@@ -45,6 +45,9 @@ def irdl_text(dialect: str, operations: Sequence[OperationDefinition], types: di
     """The IRDL module of a dialect. `types` maps a type's name to its parameter names."""
     lines = [f"irdl.dialect @{dialect} {{"]
     for name, parameters in types.items():
+        if not parameters:
+            lines.append(f"  irdl.type @{name}")
+            continue
         lines.append(f"  irdl.type @{name} {{")
         lines += [f"    %{index} = irdl.any" for index in range(len(parameters))]
         slots = ", ".join(f"{parameter}: %{index}" for index, parameter in enumerate(parameters))

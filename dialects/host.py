@@ -24,7 +24,7 @@ OPERATIONS = (
     OperationDefinition(
         "host.launch",
         "Launch `kernel` on `grid`. `arguments` is the kernel's parameter list: an integer i stands for the i-th buffer operand, a "
-        "string for a symbolic integer. `nodes` are the ONNX nodes.",
+        "string for a symbolic integer, a dictionary for a tensor map over a buffer. `nodes` are the ONNX nodes.",
         ("buffers*",),
         (),
         {"kernel": "string", "grid": "expressions", "arguments": "any", "nodes": "any"},

@@ -11,7 +11,11 @@ from __future__ import annotations
 from .definition import OperationDefinition
 
 NAME = "tile"
-TYPES: dict[str, tuple[str, ...]] = {"tile": ("shape", "element", "layout")}
+TYPES: dict[str, tuple[str, ...]] = {
+    "tile": ("shape", "element", "layout"),
+    "tensor_map": ("element", "box", "swizzle"),
+    "barriers": (),
+}
 
 LANES = ("contiguous", "uniform", "scattered")  # how a load's offset moves across the lanes of a vector
 
@@ -96,10 +100,60 @@ OPERATIONS = (
     OperationDefinition(
         "tile.dot",
         "result = accumulator + left x right for stage `stage` of two shared tiles; `instruction` names the unit that computes it: fma, or "
-        "an mma.sync shape such as m16n8k16.f16, m16n8k8.tf32.",
+        "an mma.sync shape such as m16n8k16.f16, m16n8k8.tf32, or a wgmma such as m64n256k16.f16, which runs asynchronously.",
         ("left", "right", "accumulator", "stage"),
         ("result",),
         {"instruction": "string"},
+    ),
+    # Warp specialisation (sm_90): roles, barriers that count, boxes that arrive by themselves ---------------------
+    OperationDefinition("tile.program_count", "Blocks of the grid along `axis`.", (), ("count",), {"axis": "integer"}),
+    OperationDefinition(
+        "tile.make_barriers",
+        "`count` barriers in shared memory, ready for all threads after the next tile.barrier: a phase of one ends when `arrivals` have "
+        "arrived and all bytes that were announced have come.",
+        (),
+        ("barriers",),
+        {"count": "integer", "arrivals": "integer"},
+    ),
+    OperationDefinition(
+        "tile.warps",
+        "A role: warps `first` to `first + count` run the body, as if the block had no other threads. With `registers`, their budget becomes "
+        "that, a thread; whole groups of four warps then have the same role.",
+        (),
+        (),
+        {"first": "integer", "count": "integer"},
+        {"registers": "integer"},
+        regions=1,
+    ),
+    OperationDefinition("tile.single", "One thread of the role runs the body.", (), (), regions=1),
+    OperationDefinition(
+        "tile.expect",
+        "Arrive at barrier `index` and announce `bytes` that will come by copies.",
+        ("barriers", "index"),
+        (),
+        {"bytes": "integer"},
+    ),
+    OperationDefinition("tile.arrive", "Arrive at barrier `index`, once a warp.", ("barriers", "index"), ()),
+    OperationDefinition(
+        "tile.await",
+        "Wait until the phase of barrier `index` with this parity has ended.",
+        ("barriers", "index", "parity"),
+        (),
+    ),
+    OperationDefinition(
+        "tile.load_box",
+        "Copy the box at `coordinates` (innermost first, in elements) of a tensor map into stage `stage` of a shared tile, `offset` elements "
+        "into it; zero outside the tensor. Its bytes arrive at barrier `index`. Asynchronous; one thread runs it.",
+        ("target", "stage", "map", "barriers", "index", "coordinates*"),
+        (),
+        {"offset": "integer"},
+    ),
+    OperationDefinition(
+        "tile.dot_wait",
+        "The accumulator once at most `pending` asynchronous products of it are still running.",
+        ("accumulator",),
+        ("result",),
+        {"pending": "integer"},
     ),
     OperationDefinition(
         "tile.combine",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from mlir import ir
@@ -69,12 +69,31 @@ class SymbolSource:
     axis: int
 
 
+@dataclass(frozen=True)
+class BoxedTensor:
+    """A kernel's input or output seen through a tensor map: copies take boxes of it.
+
+    Innermost dimension first; `shape` and `box` in elements, `strides` in bytes and without the innermost; names of
+    types and swizzles as in runtime/tensor_map.py.
+    """
+
+    source: tuple[str, int]  # ("input", i) or ("output", i)
+    data_type: str
+    shape: tuple[Expression, ...]
+    strides: tuple[Expression, ...]
+    box: tuple[int, ...]
+    swizzle: str
+
+
+LaunchItem: TypeAlias = tuple[str, "int | str | BoxedTensor"]
+
+
 @dataclass
 class KernelProgram:
     """One kernel as a tile program, ready to be lowered anywhere.
 
     `arguments` gives the launch's arguments in order: ``("input", i)`` / ``("output", i)`` of the kernel function,
-    ``("workspace", i)`` of `workspaces`, or ``("symbol", text)`` for a 32-bit integer.
+    ``("workspace", i)`` of `workspaces`, ``("symbol", text)`` for a 32-bit integer, or ``("tensor_map", boxed)``.
     """
 
     name: str
@@ -82,7 +101,7 @@ class KernelProgram:
     kind: str
     grid: tuple[Expression, Expression, Expression]
     block: int  # threads
-    arguments: list[tuple[str, int | str]]
+    arguments: list[LaunchItem]
     workspaces: list[tuple[str, tuple[Expression, ...]]] = field(default_factory=list)  # (dtype, shape)
     nodes: list[str] = field(default_factory=list)  # ONNX nodes it computes
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from .host_functions import known_functions
 from .manifest import BUFFER_KINDS, PARAMETER_TYPES, WEIGHT_ALIGNMENT, Buffer, KernelDescription, Manifest
-from .program import BufferArgument, Call, Copy, Download, If, Launch, Upload
+from .program import BufferArgument, Call, Copy, Download, ExpressionArgument, If, Launch, TensorMapArgument, Upload
 from .records import fail
 from .symbolic import Expression
 
@@ -139,6 +139,9 @@ def _check_host(manifest: Manifest, instruction: Download | Upload | Call, place
         _check_written(buffers[name], place)
 
 
+_ARGUMENT_CLASSES: dict[str, type] = {"pointer": BufferArgument, "tensor_map": TensorMapArgument}
+
+
 def _check_launch(launch: Launch, kernel: KernelDescription | None, place: str) -> None:
     if kernel is None:
         raise fail(place, f"there is no kernel {launch.kernel!r}")
@@ -148,7 +151,8 @@ def _check_launch(launch: Launch, kernel: KernelDescription | None, place: str) 
             f"{len(launch.arguments)} arguments for {len(kernel.parameters)} parameters of {kernel.name!r}",
         )
     for position, (argument, parameter) in enumerate(zip(launch.arguments, kernel.parameters, strict=True)):
-        if isinstance(argument, BufferArgument) != (parameter == "pointer"):
+        wanted = _ARGUMENT_CLASSES.get(parameter, ExpressionArgument)
+        if not isinstance(argument, wanted):
             raise fail(place, f"argument {position} of {kernel.name!r} should be of type {parameter}")
 
 

@@ -9,19 +9,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from .device import Device, Extents, Kernel
+from .device import Device, Extents, Kernel, LaunchArgument
 from .dtypes import DType, raw_bytes
 from .errors import DeviceError, ModelError
 from .host_functions import HostCall, run_host_function
 from .manifest import KernelDescription, Manifest, evaluate, evaluate_shape
-from .program import BufferArgument, Call, Copy, Download, Fill, If, Instruction, Launch, Upload
+from .program import (
+    BufferArgument,
+    Call,
+    Copy,
+    Download,
+    Fill,
+    If,
+    Instruction,
+    Launch,
+    TensorMapArgument,
+    Upload,
+)
 from .symbolic import Expression
+from .tensor_map import TensorMap
 
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)  # of every CUDA target
 _RANGES = {"i32": 2**31, "i64": 2**63}
@@ -37,6 +49,18 @@ class KernelTiming:
 
 
 @dataclass(frozen=True)
+class TensorMapStep:
+    """A tensor map whose address is not known yet: `map` has that of address 0."""
+
+    buffer: str
+    map: TensorMap
+
+    def encode(self, device: Device, address: int) -> bytes:
+        """What the kernel gets."""
+        return device.tensor_map(replace(self.map, address=address))
+
+
+@dataclass(frozen=True)
 class LaunchStep:
     """A launch with its sizes filled in; buffer arguments are still names."""
 
@@ -45,7 +69,7 @@ class LaunchStep:
     grid: Extents
     block: Extents
     shared_bytes: int
-    arguments: tuple[tuple[str, int | str], ...]
+    arguments: tuple[tuple[str, int | str | TensorMapStep], ...]
 
 
 @dataclass(frozen=True)
@@ -170,9 +194,7 @@ class Planner:
         if isinstance(instruction, Call):
             place = f"host function {instruction.function!r}"
             return CallStep(instruction, tuple(evaluate(size, self._symbols, place) for size in instruction.sizes))
-        return IfStep(
-            instruction.condition, Branch(self, instruction.then), Branch(self, instruction.otherwise)
-        )
+        return IfStep(instruction.condition, Branch(self, instruction.then), Branch(self, instruction.otherwise))
 
     def _mentions(self, instruction: Instruction) -> frozenset[str]:
         """Symbols that preparing the instruction needs."""
@@ -228,11 +250,16 @@ class Planner:
             arguments=self._arguments(launch, description),
         )
 
-    def _arguments(self, launch: Launch, kernel: KernelDescription) -> tuple[tuple[str, int | str], ...]:
-        arguments: list[tuple[str, int | str]] = []
+    def _arguments(
+        self, launch: Launch, kernel: KernelDescription
+    ) -> tuple[tuple[str, int | str | TensorMapStep], ...]:
+        arguments: list[tuple[str, int | str | TensorMapStep]] = []
         for argument, parameter in zip(launch.arguments, kernel.parameters, strict=True):
             if isinstance(argument, BufferArgument):
                 arguments.append((parameter, argument.buffer))
+                continue
+            if isinstance(argument, TensorMapArgument):
+                arguments.append(("bytes", self._tensor_map(argument, f"kernel {launch.kernel!r}")))
                 continue
             value = evaluate(argument.expression, self._symbols, f"kernel {launch.kernel!r}")
             limit = _RANGES[parameter]
@@ -243,6 +270,12 @@ class Planner:
                 )
             arguments.append((parameter, value))
         return tuple(arguments)
+
+    def _tensor_map(self, argument: TensorMapArgument, place: str) -> TensorMapStep:
+        shape, strides = (evaluate_shape(part, self._symbols, place) for part in (argument.shape, argument.strides))
+        return TensorMapStep(
+            argument.buffer, TensorMap(argument.data_type, 0, shape, strides, argument.box, swizzle=argument.swizzle)
+        )
 
 
 def _about(launch: Launch | LaunchStep) -> str:
@@ -326,9 +359,12 @@ class Run:
 def _run_launch(
     device: Device, step: LaunchStep, addresses: Mapping[str, int], timings: list[KernelTiming] | None
 ) -> None:
-    arguments = [
-        (kind, addresses[value] if isinstance(value, str) else value) for kind, value in step.arguments
-    ]
+    arguments: list[LaunchArgument] = []
+    for kind, value in step.arguments:
+        if isinstance(value, TensorMapStep):
+            arguments.append((kind, value.encode(device, addresses[value.buffer])))
+        else:
+            arguments.append((kind, addresses[value] if isinstance(value, str) else value))
     if timings is not None:
         device.synchronize()
     start = time.perf_counter()
@@ -338,6 +374,4 @@ def _run_launch(
             device.synchronize()
             timings.append(KernelTiming(step.kernel.name, step.nodes, time.perf_counter() - start))
     except DeviceError as error:
-        raise DeviceError(
-            f"{error}\n  in kernel {step.kernel.name!r}, grid {step.grid}{_about(step)}"
-        ) from error
+        raise DeviceError(f"{error}\n  in kernel {step.kernel.name!r}, grid {step.grid}{_about(step)}") from error

@@ -22,7 +22,7 @@ FORMAT = 1
 MOST_ELEMENTS = 2**31  # of one tensor: indices inside kernels are 32-bit (passes/lower/context.py)
 WEIGHT_ALIGNMENT = 256  # bytes, in weights.bin and on the device
 BUFFER_KINDS = ("input", "output", "weight", "temporary")
-PARAMETER_TYPES = ("pointer", "i32", "i64")
+PARAMETER_TYPES = ("pointer", "i32", "i64", "tensor_map")
 
 Shape = tuple[Expression, ...]
 

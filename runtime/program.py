@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from .records import Record, fail, read_expression, read_text
+from .records import Record, fail, read_expression, read_integer, read_text
 from .symbolic import Expression
+from .tensor_map import ELEMENT_BYTES, SWIZZLE_BYTES
 
 DEEPEST_NESTING = 32  # of `if` in `if`; exported models nest a handful deep
 
@@ -37,7 +38,35 @@ class ExpressionArgument:
         return {"expression": str(self.expression)}
 
 
-Argument: TypeAlias = BufferArgument | ExpressionArgument
+@dataclass(frozen=True)
+class TensorMapArgument:
+    """A kernel argument: a tensor map over a buffer, for copies by the tensor memory accelerator.
+
+    Innermost dimension first, as in runtime/tensor_map.py: `shape` and `box` in elements, `strides` in bytes and
+    without the innermost.
+    """
+
+    buffer: str
+    data_type: str
+    shape: tuple[Expression, ...]
+    strides: tuple[Expression, ...]
+    box: tuple[int, ...]
+    swizzle: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tensor_map": {
+                "buffer": self.buffer,
+                "data_type": self.data_type,
+                "shape": [str(extent) for extent in self.shape],
+                "strides": [str(stride) for stride in self.strides],
+                "box": list(self.box),
+                "swizzle": self.swizzle,
+            }
+        }
+
+
+Argument: TypeAlias = BufferArgument | ExpressionArgument | TensorMapArgument
 
 
 @dataclass(frozen=True)
@@ -63,12 +92,18 @@ class Launch:
     @property
     def buffers(self) -> tuple[str, ...]:
         """Names of the buffers it reads or writes."""
-        return tuple(item.buffer for item in self.arguments if isinstance(item, BufferArgument))
+        return tuple(item.buffer for item in self.arguments if not isinstance(item, ExpressionArgument))
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
-        """Everything that is evaluated per shape: the grid, then the scalar arguments."""
-        return self.grid + tuple(a.expression for a in self.arguments if isinstance(a, ExpressionArgument))
+        """Everything that is evaluated per shape: the grid, then what the arguments need."""
+        found = list(self.grid)
+        for argument in self.arguments:
+            if isinstance(argument, ExpressionArgument):
+                found.append(argument.expression)
+            elif isinstance(argument, TensorMapArgument):
+                found += [*argument.shape, *argument.strides]
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -307,10 +342,30 @@ def _call(record: Record) -> Call:
 
 def _argument(value: Any, place: str) -> Argument:
     record = Record(value, place)
-    buffer, expression = record.take("buffer", None), record.take("expression", None)
+    kinds = [(key, record.take(key, None)) for key in ("buffer", "expression", "tensor_map")]
     record.done()
-    if (buffer is None) == (expression is None):
-        raise fail(place, "either a buffer or an expression is expected")
-    if buffer is not None:
-        return BufferArgument(read_text(buffer, place))
-    return ExpressionArgument(read_expression(expression, place))
+    given = [(key, item) for key, item in kinds if item is not None]
+    if len(given) != 1:
+        raise fail(place, "either a buffer, an expression or a tensor map is expected")
+    kind, item = given[0]
+    if kind == "buffer":
+        return BufferArgument(read_text(item, place))
+    if kind == "expression":
+        return ExpressionArgument(read_expression(item, place))
+    return _tensor_map(Record(item, place))
+
+
+def _tensor_map(record: Record) -> TensorMapArgument:
+    argument = TensorMapArgument(
+        buffer=record.text("buffer"),
+        data_type=record.text("data_type", choices=ELEMENT_BYTES),
+        shape=record.array("shape", read_expression),
+        strides=record.array("strides", read_expression),
+        box=record.array("box", read_integer),
+        swizzle=record.text("swizzle", choices=SWIZZLE_BYTES),
+    )
+    record.done()
+    rank = len(argument.shape)
+    if not 1 <= rank <= 5 or len(argument.strides) != rank - 1 or len(argument.box) != rank:
+        raise fail(record.place, "a tensor map has 1 to 5 dimensions, a box of as many, and a stride less")
+    return argument

@@ -29,6 +29,7 @@ _PARAMETER_TYPES = {
     "b32": "i32",
     "s32": "i32",
     "s64": "i64",
+    "b8": "tensor_map",  # 128 bytes by value: nothing else of ours is an array
 }
 
 

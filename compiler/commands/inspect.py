@@ -13,7 +13,19 @@ from pathlib import Path
 import click
 
 from ...runtime.engine import Engine
-from ...runtime.program import BufferArgument, Call, Copy, Download, Fill, If, Instruction, Launch, Upload
+from ...runtime.program import (
+    Argument,
+    BufferArgument,
+    Call,
+    Copy,
+    Download,
+    Fill,
+    If,
+    Instruction,
+    Launch,
+    TensorMapArgument,
+    Upload,
+)
 from ..command_options import console, size_text, table
 
 LONGEST_NODES = 100  # characters of ONNX node names in a table, unless --all
@@ -118,15 +130,20 @@ def _buffers(engine: Engine, everything: bool) -> None:
         console().print(f"and {hidden} weights (--all shows them)\n", markup=False)
 
 
+def _argument_word(argument: Argument) -> str:
+    if isinstance(argument, BufferArgument):
+        return argument.buffer
+    if isinstance(argument, TensorMapArgument):
+        return f"boxes of {'x'.join(map(str, argument.box))} of {argument.buffer}"
+    return str(argument.expression)
+
+
 def program_lines(instructions: Sequence[Instruction], indent: str = "") -> list[str]:
     """The host program as text, one line an instruction."""
     lines = []
     for item in instructions:
         if isinstance(item, Launch):
-            words = [
-                argument.buffer if isinstance(argument, BufferArgument) else str(argument.expression)
-                for argument in item.arguments
-            ]
+            words = [_argument_word(argument) for argument in item.arguments]
             grid = ", ".join(str(extent) for extent in item.grid)
             lines.append(f"{indent}launch {item.kernel} <{grid}> ({', '.join(words)})")
         elif isinstance(item, Copy):

@@ -16,7 +16,7 @@ from ...dialects.tensors import element_of, shape_of
 from ...runtime.errors import InternalError
 from ...runtime.symbolic import Expression, parse
 from ..graph.rewriting import constant_array, expressions, is_object, node_names
-from ..unit import Unit, register_pass
+from ..unit import BoxedTensor, Unit, register_pass
 from .constraints import Substitution, solve
 from .lifetimes import annotate_lifetimes
 
@@ -143,11 +143,14 @@ class _Planner:
                 arguments.append(_text(str(self._resolve(str(item)))))
                 continue
             if kind == "workspace":
-                element, shape = program.workspaces[int(item)]
+                element, shape = program.workspaces[int(str(item))]
                 buffer = self._declare_as("w", "temporary", element, shape)
+            elif isinstance(item, BoxedTensor):
+                buffer = self._argument(call, outputs, *item.source)
             else:
-                buffer = outputs[int(item)] if kind == "output" else self._buffer(call.operands[int(item)])
-            arguments.append(_integer(len(operands)))
+                buffer = self._argument(call, outputs, kind, int(item))
+            number = _integer(len(operands))
+            arguments.append(self._tensor_map(item, number) if isinstance(item, BoxedTensor) else number)
             operands.append(buffer)
         attributes = {
             "kernel": _text(program.name),
@@ -190,6 +193,21 @@ class _Planner:
         point: ir.InsertionPoint,
     ) -> None:
         ir.Operation.create(name, operands=operands, attributes=attributes, ip=point, loc=source.location)
+
+    def _argument(self, call: Any, outputs: list[ir.Value], kind: str, number: int) -> ir.Value:
+        return outputs[number] if kind == "output" else self._buffer(call.operands[number])
+
+    def _tensor_map(self, boxed: BoxedTensor, operand: ir.Attribute) -> ir.Attribute:
+        return ir.DictAttr.get(
+            {
+                "buffer": operand,
+                "data_type": _text(boxed.data_type),
+                "shape": _texts([str(self._resolve(extent)) for extent in boxed.shape]),
+                "strides": _texts([str(self._resolve(stride)) for stride in boxed.strides]),
+                "box": ir.DenseI64ArrayAttr.get(list(boxed.box)),
+                "swizzle": _text(boxed.swizzle),
+            }
+        )
 
     def _plan_if(self, operation: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint) -> None:
         extract = operation.operands[0].owner

@@ -27,6 +27,13 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Barriers:
+    """Barriers in shared memory from byte `offset` on, 8 bytes each."""
+
+    offset: int
+
+
+@dataclass(frozen=True)
 class RegisterTile:
     """A tile in registers: `values` holds a scalar for each register of the layout, in group order."""
 
@@ -209,6 +216,11 @@ class LoweringContext:
         """!llvm.ptr<3> to a byte of this block's dynamic shared memory; the offset is i32."""
         assert self.shared_base is not None
         return self.offset_pointer(self.shared_base, byte_offset, ir.IntegerType.get_signless(8))
+
+    def shared_address(self) -> ir.Value:
+        """The address of dynamic shared memory in the shared window, i32."""
+        base = self.shared_base
+        return self.once("shared address", lambda: llvm.ptrtoint(self.i32, base))
 
     def offset_pointer(self, base: ir.Value, offset: ir.Value | int, element: ir.Type) -> ir.Value:
         """base + offset elements of the given type."""

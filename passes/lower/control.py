@@ -92,7 +92,7 @@ def lower_block(context: LoweringContext, block: ir.Block) -> list[ir.Value]:
     """Lower every operation of a block; returns the operands of its terminator."""
     for view in block.operations:
         operation = view.operation
-        if operation.name in ("scf.yield", "func.return"):
+        if operation.name in ("scf.yield", "func.return", "gpu.yield"):
             return list(operation.operands)
         rule = RULES.get(operation.name)
         if rule is not None:

@@ -20,6 +20,7 @@ from .dot_layouts import parse_shared
 from .layouts import Group
 
 ASYNCHRONOUS_BYTES = (4, 8, 16)  # sizes that cp.async knows
+SWIZZLE_ALIGNMENT = 1024  # bytes: the pattern of a 128-byte swizzle repeats after eight lines
 
 
 @lowering("tile.allocate")
@@ -27,9 +28,11 @@ def _allocate(context: LoweringContext, operation: ir.Operation) -> None:
     result = operation.results[0]
     tile = tile_type(result.type)
     stages = ir.IntegerAttr(operation.attributes["stages"]).value
-    elements = parse_shared(tile.layout).elements(tile.rows, tile.columns)
-    stage_bytes = -(-elements * byte_width(tile.element) // 16) * 16
-    offset = context.allocate_shared(stage_bytes * stages, 128)
+    layout = parse_shared(tile.layout)
+    alignment = SWIZZLE_ALIGNMENT if layout.swizzle else 16
+    stage_bytes = layout.elements(tile.rows, tile.columns) * byte_width(tile.element)
+    stage_bytes = -(-stage_bytes // alignment) * alignment
+    offset = context.allocate_shared(stage_bytes * stages, max(alignment, 128))
     context.set(
         result, SharedTile(offset, tile.rows, tile.columns, tile.element, tile.layout, stages, stage_bytes)
     )

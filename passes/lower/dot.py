@@ -13,6 +13,7 @@ from ...runtime.errors import InternalError
 from .context import LoweringContext, RegisterTile, SharedTile, lowering
 from .dot_fma import dot_fma
 from .dot_mma import INSTRUCTIONS, dot_mma
+from .dot_wgmma import dot_wgmma, find_shape
 
 _REGISTER_LETTERS = {"f32": "f", "f64": "d", "i32": "r", "i64": "l"}
 
@@ -29,10 +30,13 @@ def _dot(context: LoweringContext, operation: ir.Operation) -> None:
     name = ir.StringAttr(operation.attributes["instruction"]).value
     if name == "fma":
         result = dot_fma(context, left, right, accumulator, stage)
+    elif shape := find_shape(name):
+        result = dot_wgmma(context, left, right, accumulator, stage, shape)
     elif name in INSTRUCTIONS:
         result = dot_mma(context, left, right, accumulator, stage, INSTRUCTIONS[name])
     else:
-        raise InternalError(f"tile.dot: unknown instruction {name!r}; known: fma, {', '.join(INSTRUCTIONS)}")
+        known = ", ".join(("fma", "m64nNkK.TYPE", *INSTRUCTIONS))
+        raise InternalError(f"tile.dot: unknown instruction {name!r}; known: {known}")
     if "pinned" in operation.attributes:
         result = RegisterTile(result.layout, tuple(_pinned(value) for value in result.values))
     context.set(operation.results[0], result)

@@ -28,10 +28,14 @@ class SharedLayout:
 
     ``shared<columns, line=64>`` keeps columns as lines. A line longer than the tile is padding against bank
     conflicts.
+
+    ``shared<rows, line=64, swizzle=128>``: lines of 128 bytes, whose 16-byte pieces change places as tensor maps and
+    wgmma know it. A tile with longer rows is cut into panels of that width, one after the other.
     """
 
     lines: str  # "rows" or "columns"
     line: int  # elements from one line to the next
+    swizzle: int = 0  # bytes; 0 for none
 
     @property
     def fast(self) -> int:
@@ -45,19 +49,21 @@ class SharedLayout:
 
     def elements(self, rows: int, columns: int) -> int:
         """Elements of one stage, padding included."""
-        return (rows if self.fast == 1 else columns) * self.line
+        lines, length = (rows, columns) if self.fast == 1 else (columns, rows)
+        return lines * self.line * (-(-length // self.line) if self.swizzle else 1)
 
     def __str__(self) -> str:
-        return f"shared<{self.lines}, line={self.line}>"
+        swizzle = f", swizzle={self.swizzle}" if self.swizzle else ""
+        return f"shared<{self.lines}, line={self.line}{swizzle}>"
 
 
 @lru_cache(maxsize=1024)
 def parse_shared(text: str) -> SharedLayout:
     """The shared layout of that text. Raises ValueError."""
-    match = re.fullmatch(r"shared<(rows|columns), line=(\d+)>", text)
+    match = re.fullmatch(r"shared<(rows|columns), line=(\d+)(?:, swizzle=(\d+))?>", text)
     if not match:
-        raise ValueError(f"{text!r}: expected shared<rows|columns, line=N>")
-    return SharedLayout(match.group(1), int(match.group(2)))
+        raise ValueError(f"{text!r}: expected shared<rows|columns, line=N[, swizzle=BYTES]>")
+    return SharedLayout(match.group(1), int(match.group(2)), int(match.group(3) or 0))
 
 
 class WarpGrid(Layout):
@@ -240,3 +246,66 @@ def _parse_mma(parameters: str, rows: int, columns: int) -> Layout:
     if rows % (warp_rows * 16) or columns % (warp_columns * 8):
         raise ValueError(f"mma<{parameters}> does not divide a tile of {rows}x{columns}")
     return MmaLayout(rows, columns, warp_rows, warp_columns, width, warp_depth)
+
+
+@dataclass(frozen=True)
+class WarpgroupLayout(Layout):
+    """Accumulators of wgmma m64nN: ``wgmma<2 groups, width=2>``, one part of the rows for each group of four warps.
+
+    A group's part is cut into blocks of 64 rows; in each, warp w has rows 16*w to 16*w + 15, and a lane of it what
+    `MmaLayout` says (PTX ISA, "Register fragments for wgmma").
+    """
+
+    rows: int
+    columns: int
+    warpgroups: int
+    width: int  # columns of a group in maps: 2, or 1 where the number of columns is odd
+    word: ClassVar[str] = "wgmma"
+
+    @property
+    def threads(self) -> int:  # type: ignore[override]
+        return self.warpgroups * 4 * WARP
+
+    @property
+    def blocks(self) -> int:
+        """64-row blocks of one warpgroup."""
+        return self.rows // (64 * self.warpgroups)
+
+    def butterfly(self, axis: int) -> tuple[int, int]:
+        if axis != 1:
+            raise ValueError(f"columns of {self} span warps")
+        return 1, 4
+
+    def groups(self) -> list[Group]:
+        return [
+            Group(row, column, self.width)
+            for row in range(2 * self.blocks)
+            for column in range(self.columns // self.width)
+            if column * self.width % 8 < 2
+        ]
+
+    def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
+        lane = context.remainder(context.thread, WARP)
+        warp = context.remainder(context.divide(context.thread, WARP), 4)
+        group = context.divide(context.thread, 4 * WARP) if self.warpgroups > 1 else context.integer(0)
+        block, half = divmod(row_slot, 2)
+        row = context.add(context.multiply(group, 64 * self.blocks), context.multiply(warp, 16))
+        return context.add(context.add(row, context.divide(lane, 4)), block * 64 + half * 8)
+
+    def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
+        pair = context.multiply(context.remainder(context.thread, 4), 2)
+        return context.add(pair, column_slot * self.width)
+
+    def __str__(self) -> str:
+        return f"wgmma<{self.warpgroups} groups, width={self.width}>"
+
+
+@register_layout("wgmma")
+def _parse_warpgroup(parameters: str, rows: int, columns: int) -> Layout:
+    match = re.fullmatch(r"(\d+) groups, width=([12])", parameters)
+    if not match:
+        raise ValueError(f"wgmma<{parameters}>: expected wgmma<N groups, width=1|2>")
+    warpgroups, width = int(match.group(1)), int(match.group(2))
+    if rows % (warpgroups * 64) or columns % 8:
+        raise ValueError(f"wgmma<{parameters}> does not divide a tile of {rows}x{columns}")
+    return WarpgroupLayout(rows, columns, warpgroups, width)

@@ -21,6 +21,8 @@ from ..target import Target
 from .context import LoweringContext, Memory
 from .control import lower_block
 
+_BY_VALUE = "llvm.byval = !llvm.array<128 x i8>"  # a tensor map
+
 
 @dataclass(frozen=True)
 class LoweredKernel:
@@ -109,6 +111,8 @@ def _shell_text(name: str, function: ir.Operation, threads: int, target: Target)
         if isinstance(argument.type, ir.MemRefType):
             readonly = "" if number in written else "llvm.readonly, "
             parameters.append(f"%a{number}: !llvm.ptr<1> {{llvm.noalias, {readonly}llvm.align = 16 : i64}}")
+        elif str(argument.type).startswith("!tile.tensor_map"):
+            parameters.append(f"%a{number}: !llvm.ptr {{{_BY_VALUE}, llvm.align = 64 : i64, nvvm.grid_constant}}")
         else:
             parameters.append(f"%a{number}: i32")
     return f"""module attributes {{gpu.container_module}} {{

@@ -29,6 +29,7 @@ from ...runtime.symbolic import (
     product,
 )
 from ..graph.rewriting import mentioned_symbols
+from ..unit import BoxedTensor, LaunchItem
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class TileBuilder:
     inputs: list[Argument] = field(default_factory=list)
     outputs: list[Argument] = field(default_factory=list)
     workspaces: list[Argument] = field(default_factory=list)
+    boxed: list[BoxedTensor] = field(default_factory=list)
     symbols: list[str] = field(default_factory=list)
     extents: dict[str, Expression] = field(default_factory=dict)
     vector: VectorVariable | None = None
@@ -109,6 +111,16 @@ class TileBuilder:
         self.tile_function = function
         return module
 
+    def tensor_map(self, boxed: BoxedTensor, element: ir.Type) -> ir.Value:
+        """One more argument: a tensor map over an input or output."""
+        assert self.tile_function is not None
+        type_ = ir.Type.parse(f'!tile.tensor_map<{element}, {list(boxed.box)}, "{boxed.swizzle}">')
+        argument = self.block.add_argument(type_, ir.Location.unknown())
+        types = ir.FunctionType.get([own.type for own in self.block.arguments], [])
+        self.set_attribute("function_type", ir.TypeAttr.get(types))
+        self.boxed.append(boxed)
+        return argument
+
     @property
     def block(self) -> ir.Block:
         assert self.tile_function is not None
@@ -124,12 +136,13 @@ class TileBuilder:
         assert self.tile_function is not None
         self.tile_function.attributes[name] = value
 
-    def arguments(self) -> list[tuple[str, int | str]]:
+    def arguments(self) -> list[LaunchItem]:
         """The launch's arguments in the order of the function's (`KernelProgram.arguments`)."""
-        parts: list[tuple[str, int | str]] = [("input", index) for index in range(len(self.inputs))]
+        parts: list[LaunchItem] = [("input", index) for index in range(len(self.inputs))]
         parts += [("output", index) for index in range(len(self.outputs))]
         parts += [("workspace", index) for index in range(len(self.workspaces))]
-        return parts + [("symbol", symbol) for symbol in self.symbols]
+        parts += [("symbol", symbol) for symbol in self.symbols]
+        return parts + [("tensor_map", boxed) for boxed in self.boxed]
 
     # Index variables -----------------------------------------------------------------------------------------------
     def variable(self, value: ir.Value, hint: str, extent: ExpressionLike | None = None) -> Expression:

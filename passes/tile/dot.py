@@ -8,7 +8,7 @@ the epilogue and stores. pipeline.py overlaps it.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlir import ir
 from mlir.dialects import arith, scf
@@ -17,7 +17,8 @@ from ...dialects.tensors import element_of, scalar_type, shape_of
 from ...runtime.errors import UnsupportedError
 from ...runtime.symbolic import ONE, Expression
 from ..lower.context import byte_width
-from ..lower.dot_layouts import FmaLayout, MmaLayout
+from ..lower.dot_layouts import FmaLayout, MmaLayout, WarpgroupLayout
+from ..target import Target
 from ..unit import KernelProgram
 from .builder import TileBuilder
 from .contraction import Contraction, Place, contraction_of, find_contraction
@@ -26,11 +27,20 @@ from .forward import forward_position
 from .loop import store
 from .programs import Request, finished, tile_program
 from .scalars import convert
-from .schedule import Problem, Schedule, choose_schedule, size_guess, value_guess
+from .schedule import (
+    Problem,
+    Schedule,
+    choose_schedule,
+    choose_warp_specialized,
+    size_guess,
+    value_guess,
+)
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
 from .tile_types import element, full, i64, map_, program_id, tile_of
+from .warp_specialized import Box, Position, WarpSpecialized, find_box
 
 _INSTRUCTIONS = {"f16": "m16n8k16.f16", "bf16": "m16n8k16.bf16"}
+LEAST_WGMMA = 64  # rows, columns and k: smaller problems leave most of a wgmma empty
 _INTEGERS = ("i8", "ui8", "i16", "ui16", "i32", "ui32")
 
 
@@ -60,10 +70,7 @@ def arithmetic_of(operation: ir.Operation) -> Arithmetic:
     if "f64" in kinds and kinds <= {"f16", "bf16", "f32", "f64"}:
         return Arithmetic("f64", "f64", "fma")
     if kinds <= {"f16", "bf16", "f32"}:
-        tf32 = (
-            "precision" in operation.attributes
-            and ir.StringAttr(operation.attributes["precision"]).value == "tf32"
-        )
+        tf32 = "precision" in operation.attributes and ir.StringAttr(operation.attributes["precision"]).value == "tf32"
         return Arithmetic("f32", "f32", "m16n8k8.tf32" if tf32 else "fma")
     raise UnsupportedError(
         f"a contraction of {left} with {right}\n  supported: floats with floats, integers with integers"
@@ -80,6 +87,7 @@ class _Plan:
     left: Operand
     right: Operand
     returned: list[ir.Value]
+    boxes: tuple[Box, Box] | None = None  # operands of the warp-specialised program
 
     @property
     def result_value(self) -> ir.Value:
@@ -92,9 +100,12 @@ class _Plan:
     @property
     def blocks(self) -> tuple[Expression, Expression]:
         """Blocks along rows and along columns."""
-        return self.view.rows.ceil_divide(self.schedule.block[0]), self.view.columns.ceil_divide(
-            self.schedule.block[1]
-        )
+        return self.view.rows.ceil_divide(self.schedule.block[0]), self.view.columns.ceil_divide(self.schedule.block[1])
+
+    @property
+    def count(self) -> Expression:
+        """Tiles of the result."""
+        return self.view.batch * self.blocks[0] * self.blocks[1]
 
     @property
     def width(self) -> int:
@@ -122,11 +133,11 @@ class _Plan:
         """Layout text of the accumulator."""
         rows, columns = self.tile_shape
         warps = self.schedule.warps
+        if self.schedule.producers:
+            return str(WarpgroupLayout(rows, columns, warps[0] // 4, self.width))
         if self.arithmetic.instruction == "fma":
             lanes = self.schedule.lanes
-            return str(
-                FmaLayout(rows, columns, *warps, lanes, self.vector, self.width, self.schedule.warp_depth)
-            )
+            return str(FmaLayout(rows, columns, *warps, lanes, self.vector, self.width, self.schedule.warp_depth))
         return str(MmaLayout(rows, columns, *warps, self.width, self.schedule.warp_depth))
 
     @property
@@ -151,11 +162,14 @@ def dot_program(request: Request) -> KernelProgram:
         plan = _make_plan(builder, request)
         builder.set_attribute("tile.schedule", plan.schedule.attribute())
         builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))
-        batch, row, column = _block_position(builder, plan)
-        accumulator = _main_loop(builder, plan, batch, row, column)
-        _epilogue(builder, plan, batch, (builder.index(row), builder.index(column)), accumulator)
+        if plan.boxes is not None:
+            grid = _specialized(builder, plan, plan.boxes)
+        else:
+            grid = plan.count
+            batch, row, column = _position(builder, plan, builder.variable(program_id(0), "block", grid))
+            accumulator = _main_loop(builder, plan, batch, row, column)
+            _epilogue(builder, plan, batch, (builder.index(row), builder.index(column)), accumulator)
         builder.finish(plan.schedule.threads)
-    grid = plan.view.batch * plan.blocks[0] * plan.blocks[1]
     return finished(request, builder, module, "dot", (grid, ONE, ONE), plan.schedule.threads)
 
 
@@ -180,7 +194,12 @@ def _make_plan(builder: TileBuilder, request: Request) -> _Plan:
     right = plan_operand(builder, emitter, right_place, (view.depth, view.columns), 1, arithmetic.operand)
     size = byte_width(scalar_type(arithmetic.operand))
     problem = Problem(view.batch, view.rows, view.columns, view.depth, size)
-    schedule = choose_schedule(problem, arithmetic.instruction, request.target)
+    boxes = _boxes(builder, view, arithmetic, request.target)
+    if boxes is not None:
+        schedule = choose_warp_specialized(problem, arithmetic.operand, request.target)
+        arithmetic = replace(arithmetic, instruction=schedule.instruction)
+    else:
+        schedule = choose_schedule(problem, arithmetic.instruction, request.target)
     rows, columns, depth = schedule.block
     return _Plan(
         view,
@@ -189,7 +208,20 @@ def _make_plan(builder: TileBuilder, request: Request) -> _Plan:
         left.with_block((rows, depth)),
         right.with_block((depth, columns)),
         returned,
+        boxes,
     )
+
+
+def _boxes(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, target: Target) -> tuple[Box, Box] | None:
+    """Both operands as tensor maps see them, where the target has wgmma and the problem is large enough for it."""
+    depth = view.depth.as_constant() or 0
+    if not target.wgmma or arithmetic.instruction == "fma" or not depth:
+        return None
+    if min(size_guess(view.rows), size_guess(view.columns), depth) < LEAST_WGMMA:
+        return None
+    left = find_box(builder, view, view.left, 0, arithmetic.operand)
+    right = find_box(builder, view, view.right, 1, arithmetic.operand)
+    return (left, right) if left is not None and right is not None else None
 
 
 def _stand_in(builder: TileBuilder, name: str, extent: Expression) -> Expression:
@@ -209,9 +241,7 @@ def _prefers_swapped(builder: TileBuilder, view: Contraction, returned: ir.Value
     ]
     indices = forward_position(builder, view.operation.results[0], view.result(*position), returned)
     offset = builder.linearize(indices, shape_of(returned))
-    values = {
-        name: 1 if name.startswith("%") else size_guess(Expression.symbol(name)) for name in offset.symbols
-    }
+    values = {name: 1 if name.startswith("%") else size_guess(Expression.symbol(name)) for name in offset.symbols}
 
     def neighbours(name: str, extent: Expression) -> int:
         steps = min(8, size_guess(extent))
@@ -224,14 +254,33 @@ def _prefers_swapped(builder: TileBuilder, view: Contraction, returned: ir.Value
 
 
 # Emission ---------------------------------------------------------------------------------------------------
-def _block_position(builder: TileBuilder, plan: _Plan) -> tuple[Expression, Expression, Expression]:
-    """(batch, first row, first column) of this block.
+def _specialized(builder: TileBuilder, plan: _Plan, boxes: tuple[Box, Box]) -> Expression:
+    """The program with a producer and consumers; returns its grid."""
+    program = WarpSpecialized(
+        builder,
+        plan.view,
+        plan.schedule,
+        boxes,
+        plan.layout,
+        plan.count,
+        lambda number: _position(builder, plan, number),
+    )
 
-    Of rows and columns the one with fewer blocks runs fastest, so that the blocks which run at the same time
+    def epilogue(position: Position, accumulator: ir.Value) -> None:
+        batch, row, column = position
+        _epilogue(builder, plan, batch, (builder.index(row), builder.index(column)), accumulator)
+
+    program.emit(epilogue)
+    return program.grid
+
+
+def _position(builder: TileBuilder, plan: _Plan, block: Expression) -> Position:
+    """(batch, first row, first column) of a tile of the result, by its number.
+
+    Of rows and columns the one with fewer tiles runs fastest, so that the blocks which run at the same time
     share what they read.
     """
     down, across = plan.blocks
-    block = builder.variable(program_id(0), "block", plan.view.batch * down * across)
     if size_guess(down) <= size_guess(across):
         batch, column, row = builder.delinearize(block, (plan.view.batch, across, down))
     else:
@@ -242,9 +291,7 @@ def _block_position(builder: TileBuilder, plan: _Plan) -> tuple[Expression, Expr
     return batch, row * rows, column * columns
 
 
-def _main_loop(
-    builder: TileBuilder, plan: _Plan, batch: Expression, row: Expression, column: Expression
-) -> ir.Value:
+def _main_loop(builder: TileBuilder, plan: _Plan, batch: Expression, row: Expression, column: Expression) -> ir.Value:
     """The loop over k; returns the accumulator."""
     rows, columns = plan.tile_shape
     accumulator_type = scalar_type(plan.arithmetic.accumulator)

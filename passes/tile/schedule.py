@@ -35,12 +35,14 @@ class Schedule:
     instruction: str  # "fma" or a name of passes/lower/dot_mma.py
     lanes: tuple[int, int] = (4, 8)  # of a warp, for fma
     warp_depth: int = 1  # groups of warps that split k among them
+    producers: int = 0  # warps that only fetch: the program is warp-specialised, and persistent
+    resident: int = 0  # blocks of a persistent program that run at once
     stages: int = 1
     efficiency: float = 1.0
 
     @property
     def threads(self) -> int:
-        return self.warps[0] * self.warps[1] * self.warp_depth * 32
+        return (self.warps[0] * self.warps[1] * self.warp_depth + self.producers) * 32
 
     @property
     def each(self) -> tuple[int, int]:
@@ -96,6 +98,21 @@ _MMA = (
     ((16, 32), (1, 1), 0.3),
     ((64, 16), (2, 1), 0.3),
 )
+# (rows, columns), warps that multiply, efficiency relative to the largest tile
+_WGMMA = (
+    ((128, 256), 8, 1.0),
+    ((256, 128), 8, 0.98),
+    ((128, 192), 8, 0.95),
+    ((128, 128), 8, 0.85),
+    ((64, 256), 4, 0.8),
+    ((128, 64), 8, 0.6),
+    ((64, 128), 4, 0.6),
+    ((64, 64), 4, 0.4),
+)
+LINE_BYTES = 128  # of k, in a tile that wgmma reads
+TILE_OVERHEAD = 256  # steps of k that filling the ring and the epilogue are worth
+MOST_STAGES = 7
+BARRIERS_ROOM = 1024  # bytes of shared memory kept for barriers
 _DEPTH = {"fma": 16, "m16n8k16.f16": 32, "m16n8k16.bf16": 32, "m16n8k8.tf32": 16}
 _STAGES = {"fma": 3, "m16n8k16.f16": 4, "m16n8k16.bf16": 4, "m16n8k8.tf32": 4}
 
@@ -131,6 +148,31 @@ def choose_schedule(problem: Problem, instruction: str, target: Target) -> Sched
     candidates = _candidates(problem, instruction)
     best = min(candidates, key=lambda candidate: _time(problem, candidate, target))
     return _with_stages(best, problem, target)
+
+
+def choose_warp_specialized(problem: Problem, element: str, target: Target) -> Schedule:
+    """The schedule of a program with wgmma: whole waves of tiles over the multiprocessors, in least predicted time."""
+    depth = LINE_BYTES // problem.element_bytes
+    batch, height, width, length = map(size_guess, (problem.batch, problem.rows, problem.columns, problem.depth))
+
+    def time(row: tuple[tuple[int, int], int, float]) -> float:
+        (rows, columns), _, efficiency = row
+        tiles = batch * -(-height // rows) * -(-width // columns)
+        waves = -(-tiles // target.multiprocessors)
+        return waves * rows * columns * (length + TILE_OVERHEAD) / efficiency
+
+    (rows, columns), consumers, efficiency = min(_WGMMA, key=time)
+    stage_bytes = (rows + columns) * LINE_BYTES
+    stages = min(MOST_STAGES, (target.shared_per_block - BARRIERS_ROOM) // stage_bytes)
+    return Schedule(
+        (rows, columns, depth),
+        (consumers, 1),
+        f"m64n{columns}k{32 // problem.element_bytes}.{element}",
+        stages=stages,
+        efficiency=efficiency,
+        producers=4,
+        resident=target.multiprocessors,
+    )
 
 
 def _candidates(problem: Problem, instruction: str) -> list[Schedule]:

@@ -200,7 +200,13 @@ DAMAGE = {
     "unknown buffer": (at("program", 0, "arguments", 0, value={"buffer": "q"}), "there is no buffer 'q'"),
     "both kinds of argument": (
         at("program", 0, "arguments", 0, value={"buffer": "x", "expression": "n"}),
-        "either a buffer or an expression",
+        "either a buffer, an expression or a tensor map",
+    ),
+    "tensor map without a stride": (
+        at("program", 0, "arguments", 0, value={"tensor_map": {
+            "buffer": "x", "data_type": "float16", "shape": ["8", "n"], "strides": [], "box": [8, 8], "swizzle": "none",
+        }}),
+        "a stride less",
     ),
     "argument type": (
         at("program", 0, "arguments", 0, value={"expression": "n"}),

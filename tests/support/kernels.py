@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from mlir import ir
+from tests.support.launching import launch_arguments
 
 from tilewright.compiler.backend.emit import emit_ptx
 from tilewright.dialects import create_context, verify
@@ -106,10 +107,7 @@ def emulate(built: Built, arrays: Arrays) -> Arrays:
             allocate((kind, number), array)
             if kind == "output":
                 results.append(array)
-    launch = [
-        ("i32", symbols[str(which)]) if kind == "symbol" else ("pointer", buffers[(kind, int(which))])
-        for kind, which in built.program.arguments
-    ]
+    launch = launch_arguments(built.program, device, buffers, symbols)
     grid = tuple(extent.evaluate(symbols) for extent in built.program.grid)
     if all(grid):
         kernel = device.load("k", built.ptx)

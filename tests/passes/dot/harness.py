@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from mlir import ir
+from tests.support.launching import launch_arguments
 
 from tilewright.compiler.backend.assemble import Assembly, assemble
 from tilewright.compiler.backend.emit import emit_ptx
@@ -53,10 +54,8 @@ class Kernel:
             results.append((device.allocate(_rounded(result.nbytes)), result))
             device.fill(results[-1][0], 0xFF, result.nbytes)
         buffers = {"input": addresses, "output": [address for address, _ in results]}
-        arguments = [
-            ("i32", symbols[str(value)]) if kind == "symbol" else ("pointer", buffers[kind][int(value)])
-            for kind, value in self.program.arguments
-        ]
+        places = {(kind, number): address for kind, own in buffers.items() for number, address in enumerate(own)}
+        arguments = launch_arguments(self.program, device, places, symbols)
         grid = tuple(extent.evaluate(symbols) for extent in self.program.grid)
         if all(grid):
             kernel = device.load(self.lowered.name, self.ptx)

@@ -25,13 +25,9 @@ def convolution(
 ) -> Array:
     """Channels-first cross-correlation of [N, C, ...] with [O, C/groups, ...]."""
     rank = tensor.ndim - 2
-    padded = np.pad(
-        tensor.astype(np.float64), [(0, 0), (0, 0), *((pads[i], pads[rank + i]) for i in range(rank))]
-    )
+    padded = np.pad(tensor.astype(np.float64), [(0, 0), (0, 0), *((pads[i], pads[rank + i]) for i in range(rank))])
     kernel = weight.shape[2:]
-    sizes = [
-        (padded.shape[2 + i] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1 for i in range(rank)
-    ]
+    sizes = [(padded.shape[2 + i] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1 for i in range(rank)]
     images, outputs = tensor.shape[0], weight.shape[0]
     inner, outer = weight.shape[1], outputs // groups
     result = np.zeros((images, outputs, *sizes))

@@ -142,9 +142,7 @@ def test_any_transposed_window(window: Window, prologue: bool) -> None:
     verify(window, transposed=True, prologue=prologue)
 
 
-@pytest.mark.parametrize(
-    "kernel,pads", [(2, (0, 0, 0, 0)), (4, (1, 1, 1, 1)), (3, (0, 0, 1, 1)), (5, (1, 1, 2, 2))]
-)
+@pytest.mark.parametrize("kernel,pads", [(2, (0, 0, 0, 0)), (4, (1, 1, 1, 1)), (3, (0, 0, 1, 1)), (5, (1, 1, 2, 2))])
 def test_phases_of_transposed_convolutions(kernel: int, pads: tuple[int, ...]) -> None:
     """The result is twice the input: four interleaved phases, each with its own taps."""
     for last in (False, True):

@@ -46,7 +46,7 @@ class Case:
     precision: str = ""
 
 
-def verify(case: Case, epilogue: str = "") -> Kernel:
+def verify(case: Case, epilogue: str = "", target: str = "sm_80") -> Kernel:
     """Compile, run and compare; returns the kernel."""
     generator = np.random.default_rng(0)
     m, n, k = ((name if name in case.dynamic else case.sizes[name]) for name in "mnk")
@@ -65,25 +65,19 @@ def verify(case: Case, epilogue: str = "") -> Kernel:
             return graph.transpose(product, [*range(rank - 2), rank - 1, rank - 2])
         return product
 
-    kernel = compile_kernel(
-        [(left, case.element), (right, case.element), ([n], result)], make, pipeline=case.pipeline
-    )
+    kernel = compile_kernel([(left, case.element), (right, case.element), ([n], result)], make, target, case.pipeline)
     arrays = [
         random(generator, [case.sizes.get(str(size), size) for size in shape], element)  # type: ignore[call-overload]
         for shape, element in ((left, case.element), (right, case.element), ([n], result))
     ]
     wide = np.int64 if result[0] == "i" else np.float64
     a, b, c = (array.astype(wide) for array in arrays)
-    expected = (a.swapaxes(-1, -2) if case.transposes[0] else a) @ (
-        b.swapaxes(-1, -2) if case.transposes[1] else b
-    )
+    expected = (a.swapaxes(-1, -2) if case.transposes[0] else a) @ (b.swapaxes(-1, -2) if case.transposes[1] else b)
     if epilogue == "bias":
         expected = expected + c
     if epilogue == "transpose":
         expected = expected.swapaxes(-1, -2)
-    symbols = {
-        str(value): case.sizes[str(value)] for kind, value in kernel.program.arguments if kind == "symbol"
-    }
+    symbols = {str(value): case.sizes[str(value)] for kind, value in kernel.program.arguments if kind == "symbol"}
     (found,) = kernel.run(arrays, **symbols)
     if result[0] == "i":
         np.testing.assert_array_equal(found, expected)
@@ -133,9 +127,7 @@ def test_other_types(element: str) -> None:
     verify(Case(element, sizes={"m": 19, "n": 36, "k": 21}, dynamic=frozenset("m")), "bias")
 
 
-@pytest.mark.parametrize(
-    "element,precision", [("f32", ""), ("f16", ""), ("f32", "tf32"), ("f64", ""), ("i32", "")]
-)
+@pytest.mark.parametrize("element,precision", [("f32", ""), ("f16", ""), ("f32", "tf32"), ("f64", ""), ("i32", "")])
 def test_long_depth_is_split_among_warps(element: str, precision: str) -> None:
     """Too few tiles to fill a GPU: groups of warps share k and their sums are combined."""
     for sizes in ({"m": 33, "n": 47, "k": 300}, {"m": 5, "n": 64, "k": 512}):

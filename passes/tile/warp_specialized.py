@@ -1,0 +1,296 @@
+"""The program of a contraction on Hopper: warps that fetch boxes of the operands, and warps that multiply.
+
+In: the plan of a kernel of kind ``dot`` whose operands are dense in memory. Out: a persistent program with two roles.
+One thread of the producer keeps a ring of shared tiles full; the consumers, groups of four warps, run wgmma on them
+and the epilogue on their registers. docs/hopper.md tells the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mlir import ir
+from mlir.dialects import arith, scf
+
+from ...dialects.tensors import scalar_type
+from ...runtime.symbolic import ONE, Expression, minimum
+from ..lower.context import byte_width
+from ..lower.dot_layouts import SharedLayout
+from ..unit import BoxedTensor
+from .builder import TileBuilder
+from .contraction import Contraction, PlaceFunction
+from .elements import ElementEmitter
+from .schedule import Schedule
+from .tile_types import full, i64, program_id, tile_of
+
+LINE_BYTES = 128  # of a swizzled shared tile
+MOST_BOX = 256  # elements of a box along one dimension
+CONSUMER_WARPS = 4  # of one group, which wgmma takes together
+PRODUCER_WARPS = 4  # one would do, but registers are handed over by groups of four
+PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, 232  # a thread, with two groups of consumers: 40 + 2 * 232 <= 3 * 168
+DATA_TYPES = {"f16": "float16", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Box:
+    """One operand as tensor maps see it. Strides are in elements; `dimension` of its tile is not k."""
+
+    source: int  # number of the kernel's input
+    element: str
+    dimension: int
+    extents: tuple[Expression, Expression, Expression]  # lines, k, batch
+    strides: tuple[Expression, Expression, Expression]
+
+    @property
+    def depth_contiguous(self) -> bool:
+        return self.strides[1] == 1
+
+    @property
+    def order(self) -> list[int]:
+        """Which of (lines, k, batch) are dimensions of the map, innermost first."""
+        matrix = [1, 0] if self.depth_contiguous else [0, 1]
+        return matrix + ([2] if self.strides[2] != 0 else [])
+
+    def layout(self) -> SharedLayout:
+        """The swizzled layout of its shared tile."""
+        along_lines = (self.dimension == 1) == self.depth_contiguous
+        return SharedLayout("columns" if along_lines else "rows", self.line, LINE_BYTES)
+
+    @property
+    def line(self) -> int:
+        """Elements of a line."""
+        return LINE_BYTES // byte_width(scalar_type(self.element))
+
+    def boxed(self, lines: int, depth: int) -> BoxedTensor:
+        """The tensor map for a tile of `lines` x `depth`."""
+        size = byte_width(scalar_type(self.element))
+        tile = (lines, depth, 1) if self.depth_contiguous else (self.line, depth, 1)
+        return BoxedTensor(
+            ("input", self.source),
+            DATA_TYPES[self.element],
+            tuple(self.extents[axis] for axis in self.order),
+            tuple(self.strides[axis] * size for axis in self.order[1:]),
+            tuple(min(tile[axis], MOST_BOX) for axis in self.order),
+            f"{LINE_BYTES}b",
+        )
+
+
+def find_box(builder: TileBuilder, view: Contraction, place: PlaceFunction, dimension: int, element: str) -> Box | None:
+    """The operand as a dense tensor of lines, k and batch, or None when it is not one that boxes can be taken of."""
+    if element not in DATA_TYPES:
+        return None
+    extents = (view.rows if dimension == 0 else view.columns, view.depth, view.batch)
+    names = ("%box_line", "%box_depth", "%box_batch")
+    for name, extent in zip(names, extents, strict=True):
+        builder.extents[name] = extent
+    line, depth, batch = map(Expression.symbol, names)
+    found = place(batch, line, depth) if dimension == 0 else place(batch, depth, line)
+    address = ElementEmitter(builder).address(found.tensor, found.indices)
+    if address is None or address.inside or found.conditions or address.argument.element != element:
+        return None
+    strides = tuple(address.offset.coefficient(name) for name in names)
+    if any(stride is None or any(name in stride.symbols for name in names) for stride in strides):
+        return None
+    known = (strides[0] or ONE, strides[1] or ONE, strides[2] or ONE)
+    whole = sum((stride * symbol for stride, symbol in zip(known, (line, depth, batch), strict=True)), ONE * 0)
+    if address.offset != whole or (known[0] != 1 and known[1] != 1):
+        return None
+    access = 16 // byte_width(scalar_type(element))
+    box = Box(builder.inputs.index(address.argument), element, dimension, extents, known)
+    steps = [known[axis] for axis in box.order[1:]]
+    return box if all(step.divisible_by(access) and step != 0 for step in steps) else None
+
+
+@dataclass
+class Ring:
+    """Where a role stands in the ring of stages."""
+
+    stage: ir.Value
+    parity: ir.Value
+
+    def following(self, stages: int) -> Ring:
+        """The next stage; the parity turns where the ring begins again."""
+        zero, one, count = (arith.constant(ir.IndexType.get(), value) for value in (0, 1, stages))
+        stage = arith.addi(self.stage, one)
+        wrapped = arith.cmpi(arith.CmpIPredicate.eq, stage, count)
+        return Ring(
+            arith.select(wrapped, zero, stage), arith.select(wrapped, arith.xori(self.parity, one), self.parity)
+        )
+
+
+Position = tuple[Expression, Expression, Expression]  # batch, first row, first column
+
+
+@dataclass
+class WarpSpecialized:
+    """One program under construction. `position` gives the place of a tile of the result by its number."""
+
+    builder: TileBuilder
+    view: Contraction
+    schedule: Schedule
+    boxes: tuple[Box, Box]
+    layout: str  # of the accumulator
+    blocks: Expression
+    position: Callable[[Expression], Position]
+
+    @property
+    def grid(self) -> Expression:
+        """Blocks of the launch: no more than run at once, each then takes several tiles."""
+        return minimum(self.blocks, self.schedule.resident)
+
+    def emit(self, epilogue: Callable[[Position, ir.Value], None]) -> None:
+        """Both roles; `epilogue` gets the place of a tile and its accumulator."""
+        rows, columns, depth = self.schedule.block
+        left, right = self.boxes
+        self.maps = [
+            self.builder.tensor_map(box.boxed(lines, depth), scalar_type(box.element))
+            for box, lines in ((left, rows), (right, columns))
+        ]
+        self.tiles = [
+            _allocate(box, shape, self.schedule.stages)
+            for box, shape in ((left, (rows, depth)), (right, (depth, columns)))
+        ]
+        consumers = self.schedule.warps[0]
+        self.filled = _barriers(self.schedule.stages, 1)
+        self.emptied = _barriers(self.schedule.stages, consumers)
+        ir.Operation.create("tile.barrier")
+        several = consumers > CONSUMER_WARPS
+        with self._role(0, consumers, CONSUMER_REGISTERS if several else None):
+            self._consume(epilogue)
+        with (
+            self._role(consumers, PRODUCER_WARPS, PRODUCER_REGISTERS if several else None),
+            self._region("tile.single"),
+        ):
+            self._produce()
+
+    # Roles ----------------------------------------------------------------------------------------------------------
+    @contextmanager
+    def _role(self, first: int, count: int, registers: int | None) -> Iterator[None]:
+        attributes = {"first": i64(first), "count": i64(count)}
+        if registers is not None:
+            attributes["registers"] = i64(registers)
+        with self._region("tile.warps", attributes):
+            yield
+
+    @contextmanager
+    def _region(self, name: str, attributes: dict[str, ir.Attribute] | None = None) -> Iterator[None]:
+        operation = ir.Operation.create(name, attributes=attributes or {}, regions=1)
+        with ir.InsertionPoint(operation.regions[0].blocks.append()), self.builder.region():
+            yield
+            ir.Operation.create("gpu.yield")
+
+    @contextmanager
+    def _tiles_of_block(self, ring: Ring) -> Iterator[tuple[Position, Ring, list[Ring]]]:
+        """The loop over this block's tiles: (position, ring at its start, list for the ring at its end)."""
+        builder = self.builder
+        step = ir.Operation.create(
+            "tile.program_count", results=[ir.IndexType.get()], attributes={"axis": i64(0)}
+        ).result
+        loop = scf.ForOp(program_id(0), builder.index(self.blocks), step, [ring.stage, ring.parity])
+        end: list[Ring] = []
+        with ir.InsertionPoint(loop.body), builder.region():
+            number = builder.variable(loop.induction_variable, "tile", self.blocks)
+            yield self.position(number), Ring(*loop.inner_iter_args), end
+            scf.yield_([end[0].stage, end[0].parity])
+
+    @property
+    def _steps(self) -> int:
+        """Steps of the loop over k: known, because a loop without any would leave sums undefined."""
+        depth = self.view.depth.as_constant()
+        assert depth is not None
+        return -(-depth // self.schedule.block[2])
+
+    def _depth_loop(self, carried: Sequence[ir.Value]) -> scf.ForOp:
+        return scf.ForOp(*(self.builder.index(value) for value in (0, self._steps, 1)), list(carried))
+
+    # The producer ---------------------------------------------------------------------------------------------------
+    def _produce(self) -> None:
+        zero, one = self.builder.index(0), self.builder.index(1)
+        with self._tiles_of_block(Ring(zero, one)) as (position, ring, end):
+            batch, row, column = position
+            origins = [[self.builder.index(value) for value in (line, batch)] for line in (row, column)]
+            loop = self._depth_loop([ring.stage, ring.parity])
+            with ir.InsertionPoint(loop.body), self.builder.region():
+                inner = Ring(*loop.inner_iter_args)
+                depth = arith.muli(loop.induction_variable, self.builder.index(self.schedule.block[2]))
+                ir.Operation.create("tile.await", operands=[self.emptied, inner.stage, inner.parity])
+                ir.Operation.create(
+                    "tile.expect", operands=[self.filled, inner.stage], attributes={"bytes": i64(self._stage_bytes())}
+                )
+                for number in (0, 1):
+                    self._load(number, inner.stage, origins[number], depth)
+                following = inner.following(self.schedule.stages)
+                scf.yield_([following.stage, following.parity])
+            end.append(Ring(*loop.results))
+
+    def _stage_bytes(self) -> int:
+        rows, columns, depth = self.schedule.block
+        return (rows + columns) * depth * byte_width(scalar_type(self.boxes[0].element))
+
+    def _load(self, number: int, stage: ir.Value, origin: list[ir.Value], depth: ir.Value) -> None:
+        """The boxes that make up one operand's tile: one, or a panel of lines each."""
+        box = self.boxes[number]
+        lines = self.schedule.block[number]
+        step = MOST_BOX if box.depth_contiguous else box.line
+        for first in range(0, lines, step):
+            moved = arith.addi(origin[0], self.builder.index(first)) if first else origin[0]
+            coordinates = [(moved, depth, origin[1])[axis] for axis in box.order]
+            inside = first * box.line if box.depth_contiguous else first * self.schedule.block[2]
+            ir.Operation.create(
+                "tile.load_box",
+                operands=[self.tiles[number], stage, self.maps[number], self.filled, stage, *coordinates],
+                attributes={"offset": i64(inside)},
+            )
+
+    # The consumers --------------------------------------------------------------------------------------------------
+    def _consume(self, epilogue: Callable[[Position, ir.Value], None]) -> None:
+        rows, columns, _ = self.schedule.block
+        f32 = ir.F32Type.get()
+        zero = self.builder.index(0)
+        with self._tiles_of_block(Ring(zero, zero)) as (position, ring, end):
+            start = full(rows, columns, self.layout, arith.constant(f32, 0.0))
+            loop = self._depth_loop([start, ring.stage, ring.parity, ring.stage])
+            with ir.InsertionPoint(loop.body), self.builder.region():
+                accumulator, stage, parity, previous = loop.inner_iter_args
+                ir.Operation.create("tile.await", operands=[self.filled, stage, parity])
+                product = self._accumulate("tile.dot", [*self.tiles, accumulator, stage], self._instruction())
+                running = self._accumulate("tile.dot_wait", [product], {"pending": i64(1)})
+                self._release_previous(loop.induction_variable, previous)
+                following = Ring(stage, parity).following(self.schedule.stages)
+                scf.yield_([running, following.stage, following.parity, stage])
+            accumulator, stage, parity, previous = loop.results
+            done = self._accumulate("tile.dot_wait", [accumulator], {"pending": i64(0)})
+            ir.Operation.create("tile.arrive", operands=[self.emptied, previous])
+            epilogue(position, done)
+            end.append(Ring(stage, parity))
+
+    def _instruction(self) -> dict[str, ir.Attribute]:
+        return {"instruction": ir.StringAttr.get(self.schedule.instruction)}
+
+    def _accumulate(self, name: str, operands: list[ir.Value], attributes: dict[str, ir.Attribute]) -> ir.Value:
+        rows, columns, _ = self.schedule.block
+        type_ = tile_of(rows, columns, ir.F32Type.get(), self.layout)
+        return ir.Operation.create(name, results=[type_], operands=operands, attributes=attributes).result
+
+    def _release_previous(self, step: ir.Value, previous: ir.Value) -> None:
+        """With one product still running, the one before has read its stage."""
+        later = arith.cmpi(arith.CmpIPredicate.ne, step, self.builder.index(0))
+        branch = scf.IfOp(later)
+        with ir.InsertionPoint(branch.then_block):
+            ir.Operation.create("tile.arrive", operands=[self.emptied, previous])
+            scf.yield_([])
+
+
+def _allocate(box: Box, shape: tuple[int, int], stages: int) -> ir.Value:
+    type_ = tile_of(*shape, scalar_type(box.element), str(box.layout()))
+    return ir.Operation.create("tile.allocate", results=[type_], attributes={"stages": i64(stages)}).result
+
+
+def _barriers(count: int, arrivals: int) -> ir.Value:
+    return ir.Operation.create(
+        "tile.make_barriers",
+        results=[ir.Type.parse("!tile.barriers")],
+        attributes={"count": i64(count), "arrivals": i64(arrivals)},
+    ).result
