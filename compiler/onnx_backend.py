@@ -14,6 +14,7 @@ import onnx
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
 from ..runtime.device import open_device
+from ..runtime.engine import Engine
 from ..runtime.errors import Error, ModelError, UnsupportedError
 from ..runtime.session import Session
 from .api import compile
@@ -26,7 +27,7 @@ class TilewrightRep(BackendRep):
     """A compiled model with its session.
 
     A model that needs the values of some inputs to be compiled is compiled when a run gives them, and again
-    when they change; `specialised` names those inputs.
+    when they change; `specialised` names those inputs. `engine` and `session` are those of the last values.
     """
 
     def __init__(self, model: onnx.ModelProto, device: str, options: Mapping[str, Any]) -> None:
@@ -36,6 +37,7 @@ class TilewrightRep(BackendRep):
         self._values: dict[str, Any] = {}
         self._names = _input_names(model)
         self.specialised: tuple[str, ...] = ()
+        self.engine: Engine | None = None
         self.session: Session | None = None
         try:
             self._compile({})
@@ -80,7 +82,8 @@ class TilewrightRep(BackendRep):
     def _compile(self, constants: Mapping[str, Any]) -> None:
         self.close()
         model = _with_constants(self._model, constants) if constants else self._model
-        self.session = compile(model, **self._options).session(self._device)
+        self.engine = compile(model, **self._options)
+        self.session = self.engine.session(self._device)
         self._values = _contents(constants, self.specialised)
 
     def close(self) -> None:

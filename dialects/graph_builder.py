@@ -427,21 +427,20 @@ def host(
     options: Mapping[str, Any] | None = None,
     sizes: Sequence[ExpressionLike] = (),
     symbols: Sequence[str] = (),
-) -> list[ir.Value]:
-    """A call of a function of runtime/host_functions: its results, host values too."""
+) -> ir.Operation:
+    """A call of a function of runtime/host_functions; its results are host values."""
     attributes = {
         "function": function,
         "options": json.dumps(dict(options or {}), sort_keys=True),
         "sizes": expressions(sizes),
         "symbols": tuple(symbols),
     }
-    operation = ir.Operation.create(
+    return ir.Operation.create(
         "graph.host",
         results=[object_type()] * results,
         operands=list(values),
         attributes={key: attribute(value) for key, value in attributes.items()},
     )
-    return list(operation.results)
 
 
 # Recurrence -------------------------------------------------------------------------------------------------

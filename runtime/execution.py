@@ -321,7 +321,10 @@ class Run:
             elif isinstance(step, HandStep):
                 self.values[step.target] = self.values[step.source]
             else:
-                self.execute(self.planner.prepare([step.instruction]))
+                ready = self.planner.prepare([step.instruction])
+                if any(isinstance(item, LateStep) for item in ready):
+                    raise ModelError(f"damaged engine: a size is used before it is found: {step.instruction}")
+                self.execute(ready)
 
     def _transfer(self, step: TransferStep) -> None:
         if step.to_host:

@@ -30,6 +30,7 @@ class Constraints:
     """Pairs of sizes that must be equal at run time."""
 
     pairs: list[tuple[Expression, Expression]] = field(default_factory=list)
+    found: set[str] = field(default_factory=set)  # symbols that only a run finds
 
     def unify(self, left: Expression, right: Expression) -> Expression:
         """The size to go on with where two must be equal. Raises Unsupported when they cannot be."""
@@ -38,15 +39,18 @@ class Constraints:
         gap = (left - right).as_constant()
         if gap is not None:
             raise ModelError(f"sizes {left} and {right} do not fit together")
-        kept, other = sorted((left, right), key=_complexity)
+        kept, other = sorted((left, right), key=self._complexity)
         if (kept, other) not in self.pairs and (other, kept) not in self.pairs:
             self.pairs.append((kept, other))
         return kept
 
+    def _complexity(self, size: Expression) -> tuple[bool, bool, int]:
+        """Constants are the simplest sizes, then what the inputs' shapes say, then short expressions; of equally
+        simple ones the first is kept.
+        """
+        return size.as_constant() is None, bool(size.symbols & self.found), len(str(size))
 
-def _complexity(size: Expression) -> tuple[bool, int]:
-    """Constants are the simplest sizes, then short expressions; of equally simple ones the first is kept."""
-    return size.as_constant() is None, len(str(size))
+
 
 
 class Dimensions:

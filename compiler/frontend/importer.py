@@ -104,6 +104,7 @@ class Importer:
             self._symbols += 1
             if name not in self.unit.symbols:
                 found.append(name)
+        self.constraints.found.update(found)
         return found
 
     # Graphs -------------------------------------------------------------------------------------------------

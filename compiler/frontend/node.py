@@ -21,6 +21,8 @@ from ...runtime.symbolic import Expression, maximum
 from .errors import Unsupported
 from .tensor import Array, Ratio, Tensor
 
+MOST_FOUND = 64  # sizes that a run reads from one tensor
+
 if TYPE_CHECKING:
     from .importer import Importer, Scope
 
@@ -93,16 +95,28 @@ class Node:
         tensor = self.optional(position)
         return tensor.array() if tensor is not None and tensor.is_constant else None
 
-    def sizes(self, position: int, meaning: str) -> list[Expression]:
-        """The input's value as symbolic integers. Raises Unsupported when it depends on data."""
+    def sizes(
+        self, position: int, meaning: str, function: str = "sizes", given: Sequence[Expression] = ()
+    ) -> list[Expression]:
+        """The input's value as symbolic integers, none of them negative where it depends on data: then the host
+        finds them in every run, with a function of runtime/host_functions that also gets the sizes `given`.
+
+        Raises Unsupported when there is no telling how many they are.
+        """
         known = self.input(position).known()
-        if known is None:
-            raise Unsupported(
-                f"{self.operator} with {meaning} computed from data",
-                f"constant or shape-derived {meaning}",
-                self.input(position).sources,
-            )
-        return [self._integer(item, meaning) for item in known.ravel()]
+        if known is not None:
+            return [self._integer(item, meaning) for item in known.ravel()]
+        count = self.computed(position, meaning).size or 0
+        options = {"operator": self.operator, "allowzero": int(self.get("allowzero", 0))}
+        return self.found(function, [self.input(position)], count, options=options, sizes=given)
+
+    def computed(self, position: int, meaning: str) -> Tensor:
+        """An input of a few integers that depend on data. Raises Unsupported for other tensors."""
+        tensor = self.input(position)
+        if tensor.size is None or tensor.size > MOST_FOUND or tensor.dtype not in ("i32", "i64"):
+            what = f"{self.operator} with {meaning} computed from data"
+            raise Unsupported(what, f"up to {MOST_FOUND} integers, or constants", tensor.sources)
+        return tensor
 
     def _integer(self, item: Expression | Ratio, meaning: str) -> Expression:
         if isinstance(item, Ratio) and item.denominator == 1:
@@ -113,13 +127,17 @@ class Node:
 
     def integers(self, position: int, meaning: str) -> list[int]:
         """The input's value as Python integers. Raises Unsupported when it is not constant."""
-        result = []
-        for size in self.sizes(position, meaning):
-            constant = size.as_constant()
-            if constant is None:
-                raise Unsupported(f"{self.operator} with dynamic {meaning}", f"constant {meaning}")
-            result.append(constant)
-        return result
+        tensor = self.input(position)
+        known = tensor.known()
+        values = [] if known is None else [self._integer(item, meaning).as_constant() for item in known.ravel()]
+        if known is None or None in values:
+            what = (
+                f"{self.operator} with {meaning} computed from data"
+                if known is None
+                else f"{self.operator} with dynamic {meaning}"
+            )
+            raise Unsupported(what, f"constant {meaning}", tensor.sources)
+        return [value for value in values if value is not None]
 
     # Attributes ---------------------------------------------------------------------------------------------
     def get(self, name: str, default: Any = None) -> Any:
@@ -184,10 +202,14 @@ class Node:
         symbols: Sequence[str] = (),
     ) -> list[ir.Value]:
         """Host values from a function of runtime/host_functions; tensors among the inputs are downloaded."""
-        return build.host(function, [tensor.object for tensor in inputs], results, options, sizes, symbols)
+        call = build.host(function, [tensor.object for tensor in inputs], results, options, sizes, symbols)
+        self.importer.materialiser.binders.update(dict.fromkeys(symbols, call))
+        return list(call.results)
 
     def found(self, function: str, inputs: Sequence[Tensor], count: int, **arguments: Any) -> list[Expression]:
         """`count` sizes that a host function finds during the run."""
+        if not count:
+            return []
         symbols = self.importer.fresh_symbols(self.operator, count)
         self.host(function, inputs, 0, symbols=symbols, **arguments)
         return [Expression.symbol(symbol) for symbol in symbols]

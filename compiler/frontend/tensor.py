@@ -8,7 +8,7 @@ the module.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,12 @@ class Materialiser:
     def __init__(self, anchor: ir.Operation, weights: WeightStore) -> None:
         self.anchor = anchor
         self.weights = weights
+        self.binders: dict[str, ir.Operation] = {}  # by symbol: the call on the host that finds it, in order
+
+    def point(self, symbols: Set[str]) -> ir.InsertionPoint:
+        """Where something can stand that mentions these symbols: at the top, or after the last call that finds one."""
+        calls = [call for symbol, call in self.binders.items() if symbol in symbols]
+        return ir.InsertionPoint.after(calls[-1]) if calls else ir.InsertionPoint(self.anchor)
 
 
 class Tensor:
@@ -118,8 +124,8 @@ class Tensor:
     def value(self) -> ir.Value:
         """The IR value. Constants and symbolic values become operations at the top of the function."""
         if self._value is None:
-            anchor = self._materialiser.anchor
-            with ir.InsertionPoint(anchor), ir.Location.name(self.name, context=anchor.context):
+            context = self._materialiser.anchor.context
+            with self._materialiser.point(self._symbols()), ir.Location.name(self.name, context=context):
                 self._value = self._constant() if self._loader is not None else self._symbolic()
         return self._value
 
@@ -138,7 +144,7 @@ class Tensor:
         if self.dtype == "string":
             array = self.array()
             options = {"values": [str(item) for item in array.ravel()], "shape": list(array.shape)}
-            return build.host("strings", [], 1, options)[0]
+            return build.host("strings", [], 1, options).results[0]
         size = self.size
         if size is not None and size <= INLINE_ELEMENTS and self.dtype not in NARROW:
             return build.constant(self.array(), self.dtype)
@@ -162,6 +168,13 @@ class Tensor:
         if elements.size == 0:
             return build.constant(np.zeros(elements.shape, DTYPES[self.dtype].numpy), self.dtype)
         return build.map([], body, shape=elements.shape)
+
+    def _symbols(self) -> frozenset[str]:
+        """Those that a symbolic value mentions."""
+        if self._known is None or self._loader is not None:
+            return frozenset()
+        elements = (item.numerator if isinstance(item, Ratio) else item for item in self._known.ravel())
+        return frozenset().union(*(element.symbols for element in elements))
 
     @property
     def is_literal(self) -> bool:
@@ -236,7 +249,7 @@ class EmptyOptional(Tensor):
     def value(self) -> ir.Value:
         """None on the host."""
         if self._value is None:
-            self._value = build.host("nothing", [], 1)[0]
+            self._value = build.host("nothing", [], 1).results[0]
         return self._value
 
 
@@ -251,5 +264,5 @@ class TensorSequence(Tensor):
     def value(self) -> ir.Value:
         """The sequence as a host value: its tensors are downloaded."""
         if self._value is None:
-            self._value = build.host("sequence", [element.object for element in self.elements], 1)[0]
+            self._value = build.host("sequence", [element.object for element in self.elements], 1).results[0]
         return self._value

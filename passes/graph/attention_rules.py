@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from mlir import ir
 
+from ...dialects.tensors import element_of
 from .grouping import Group, Grouping, Node
 from .rewriting import body_of, operations_of, producer, string
 
@@ -106,7 +107,7 @@ def _leads_to_matmul(grouping: Grouping, node: Node) -> bool:
 
 
 def _fits(scores: Node, output: Node) -> bool:
-    """The head size is known and small, and both contractions run over the same batch."""
+    """The head size is known and small, and both contractions run over the same batch, in one element type."""
     left = scores.shape_of(scores.operation.operands[0])
     depth = left[-2 if _flag(scores.operation, "transpose_left") else -1].as_constant()
     same = scores.shape[:-1] == output.shape[:-1]
@@ -114,7 +115,9 @@ def _fits(scores: Node, output: Node) -> bool:
         scores.shape_of(operand)[:-2] == scores.shape[:-2]
         for operand in [*scores.operation.operands, output.operation.operands[1]]
     )
-    return depth is not None and depth <= MAXIMUM_HEAD and same and batched
+    elements = {element_of(operand) for node in (scores, output) for operand in node.operation.operands}
+    plain = len(elements) == 1 and "f64" not in elements
+    return depth is not None and depth <= MAXIMUM_HEAD and same and batched and plain
 
 
 def _source(grouping: Grouping, value: ir.Value) -> Node | None:

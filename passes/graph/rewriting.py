@@ -306,7 +306,7 @@ def constant_array(operation: ir.Operation) -> Array:
         return np.frombuffer(data, kind).reshape(shape) if shape else np.frombuffer(data, kind)[0]
     numbers = str(attribute).split("dense<")[1].split("> :")[0].replace("[", " ").replace("]", " ").replace(",", " ")
     values = [_read_bfloat16(number, kind) for number in numbers.split()]
-    return np.broadcast_to(np.array(values, kind), shape) if len(values) == 1 else np.array(values, kind).reshape(shape)
+    return np.full(shape, values[0], kind) if len(values) == 1 else np.array(values, kind).reshape(shape)
 
 
 def _read_bfloat16(text: str, kind: np.dtype[Any]) -> Any:

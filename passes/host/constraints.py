@@ -20,7 +20,7 @@ def solve(
     """(substitution, pairs that could not be expressed by one) for equalities ``left == right``.
 
     A symbol is replaced only when the pair is linear in it with factor 1 or -1, so the result stays an
-    integer polynomial.
+    integer polynomial, and never by a size that only a run finds.
     """
     order = list(symbols)
     substitution: Substitution = {}
@@ -29,7 +29,7 @@ def solve(
         difference = (left - right).substitute(substitution)
         if difference.as_constant() == 0:
             continue
-        name = _solvable(difference, order)
+        name = _solvable(difference, order) if difference.symbols <= set(order) else None
         if name is None:
             unsolved.append((left, right))
             continue

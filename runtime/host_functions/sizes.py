@@ -63,18 +63,13 @@ def range_size(call: HostCall) -> Sequence[Any]:
 
 @host_function("slice_bounds")
 def slice_bounds(call: HostCall) -> Sequence[Any]:
-    """For each axis of the attribute `axes`: first position, number of elements.
-
-    Inputs are starts, ends and, where given, steps; `call.sizes` are those of the axes. The second output of a
-    negative step needs no sign: steps are an output of their own, as an array.
+    """For each axis, of which `call.sizes` has the size and the attribute `steps` the step: the first position and
+    the number of elements, from starts and ends.
     """
-    starts, ends = (np.ravel(item).astype(np.int64) for item in call.inputs[:2])
-    steps = np.ravel(call.inputs[2]).astype(np.int64) if len(call.inputs) > 2 else np.ones_like(starts)
+    starts, ends = (np.ravel(item).tolist() for item in call.inputs)
     bound = []
-    for start, end, step, size in zip(starts.tolist(), ends.tolist(), steps.tolist(), call.sizes, strict=True):
-        if not step:
-            raise ModelError("Slice with a step of 0")
+    for start, end, step, size in zip(starts, ends, call.attributes["steps"], call.sizes, strict=True):
         positions = range(size)[slice(start, end, step)]
         bound += [positions.start if len(positions) else 0, len(positions)]
     call.symbols = bound
-    return [steps]
+    return ()

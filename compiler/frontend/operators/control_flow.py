@@ -29,6 +29,7 @@ def conditional(node: Node) -> Sequence[Tensor | ir.Value | None]:
         return _run(node, branches[0 if decided else 1])
     condition = tensor.ExtractOp(node.reshaped(node.input(0), []).value, []).result
     blocks, outputs = [], []
+    before = set(node.importer.constraints.found)
     kinds: list[str] = []  # of the results that stay on the host
     holder = ir.Operation.create("scf.if", regions=2, ip=False)
     for region, graph in zip(holder.regions, branches, strict=True):
@@ -41,6 +42,15 @@ def conditional(node: Node) -> Sequence[Tensor | ir.Value | None]:
             kinds = [result.dtype if result.is_on_host else "" for result in results if result is not None]
         blocks.append(block)
     types = _agree(node, blocks, outputs)
+    inside = node.importer.constraints.found - before
+    if any(
+        size.symbols & inside
+        for values in outputs
+        for value in values
+        if value.type != build.object_type()
+        for size in shape_of(value)
+    ):
+        raise Unsupported("If whose branches give tensors of sizes that depend on data", "sizes known before the If")
     for block, values in zip(blocks, outputs, strict=True):
         with ir.InsertionPoint(block):
             scf.YieldOp(values)

@@ -49,14 +49,13 @@ def constant_of_shape(node: Node) -> ir.Value | Tensor:
 
 @onnx_operator("Range")
 def arange(node: Node) -> ir.Value:
-    """start + position * step; how many there are must follow from shapes."""
+    """start + position * step; the host finds how many there are where that depends on data."""
     known = [node.input(position).known() for position in range(3)]
     if any(item is None for item in known):
-        raise Unsupported(
-            "Range with limits computed from data", "limits that are constant or follow from shapes", node.sources
-        )
-    start, limit, step = (item.ravel()[0] for item in known if item is not None)
-    count = _count(node, start, limit, step)
+        count = node.found("range_size", [node.input(position) for position in range(3)], 1)[0]
+    else:
+        start, limit, step = (item.ravel()[0] for item in known if item is not None)
+        count = _count(node, start, limit, step)
     first, stride = node.input(0), node.input(2)
     return node.map([first, stride], lambda s, d: s + build.index(0).cast(s.dtype) * d, shape=[count])
 

@@ -28,7 +28,7 @@ def reshape(node: Node) -> Tensor:
     if "shape" in node.attributes:  # opset 1
         wanted = [Expression.constant(size) for size in node.get("shape")]
     else:
-        wanted = node.sizes(1, "shape")
+        wanted = node.sizes(1, "shape", "reshape_sizes", x.shape)
     return node.reshaped(x, reshaped_sizes(node, x, wanted))
 
 
@@ -139,6 +139,8 @@ def slice_tensor(node: Node) -> ir.Value | Tensor:
         ends = [Expression.constant(value) for value in node.get("ends")]
         axes, steps = node.get("axes") or list(range(len(starts))), [1] * len(starts)
     else:
+        if node.input(1).known() is None or node.input(2).known() is None:
+            return _computed_slice(node, x)
         starts, ends = node.sizes(1, "starts"), node.sizes(2, "ends")
         axes = node.integers(3, "axes") if node.has(3) else list(range(len(starts)))
         steps = node.integers(4, "steps") if node.has(4) else [1] * len(starts)
@@ -151,6 +153,20 @@ def slice_tensor(node: Node) -> ir.Value | Tensor:
             raise ModelError("Slice with step 0")
         begin[position], shape[position] = _range(node, x.shape[position], start, end, step)
         strides[position] = step
+    return build.slice(x.value, begin, shape, strides)
+
+
+def _computed_slice(node: Node, x: Tensor) -> ir.Value:
+    """Starts or ends that depend on data: the host finds the first element and the number of elements."""
+    count = node.computed(1, "starts").size or 0
+    axes = [node.axis(axis, x.rank) for axis in (node.integers(3, "axes") if node.has(3) else range(count))]
+    steps = node.integers(4, "steps") if node.has(4) else [1] * count
+    begin, shape, strides = [ZERO] * x.rank, list(x.shape), [1] * x.rank
+    sizes = [x.shape[axis] for axis in axes]
+    inputs = [node.computed(1, "starts"), node.computed(2, "ends")]
+    bounds = node.found("slice_bounds", inputs, 2 * count, options={"steps": steps}, sizes=sizes)
+    for number, axis in enumerate(axes):
+        begin[axis], shape[axis], strides[axis] = bounds[2 * number], bounds[2 * number + 1], steps[number]
     return build.slice(x.value, begin, shape, strides)
 
 
@@ -211,8 +227,22 @@ def _least(node: Node, value: Expression, high: Expression, assume: bool) -> Exp
 # Broadcast --------------------------------------------------------------------------------------------------
 @onnx_operator("Expand")
 def expand(node: Node) -> ir.Value:
+    if node.input(1).known() is None:
+        return _computed_expand(node)
     shape = build.broadcast_shapes([node.shape(0), node.sizes(1, "shape")], node.unify)
     return build.broadcast(node.value(0), shape)
+
+
+def _computed_expand(node: Node) -> ir.Value:
+    """A shape that depends on data: only dimensions that are 1 while compiling stretch."""
+    x = node.input(0)
+    given = node.computed(1, "shape")
+    sizes = [*[ONE] * max((given.size or 0) - x.rank, 0), *x.shape]
+    shape = node.found("expand_sizes", [given], len(sizes), sizes=sizes)
+    for found, size in zip(shape, sizes, strict=True):
+        if size != 1:
+            node.unify(size, found)
+    return build.broadcast(x.value, [found if size == 1 else size for found, size in zip(shape, sizes, strict=True)])
 
 
 @onnx_operator("Tile")
