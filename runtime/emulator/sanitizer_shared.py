@@ -170,7 +170,7 @@ class SharedShadow:
         key: Key = (kernel, RACE, "ended", 0, 0)
         if not self._findings.seen(key, count):
             what = (
-                f"{self._chunk.position(thread)} ended while a bulk copy may still read the shared memory of its block: "
+                f"{self._chunk.position(thread)} ended while a bulk copy may still read shared memory of the block: "
                 "no cp.async.bulk.wait_group for its group"
             )
             self._findings.add(key, Finding(RACE, kernel, what, count=count))
