@@ -317,16 +317,12 @@ class TileBuilder:
             return True
         return any(self._variables[name] in self.varying for name in names if name in self._variables)
 
-    def lanes(self, offset: Expression, element: str) -> str:
-        """How `offset` moves over the lanes of the current vector: contiguous (and aligned), uniform or scattered."""
-        if self.vector is None or self.vector.width == 1:
-            return "uniform"
-        if any(
-            self._variables[n] in self.varying for n in offset.symbols if n in self._variables and n != self.vector.name
-        ):
-            return "scattered"
-        if self.vector.name not in offset.symbols:
-            return "uniform"
+    def along_lanes(self, value: Expression) -> tuple[Expression | None, Expression]:
+        """(step, rest) with ``value = step*lane + rest`` over the current vector; step None where it is not linear."""
+        assert self.vector is not None
+        others = [name for name in value.symbols if name in self._variables and name != self.vector.name]
+        if any(self._variables[name] in self.varying for name in others):
+            return None, value
         width = self.vector.width
         lane, block = Expression.symbol("%lane"), Expression.symbol("%block")
         extents = {**self.extents, "%lane": expression(width)}
@@ -334,14 +330,19 @@ class TileBuilder:
         own = self.extents.get(self.vector.name)
         if own is not None and own.divisible_by(width):
             extents["%block"] = Expression({m: f // width for m, f in own.terms})
-        moved = offset.substitute({self.vector.name: block * width + lane}, extents)
-        stride = moved.coefficient("%lane")
-        if stride is None:
-            return "scattered"
-        if stride == 0:
+        moved = value.substitute({self.vector.name: block * width + lane}, extents)
+        step = moved.coefficient("%lane")
+        return step, moved if step is None else moved - lane * step
+
+    def lanes(self, offset: Expression, element: str) -> str:
+        """How `offset` moves over the lanes of the current vector: contiguous (and aligned), uniform or scattered."""
+        if self.vector is None or self.vector.width == 1:
             return "uniform"
-        aligned = (moved - lane).divisible_by(min(width, max(1, 16 // bytes_of(element))))
-        return "contiguous" if stride == 1 and aligned else "scattered"
+        step, first = self.along_lanes(offset)
+        if step is not None and step == 0:
+            return "uniform"
+        aligned = first.divisible_by(min(self.vector.width, max(1, 16 // bytes_of(element))))
+        return "contiguous" if step is not None and step == 1 and aligned else "scattered"
 
 
 def _memref(element: str) -> ir.Type:

@@ -163,15 +163,13 @@ class ElementEmitter:
         vector = self.builder.vector
         if vector is None:
             return False
-        own = value.coefficient(vector.name)
-        if own is None or own.as_constant() is None:
+        step, rest = self.builder.along_lanes(value)
+        if step is None:
             return False
-        step = own.as_constant() or 0
-        # value = step*(w*q + lane) + rest: for step 1 and rest divisible by w the sign is that of the block; for step
-        # -1 it is so when rest is w-1 modulo w.
-        rest = value - Expression.symbol(vector.name) * step
-        if any(self.builder._variables.get(name) in self.builder.varying for name in rest.symbols):
-            return False
+        if step == 0:
+            return True
+        # For step 1 and rest divisible by the width the sign is that of lane 0; for step -1 it is so when rest is the
+        # width less 1, modulo the width.
         if step == 1:
             return rest.divisible_by(vector.width)
         return step == -1 and (rest + 1).divisible_by(vector.width)

@@ -1,0 +1,39 @@
+// RUN: tilewright opt %s --from tile --target sm_80
+// An operand that is computed while it is read goes through registers (tile.fill); the other one is copied as it is.
+
+!x = tensor<?x64xf32, ["n", "64"]>
+!w = tensor<96x64xi8>
+!v = tensor<96x64xf32>
+!y = tensor<?x96xf32, ["n", "96"]>
+
+// CHECK: func.func @dot_0(%[[X:[^:]*]]: memref<?xf32>, %[[W:[^:]*]]: memref<?xi8>
+// CHECK: "tile.copy"(%{{.*}}, %c0, %[[X]],
+// CHECK: "tile.fill"
+// CHECK: %[[BYTE:.*]] = "tile.{{load|masked_load}}"(%[[W]], {{.*}}lanes = "contiguous"
+// CHECK-NEXT: arith.sitofp %[[BYTE]] : i8 to f32
+// CHECK: "tile.commit"
+func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
+  %v = "graph.map"() ({
+    %a = "graph.element"(%w) : (!w) -> i8
+    %b = arith.sitofp %a : i8 to f32
+    gpu.yield %b : f32
+  }) : () -> !v
+  %0 = "graph.matmul"(%x, %v) {transpose_left = 0 : i64, transpose_right = 1 : i64} : (!x, !v) -> !y
+  return %0 : !y
+}
+
+// -----
+// A transpose of an operand is addresses only: it is copied.
+
+!x = tensor<2x?x64xf16, ["2", "n", "64"]>
+!turned = tensor<?x2x64xf16, ["n", "2", "64"]>
+!w = tensor<64x96xf16>
+!y = tensor<?x2x96xf32, ["n", "2", "96"]>
+
+// CHECK-COUNT-2: "tile.copy"
+// CHECK-NOT: "tile.fill"
+func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
+  %turned = "graph.transpose"(%x) {permutation = array<i64: 1, 0, 2>} : (!x) -> !turned
+  %0 = "graph.matmul"(%turned, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!turned, !w) -> !y
+  return %0 : !y
+}
