@@ -1,5 +1,6 @@
 /* A stand-in for libcuda.so.1 over host memory: what cuda.bindings passes to C is checked where there is no GPU.
-   It has the driver functions the runtime calls, runs kernels called "add" and "scale", and records captures. */
+   It has the driver functions the runtime calls, runs kernels called "add" and "scale", and records captures; "peek"
+   copies its first parameter, 128 bytes by value, to where its second points. A tensor map is a list of its parameters. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,7 +75,7 @@ static int cuModuleLoadDataEx_(void **module, const char *image, unsigned count,
 }
 static int cuModuleGetFunction_(void **function, void *module, const char *name) {
     if (!strstr(module, name)) return 500;
-    *function = strcmp(name, "add") ? "scale" : "add";
+    *function = strcmp(name, "add") ? strcmp(name, "peek") ? "scale" : "peek" : "add";
     return 0;
 }
 static int cuModuleUnload_(void *module) { free(module); live--; return 0; }
@@ -85,11 +86,40 @@ static int cuFuncSetAttribute_(void *function, int attribute, int value) {
 static int cuLaunchKernel_(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                            unsigned shared, void *stream, void **parameters, void **extra) {
     if (!gx || gy != 1 || gz != 1 || bx != 128 || by != 1 || bz != 1 || extra || (int)shared > largest_shared) return 1;
+    if (!strcmp(function, "peek")) {
+        memcpy(*(void **)parameters[1], parameters[0], 128);
+        return 0;
+    }
     Step step = {'k', "", {0}, 0};
     strcpy(step.name, function);
     for (int i = 0; i < 3; i++) step.values[i] = *(uint64_t *)parameters[i];
     step.values[3] = *(int32_t *)parameters[3];
     return stream == &stream_storage ? take(step) : 400;
+}
+typedef struct { uint64_t words[16]; } Map;
+static void describe(Map *map, int type, unsigned rank, void *address, const uint64_t *shape, const uint64_t *strides,
+                     const unsigned *steps, const int *rest) {
+    uint64_t head[] = {type, rank, (uint64_t)address, rest[0], rest[1], rest[2], rest[3]};
+    memset(map, 0, sizeof *map);
+    for (int i = 0; i < 7; i++) map->words[i] = head[i];
+    for (unsigned i = 0; i < rank; i++) map->words[7 + i] = shape[i] | (uint64_t)steps[i] << 32;
+    for (unsigned i = 0; i + 1 < rank; i++) map->words[7 + i] |= strides[i] << 40;
+}
+static int cuTensorMapEncodeTiled_(Map *map, int type, unsigned rank, void *address, const uint64_t *shape, const uint64_t *strides,
+                                   const unsigned *box, const unsigned *steps, int interleave, int swizzle, int l2, int fill) {
+    int rest[] = {interleave, swizzle, l2, fill};
+    describe(map, type, rank, address, shape, strides, steps, rest);
+    for (unsigned i = 0; i < rank; i++) map->words[12] |= (uint64_t)box[i] << 16 * i;
+    return 0;
+}
+static int cuTensorMapEncodeIm2col_(Map *map, int type, unsigned rank, void *address, const uint64_t *shape, const uint64_t *strides,
+                                    const int *lower, const int *upper, unsigned channels, unsigned pixels, const unsigned *steps,
+                                    int interleave, int swizzle, int l2, int fill) {
+    int rest[] = {interleave, swizzle, l2, fill};
+    describe(map, type, rank, address, shape, strides, steps, rest);
+    for (unsigned i = 0; i + 2 < rank; i++) map->words[13] |= (uint64_t)(lower[i] & 255) << 16 * i | (uint64_t)(upper[i] & 255) << (16 * i + 8);
+    map->words[14] = channels | (uint64_t)pixels << 32;
+    return 0;
 }
 static int cuStreamBeginCapture_(void *stream, int mode) {
     int status = cuStreamSynchronize_(stream);
@@ -129,6 +159,7 @@ static const struct { const char *name; void *function; } table[] = {
     ENTRY(cuMemcpyDtoHAsync), ENTRY(cuMemcpyDtoDAsync), ENTRY(cuModuleLoadDataEx), ENTRY(cuModuleGetFunction),
     ENTRY(cuModuleUnload), ENTRY(cuFuncSetAttribute), ENTRY(cuLaunchKernel), ENTRY(cuStreamBeginCapture),
     ENTRY(cuStreamEndCapture), ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphLaunch), ENTRY(cuGraphDestroy),
+    ENTRY(cuTensorMapEncodeTiled), ENTRY(cuTensorMapEncodeIm2col),
     {"cuGraphExecDestroy", (void *)cuGraphDestroy_}, ENTRY(cuGetErrorString),
 };
 

@@ -49,12 +49,40 @@ alive: 0
 """
 
 
+MAPS = """
+import numpy as np
+from tilewright.runtime.cuda import CudaDevice
+from tilewright.runtime.tensor_map import Im2col, TensorMap
+
+device = CudaDevice()
+tiled = TensorMap("bfloat16", 4096, (64, 48), (128,), (32, 16), (1, 2), "64b", "128b", "nan")
+im2col = TensorMap(
+    "float32", 256, (16, 9, 7, 2), (64, 576, 4032), (), (1, 2, 2, 1), "none", im2col=Im2col((-1, -2), (3, -4), 16, 40)
+)
+out = np.zeros(16, "u8")
+for made in (tiled, im2col):
+    data = device.tensor_map(made)
+    kernel = device.load("peek", ".target sm_90 // peek")
+    device.launch(kernel, (1, 1, 1), (128, 1, 1), 0, [("bytes", data), ("pointer", out.ctypes.data)])
+    assert out.tobytes() == data
+    print(*(f"{word:x}" for word in out.tolist()))
+device.close()
+"""
+
+# Type, rank, address, interleave, swizzle, promotion, fill; of each dimension extent, step and stride; box; corners; counts.
+MAPS_EXPECTED = """\
+9 2 1000 0 2 2 1 800100000040 200000030 0 0 0 100020 0 0 0
+7 4 100 0 0 0 0 400100000010 2400200000009 fc00200000007 100000002 0 0 fcfe03ff 2800000010 0
+"""
+
+
 @pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C compiler on Linux")
-def test_arguments_reach_the_driver(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("script", "expected"), [(SCRIPT, EXPECTED), (MAPS, MAPS_EXPECTED)], ids=["session", "maps"])
+def test_arguments_reach_the_driver(tmp_path: Path, script: str, expected: str) -> None:
     source = Path(__file__).with_name("libcuda_stand_in.c")
     library = tmp_path / "libcuda.so.1"
     subprocess.run([str(COMPILER), "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
     environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": f"{ROOT}:{ROOT / '.pkg'}"}
-    command = [sys.executable, "-c", SCRIPT]
+    command = [sys.executable, "-c", script]
     finished = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (finished.stdout, finished.stderr) == (EXPECTED, "")
+    assert (finished.stdout, finished.stderr) == (expected, "")
