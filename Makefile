@@ -3,6 +3,7 @@
 #   make test                       ruff, mypy and every test; TESTS="tests/emulator -k mma" narrows the last
 #   make check                      only ruff and mypy
 #   make benchmark                  compile times of all models, as a table and as JSON
+#   make conformance                all node cases of onnx on the emulator, as a table; writes what docs/operators.md is made of
 #   make gpu-bundle                 engines, inputs and expected outputs for a machine with a GPU, in build/gpu-bundle
 #   make gpu-check                  run that bundle on this machine's GPU (Python, numpy, ml_dtypes, cuda-bindings)
 #   make docs                       renew the excerpts of IR and the list of operators in the documentation
@@ -16,7 +17,7 @@ READY := $(VENV)/ready
 WORKERS ?= 2
 TESTS ?= tests
 
-.PHONY: demo test check benchmark gpu-bundle gpu-check docs lock setup clean
+.PHONY: demo test check benchmark conformance gpu-bundle gpu-check docs lock setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -31,6 +32,9 @@ check: $(READY)
 
 benchmark: $(READY)
 	@$(BIN)/python -m benchmarks.compile_time
+
+conformance: $(READY)
+	@$(BIN)/python -m benchmarks.conformance --workers $(WORKERS) --json benchmarks/results/conformance.json
 
 gpu-bundle: $(READY)
 	@$(BIN)/python -m benchmarks.gpu_bundle

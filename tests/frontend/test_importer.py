@@ -13,23 +13,23 @@ from tilewright.runtime.errors import UnsupportedError
 
 def test_all_unsupported_nodes_at_once() -> None:
     text = """m (float[1,4,n] x) => (float[a,b,c] y) {
-        [first] t = NonZero(x)
+        [first] t = Det(x)
         [second] u = Relu(x)
-        [third] v = Dropout(u, r, tr)
-        [fourth] w = NonZero(u)
+        [third] v = CumSum(u, axes)
+        [fourth] w = Det(u)
         [after] y = Abs(v)
     }"""
     with pytest.raises(UnsupportedError) as caught:
-        import_model(model(text, r=np.float32(0.5), tr=np.array(True)))
+        import_model(model(text, axes=np.array([0, 1])))
     assert str(caught.value) == "\n".join(
         [
-            "unsupported: operator NonZero of ai.onnx",
-            "  node 'first' (NonZero, opset 18), input f32[1,4,n]",
-            "  node 'fourth' (NonZero, opset 18), input f32[1,4,n]",
-            "  supported: see docs/operators.md",
-            "unsupported: Dropout in training mode",
-            "  node 'third' (Dropout, opset 18), input f32[1,4,n], f32[], i1[]",
-            "  supported: inference",
+            "unsupported: Det of matrices 4 x n",
+            "  node 'first' (Det, opset 18), input f32[1,4,n]",
+            "  node 'fourth' (Det, opset 18), input f32[1,4,n]",
+            "  supported: static square ones up to 8",
+            "unsupported: CumSum with several axes",
+            "  node 'third' (CumSum, opset 18), input f32[1,4,n], i64[2]",
+            "  supported: one axis",
         ]
     )
 

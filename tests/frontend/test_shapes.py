@@ -125,10 +125,16 @@ def test_sizes_that_cannot_agree() -> None:
         import_model(source)
 
 
-def test_data_dependent_shape_is_reported() -> None:
-    source = model("m (float[n] x, int64[2] s) => (float[a,b] y) { y = Reshape(x, s) }")
-    with pytest.raises(UnsupportedError, match="Reshape with shape computed from data"):
+def test_rank_that_depends_on_data_is_reported() -> None:
+    source = model("m (float[n] x, int64[k] s) => (float[a,b] y) { y = Reshape(x, s) }")
+    with pytest.raises(UnsupportedError, match="Reshape with shape computed from data") as caught:
         import_model(source)
+    assert caught.value.inputs == ("s",)
+
+
+def test_shape_from_data_becomes_symbols() -> None:
+    unit = import_model(model("m (float[n] x, int64[2] s) => (float[a,b] y) { y = Reshape(x, s) }"))
+    assert run(unit, x=np.zeros(12, np.float32), s=np.array([3, -1]))["y"].shape == (3, 4)
 
 
 def test_slices_of_dynamic_dimensions() -> None:
