@@ -69,7 +69,7 @@ for made in (tiled, im2col):
 device.close()
 """
 
-# Type, rank, address, interleave, swizzle, promotion, fill; each dimension's extent, step, stride; box; corners; counts.
+# Type, rank, address, interleave, swizzle, promotion, fill; extent, step and stride of each dimension; box; the rest.
 MAPS_EXPECTED = """\
 9 2 1000 0 2 2 1 800100000040 200000030 0 0 0 100020 0 0 0
 7 4 100 0 0 0 0 400100000010 2400200000009 fc00200000007 100000002 0 0 fcfe03ff 2800000010 0
