@@ -1,0 +1,56 @@
+"""A few of the injected bugs of `benchmarks.mutations`, chosen by a seed: each is caught, as its kind can be."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from tests.support.mutants import CASES, OPERATORS, Case, HopperCase, Mutant
+
+# Kinds of bugs that no kernel gets away with, and what must be among the checks that notice them.
+_FATAL = {
+    "dropped wait_group": "race",
+    "wait_group for one group less": "race",
+    "dropped copy": "uninitialised",
+    "dropped store": "uninitialised",
+}
+
+
+@functools.cache
+def _case(name: str) -> Case:
+    return HopperCase(((128, 128, 320),)) if name == "wsgemm" else CASES[name]()
+
+
+def _chosen(name: str, operator: str) -> Mutant:
+    found = [mutant for mutant in _case(name).mutants() if mutant.operator == operator]
+    assert found, f"nothing to break: {operator}"
+    return found[int(np.random.default_rng(11).integers(len(found)))]
+
+
+@pytest.mark.parametrize("operator", _FATAL)
+def test_a_broken_product_is_caught(operator: str) -> None:
+    verdict = _case("matmul f16").judge(_chosen("matmul f16", operator))
+    assert _FATAL[operator] in verdict.caught_by, verdict
+
+
+@pytest.mark.parametrize(
+    ("operator", "check"),
+    [
+        ("dropped wgmma.wait_group", "race"),
+        ("dropped wgmma.fence", "race"),
+        ("dropped arrival", "deadlock"),
+        ("too few bytes expected", "deadlock"),
+        ("wrong phase", "race"),
+    ],
+)
+def test_a_broken_pipeline_of_hopper_is_caught(operator: str, check: str) -> None:
+    case = _case("wsgemm")
+    first = next(mutant for mutant in case.mutants() if mutant.operator == operator)
+    verdict = case.judge(first)
+    assert check in verdict.caught_by, verdict
+
+
+def test_every_kind_of_bug_has_a_name_of_its_own() -> None:
+    names = [operator.name for operator in OPERATORS]
+    assert len(set(names)) == len(names)
