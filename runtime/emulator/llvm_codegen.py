@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .control_flow import CARRY, Program
+from .control_flow import CARRY, Program, uses_and_definitions
 from .llvm_module import Module, field_pointer, load_field
 from .llvm_operations import apply, convert
 from .llvm_routines import ROUTINES
@@ -45,14 +45,15 @@ class Generator:
 
     def __init__(
         self, program: Program, layout: Layout, shape: Extents, module: Module, uniformity: Uniformity,
-        patterns: dict[int, Pattern],
+        expected: dict[int, Pattern],
     ) -> None:  # fmt: skip
+        """`expected` are the patterns that varying registers probably follow."""
         self.program = program
         self.layout = layout
         self.shape = shape
         self.module = module
         self.uniformity = uniformity
-        self.patterns = patterns
+        self.expected = expected
         self.numbers = program.register_numbers
         self.code: Code = module.code()
         self.elements = [ELEMENTS.get(type, "i64") for type in program.register_types]
@@ -63,13 +64,14 @@ class Generator:
         self.mask: Value | None = None
         self.guard: Value | None = None
         self.partial = False
+        self.scalar = False
         self.atomics = False
         self.instruction = Instruction("", (), (), None, False, 0)
 
     # Registers.
     def home_type(self, number: int) -> str:
         """Type of the alloca: predicates of lanes are kept as bit masks."""
-        if self.uniformity.is_uniform(number):
+        if self.uniformity.is_scalar(number):
             return self.elements[number]
         if self.elements[number] == "i1":
             return "i32"
@@ -77,7 +79,7 @@ class Generator:
 
     def load_home(self, number: int) -> Value:
         """The register as it came into the block."""
-        wide = not self.uniformity.is_uniform(number)
+        wide = not self.uniformity.is_scalar(number)
         element = self.elements[number]
         loaded = self.code.emit(f"load {self.home_type(number)}, ptr %r{number}", element, wide)
         if wide and element == "i1":
@@ -87,7 +89,7 @@ class Generator:
     def store_home(self, number: int) -> None:
         """Leave the register's value for later blocks; lanes that do not run keep theirs."""
         value = self.code.bits(self.values[number])
-        if self.uniformity.is_uniform(number):
+        if self.uniformity.is_scalar(number):
             self.code.line(f"store {value.typed}, ptr %r{number}")
             return
         value = self.code.widen(value)
@@ -121,6 +123,28 @@ class Generator:
             self.views[key] = found
         return found
 
+    def _spread(self, number: int, element: str) -> Value:
+        """The value of each lane of a register of which lane 0's is kept."""
+        key = (number, "wide " + element)
+        found = self.views.get(key)
+        if found is None:
+            first = self._view(number, self.elements[number])
+            pattern = self.uniformity.patterns[number]
+            wide = self.code.widen(Value(first.text, first.element, False, pattern))
+            found = Value(wide.text, wide.element, True)
+            if BITS[found.element] == BITS[element]:
+                found = self.code.cast("bitcast", found, element)
+            else:
+                found = self.code.cast("bitcast", self.code.resize(found, f"i{BITS[element]}"), element)
+            self.views[key] = found
+        return found
+
+    def begin(self, instruction: Instruction) -> None:
+        """What follows belongs to `instruction`. It is computed for lane 0 alone when that tells all lanes."""
+        self.instruction = instruction
+        defined = uses_and_definitions(instruction)[1]
+        self.scalar = bool(defined) and all(self.uniformity.is_scalar(self.numbers[name]) for name in defined)
+
     def begin_block(self) -> None:
         """Forget values of the block before."""
         self.values.clear()
@@ -136,7 +160,10 @@ class Generator:
         if element is None:
             self.unsupported(f"type {type}")
         if isinstance(operand, Register):
-            return self._view(self.numbers[operand.name], element)
+            number = self.numbers[operand.name]
+            if self.scalar or number not in self.uniformity.patterns:
+                return self._view(number, element)
+            return self._spread(number, element)
         if isinstance(operand, Negated):
             return apply(self.code, "not", type, (self.read(operand.operand, type),))
         if isinstance(operand, Immediate):
@@ -179,7 +206,7 @@ class Generator:
         if self.guard is not None:
             old = self._view(number, value.element)
             value = self.code.select(self.guard, value, old)
-        if self.uniformity.is_uniform(number) and value.wide:
+        if self.uniformity.is_scalar(number) and value.wide:
             value = self.code.lane(value, self.first_lane())
         self.values[number] = value
         self.written.add(number)
@@ -233,11 +260,12 @@ class Generator:
         base = operand.base
         if isinstance(base, Register):
             number = self.numbers[base.name]
-            value = self.read(base, "u32" if BITS[self.elements[number]] == 32 else "u64")
+            value = self._view(number, "i32" if BITS[self.elements[number]] == 32 else "i64")
             if operand.offset:
                 offset = self.code.integer(value.element, operand.offset)
                 value = self.code.binary("add", value, offset)
-            return Value(value.text, value.element, value.wide, self.patterns.get(number))
+            known = self.uniformity.patterns if self.uniformity.is_scalar(number) else self.expected
+            return Value(value.text, value.element, value.wide, known.get(number))
         if isinstance(base, Immediate):
             return self.code.integer("i64", base.bits + operand.offset)
         if isinstance(base, Symbol):

@@ -12,6 +12,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .affine import Affine
 from .control_flow import Block, Program, uses_and_definitions
 from .kernel_facts import KernelFacts, kernel_facts
 from .llvm_codegen import Extents, Generator, Unsupported
@@ -23,7 +24,7 @@ from .llvm_runner import DECLARATION, runner
 from .numpy_layout import Layout
 from .uniformity import analyse
 
-_SOURCES = ("llvm_*.py", "isa/*.py", "uniformity.py", "control_flow.py", "parser.py", "ptx.py", "numpy_layout.py",
+_SOURCES = ("llvm_*.py", "isa/*.py", "uniformity.py", "affine.py", "control_flow.py", "parser.py", "ptx.py", "numpy_layout.py",
             "kernel_facts.py", "memory.py")  # fmt: skip
 
 _EXITS = frozenset({"fall", "jump", "branch", "switch", "barrier", "exit", "trap"})
@@ -132,7 +133,7 @@ def write_module(
     layout = Layout(program, addresses)
     local_bytes = -(-layout.local_bytes // 16) * 16
     module = Module(wide, local_bytes, layout.parameter_bytes)
-    uniformity = analyse(program)
+    uniformity = analyse(program, Affine(shape, layout.offsets))
     emit = Generator(program, layout, shape, module, uniformity, expected_addresses(program, layout, shape))
     control = Control(emit)
     warp = control.generate()

@@ -216,12 +216,13 @@ class Control:
         emit.mask = lanes if self.partial[number] or not self.whole else None
         for instruction in block.instructions:
             self._instruction(instruction)
+        emit.scalar = False
         emit.instruction = block.exit.instruction or emit.instruction
         self._exit(block, lanes)
 
     def _instruction(self, instruction: Instruction) -> None:
         emit = self.emit
-        emit.instruction = instruction
+        emit.begin(instruction)
         found = table().get(instruction.opcode)
         if found is None:
             emit.unsupported("unknown")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .llvm_atomics import each_lane
 from .llvm_checks import ADDRESSES, check, inside, range_of
-from .llvm_memory import contiguous, digest, matches
+from .llvm_memory import contiguous, digest, matches, parameter
 from .llvm_module import Module, call, load_field
 from .llvm_values import LANES, Code, Pattern, Value
 
@@ -34,7 +34,7 @@ def copy_helper(module: Module, nbytes: int, target: Value, source: Value, sized
     runs = _runs(*patterns, nbytes)
 
     def build(code: Code) -> None:
-        places = Value("%target", target.element, True), Value("%source", source.element, True)
+        places = parameter(target, "%target"), parameter(source, "%source")
         code.line(f"%targets = alloca {ADDRESSES}")
         code.line(f"%sources = alloca {ADDRESSES}")
         code.line(f"%sizes = alloca <{LANES} x i32>")
@@ -44,11 +44,10 @@ def copy_helper(module: Module, nbytes: int, target: Value, source: Value, sized
         code.label("prepare")
         _slow(module, code, places, nbytes, sized)
 
-    key = digest((patterns, target.element, source.element))
+    key = digest((patterns, target.type, source.type))
     sizes = f", <{LANES} x i32> %size" if sized else ""
     header = (
-        f"void @(ptr %context, i32 %site, <{LANES} x {target.element}> %target, "
-        f"<{LANES} x {source.element}> %source, i32 %mask{sizes})"
+        f"void @(ptr %context, i32 %site, {target.type} %target, {source.type} %source, i32 %mask{sizes})"
     )
     return module.helper(f"copy_{nbytes}{'_sized' if sized else ''}_{key}", header, build)
 
@@ -94,7 +93,7 @@ def _fast(
 
 def _slow(module: Module, code: Code, places: tuple[Value, Value], nbytes: int, sized: bool) -> None:
     """Lane by lane: `size` bytes, zeros behind them. Bytes beyond `size` are neither read nor checked."""
-    target, source = (code.resize(place, "i64") for place in places)
+    target, source = (code.resize(code.widen(place), "i64") for place in places)
     full = code.integer("i32", -1)
     if sized:
         whole = code.compare("icmp uge", Value("%size", "i32", True), code.integer("i32", nbytes))

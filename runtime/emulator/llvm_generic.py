@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .llvm_memory import load_helper, result_type, store_helper, words_of
 from .llvm_module import Module, call
-from .llvm_values import LANES, Code, Pattern, Value, type_of
+from .llvm_values import LANES, Code, Value, type_of
 from .memory import LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW, WINDOW_BYTES
 
 _STORABLE = (
@@ -29,11 +29,11 @@ def _lanes_in(code: Code, address: Value, first: int, behind: int, readable: boo
     return code.binary("and", inside, Value("%mask", "i32"))
 
 
-def generic_load_helper(module: Module, nbytes: int, pattern: Pattern | None) -> str:
+def generic_load_helper(module: Module, nbytes: int, address: Value) -> str:
     """`(context, site, addresses, mask)` -> a vector per word."""
     element, count = words_of(nbytes)
     aggregate = result_type(element, count)
-    names = [load_helper(module, space, nbytes, pattern, "i64") for space, _, _ in _SPACES]
+    names = [load_helper(module, space, nbytes, address) for space, _, _ in _SPACES]
 
     def build(code: Code) -> None:
         address = Value("%address", "i64", True)
@@ -63,10 +63,10 @@ def generic_load_helper(module: Module, nbytes: int, pattern: Pattern | None) ->
     return module.helper(f"generic_{names[0]}", header, build)
 
 
-def generic_store_helper(module: Module, nbytes: int, pattern: Pattern | None) -> str:
+def generic_store_helper(module: Module, nbytes: int, address: Value) -> str:
     """`(context, site, addresses, mask, words...)`."""
     element, count = words_of(nbytes)
-    names = [store_helper(module, space, nbytes, pattern, "i64") for space, _, _ in _STORABLE]
+    names = [store_helper(module, space, nbytes, address) for space, _, _ in _STORABLE]
     words = "".join(f", {type_of(element, True)} %word{index}" for index in range(count))
 
     def build(code: Code) -> None:

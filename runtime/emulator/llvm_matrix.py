@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .llvm_checks import check
-from .llvm_memory import digest, matches, result_type
+from .llvm_memory import digest, matches, parameter, result_type
 from .llvm_module import Module, call, load_field
 from .llvm_operations import apply
 from .llvm_shuffles import HALF, Plan, halves, joined, load_words, plan
@@ -224,15 +224,17 @@ def _local_address(code: Code, address: Value) -> Value:
     if address.element != "i64":
         return code.resize(address, "i64")
     window = code.integer("i64", SHARED_WINDOW)
-    generic = code.compare("icmp uge", address, window)
-    return code.select(generic, code.binary("sub", address, window), address)
+    first = Value(address.text, address.element, address.wide)
+    generic = code.compare("icmp uge", first, window)
+    inner = code.select(generic, code.binary("sub", first, window), first)
+    return Value(inner.text, inner.element, inner.wide, address.pattern)
 
 
-def _fast_rows(code: Code, pattern: Pattern, found: Plan, count: int, transposed: bool) -> None:
+def _fast_rows(
+    code: Code, address: Value, pattern: Pattern, found: Plan, count: int, transposed: bool
+) -> None:
     """Load all rows as runs, when the pattern holds and all of it is inside; else goes on at `slow`."""
-    address = Value("%address", "i64", True)
-    lanes = 8 * count
-    if count < 4:
+    if count < 4 and address.wide:
         # Only the providers' addresses matter: let the others follow the first lane.
         provides = code.lanes(code.integer("i32", _providers(count)))
         address = code.select(provides, address, code.lane(address, 0))
@@ -254,12 +256,10 @@ def _fast_rows(code: Code, pattern: Pattern, found: Plan, count: int, transposed
     loaded = load_words(code, pointer.text, found)
     _return(code, [_transposed(code, words) for words in loaded] if transposed else loaded)
     code.label("slow")
-    assert lanes <= LANES
 
 
-def _slow_rows(module: Module, code: Code, count: int, transposed: bool) -> None:
+def _slow_rows(module: Module, code: Code, address: Value, count: int, transposed: bool) -> None:
     """Row by row; rows whose access is wrong read the beginning of shared memory, after the fault is noted."""
-    address = Value("%address", "i64", True)
     code.line(f"%wanted = and i32 %mask, {_providers(count)}")
     good = call(code, "i32", check(module, "shared"),
                 f"ptr %context, i32 %site, {address.typed}, i32 %wanted, i64 {_ROW_BYTES}")  # fmt: skip
@@ -301,18 +301,21 @@ def _load_matrix(
         emit.unsupported("this form of ldmatrix")
     _require_whole_warp(emit, "ldmatrix")
     code = emit.code
-    given = code.widen(values[0])
-    known = _row_plan(values[0].pattern, count)
+    given = values[0] if values[0].pattern is not None else code.widen(values[0])
+    known = _row_plan(given.pattern, count)
+    address = _local_address(code, given)
 
     def build(body: Code) -> None:
+        inside = parameter(address)
         if known is not None:
-            _fast_rows(body, known[0], known[1], count, transposed)
-        _slow_rows(emit.module, body, count, transposed)
+            _fast_rows(body, inside, known[0], known[1], count, transposed)
+        _slow_rows(emit.module, body, body.widen(inside), count, transposed)
 
     tail = "" if known is None else f"_{digest(known[0])}"
-    header = f"{result_type('i32', count)} @(ptr %context, i32 %site, <{LANES} x i64> %address, i32 %mask)"
+    if not address.wide:
+        tail += "_at"
+    header = f"{result_type('i32', count)} @(ptr %context, i32 %site, {address.type} %address, i32 %mask)"
     name = emit.module.helper(f"ldmatrix_{count}{'_t' if transposed else ''}{tail}", header, build)
-    address = _local_address(code, given)
     site = emit.site("shared", "ldmatrix", _ROW_BYTES)
     found = call(
         code, result_type("i32", count), name, f"ptr %context, i32 {site}, {address.typed}, {emit.active().typed}"

@@ -36,9 +36,10 @@ def contiguous(nbytes: int) -> Pattern:
     return tuple(nbytes * lane for lane in range(LANES))
 
 
-def _name(kind: str, space: str, nbytes: int, element: str, pattern: Pattern) -> str:
-    tail = "run" if pattern == contiguous(nbytes) else digest(pattern)
-    return f"{kind}_{space}_{nbytes}_{element}_{tail}"
+def _name(kind: str, space: str, nbytes: int, address: Value, expected: Pattern) -> str:
+    certain = "" if address.wide else "_at" if address.pattern == expected else "_as_" + digest(address.pattern)
+    tail = "run" if expected == contiguous(nbytes) else digest(expected)
+    return f"{kind}_{space}_{nbytes}_{address.element}{certain}_{tail}"
 
 
 def digest(patterns: object) -> str:
@@ -60,8 +61,15 @@ def expected_pattern(pattern: Pattern | None, nbytes: int, store: bool) -> Patte
     return pattern if plan(pattern, nbytes // 4) is not None else contiguous(nbytes)
 
 
+def parameter(address: Value, name: str = "%address") -> Value:
+    """The same kind of address inside a helper."""
+    return Value(name, address.element, address.wide, address.pattern)
+
+
 def matches(code: Code, address: Value, pattern: Pattern) -> tuple[Value, Value]:
     """(lane 0's address, whether all lanes follow the pattern)."""
+    if not address.wide:
+        return Value(address.text, address.element), code.integer("i1", 1)
     first = code.lane(address, 0)
     distance = code.binary("sub", address, first)
     width = BITS[address.element]
@@ -141,24 +149,28 @@ def _gather(module: Module, code: Code, space: str, address: Value, element: str
     return values
 
 
-def load_helper(module: Module, space: str, nbytes: int, pattern: Pattern | None, address_element: str) -> str:
-    """`(context, site, addresses, mask)` -> a vector per word; lanes outside the mask get anything."""
+def load_helper(module: Module, space: str, nbytes: int, address: Value) -> str:
+    """`(context, site, address, mask)` -> a vector per word; lanes outside the mask get anything."""
     element, count = words_of(nbytes)
-    expected = contiguous(nbytes) if space in _SCATTERED else expected_pattern(pattern, nbytes, store=False)
+    expected = contiguous(nbytes) if space in _SCATTERED else expected_pattern(address.pattern, nbytes, store=False)
 
     def build(code: Code) -> None:
-        address = Value("%address", address_element, True)
-        if space not in _SCATTERED:
-            _fast_load(code, space, address, expected, nbytes)
-        wide = code.resize(address, "i64")
+        given = parameter(address)
+        if has_fast_path(space, given, expected):
+            _fast_load(code, space, given, expected, nbytes)
+        wide = code.resize(code.widen(given), "i64")
         good = call(code, "i32", check(module, space),
                     f"ptr %context, i32 %site, {wide.typed}, i32 %mask, i64 {nbytes}")  # fmt: skip
         code.line(f"%good = or i32 {good}, 0")
         _return_words(code, _gather(module, code, space, wide, element, count))
 
-    parameters = f"ptr %context, i32 %site, <{LANES} x {address_element}> %address, i32 %mask"
-    header = f"{result_type(element, count)} @({parameters})"
-    return module.helper(_name(f"load_{address_element}", space, nbytes, element, expected), header, build)
+    header = f"{result_type(element, count)} @(ptr %context, i32 %site, {address.type} %address, i32 %mask)"
+    return module.helper(_name("load", space, nbytes, address, expected), header, build)
+
+
+def has_fast_path(space: str, address: Value, expected: Pattern) -> bool:
+    """Whether a warp's access may be moved in runs: not in local memory, nor where another pattern is certain."""
+    return space not in _SCATTERED and (address.wide or address.pattern == expected)
 
 
 def _whole(pattern: Pattern, nbytes: int) -> tuple[Plan | None, int, int]:
@@ -184,26 +196,27 @@ def _fast_load(code: Code, space: str, address: Value, pattern: Pattern, nbytes:
     code.label("slow")
 
 
-def store_helper(module: Module, space: str, nbytes: int, pattern: Pattern | None, address_element: str) -> str:
-    """`(context, site, addresses, mask, words...)`; where lanes collide the highest one wins."""
+def store_helper(module: Module, space: str, nbytes: int, address: Value) -> str:
+    """`(context, site, address, mask, words...)`; where lanes collide the highest one wins."""
     element, count = words_of(nbytes)
-    expected = contiguous(nbytes) if space in _SCATTERED else expected_pattern(pattern, nbytes, store=True)
+    expected = contiguous(nbytes) if space in _SCATTERED else expected_pattern(address.pattern, nbytes, store=True)
 
     def build(code: Code) -> None:
-        address = Value("%address", address_element, True)
+        given = parameter(address)
         values = [Value(f"%word{index}", element, True) for index in range(count)]
-        if space not in _SCATTERED:
-            _fast_store(code, space, address, expected, nbytes, values)
-        wide = code.resize(address, "i64")
+        fast = has_fast_path(space, given, expected)
+        if fast:
+            _fast_store(code, space, given, expected, nbytes, values)
+        wide = code.resize(code.widen(given), "i64")
         good = call(code, "i32", check(module, space),
                     f"ptr %context, i32 %site, {wide.typed}, i32 %mask, i64 {nbytes}")  # fmt: skip
         code.line(f"%good = or i32 {good}, 0")
-        _scatter(module, code, space, wide, values)
+        _scatter(module, code, space, wide, values, "slow" if fast else "entry")
         code.line("ret void")
 
     words = "".join(f", {type_of(element, True)} %word{index}" for index in range(count))
-    header = f"void @(ptr %context, i32 %site, <{LANES} x {address_element}> %address, i32 %mask{words})"
-    return module.helper(_name(f"store_{address_element}", space, nbytes, element, expected), header, build)
+    header = f"void @(ptr %context, i32 %site, {address.type} %address, i32 %mask{words})"
+    return module.helper(_name("store", space, nbytes, address, expected), header, build)
 
 
 def _fast_store(
@@ -221,11 +234,11 @@ def _fast_store(
     code.label("slow")
 
 
-def _scatter(module: Module, code: Code, space: str, address: Value, values: Sequence[Value]) -> None:
-    """Lane by lane for the lanes of %good, lane 31 last."""
+def _scatter(module: Module, code: Code, space: str, address: Value, values: Sequence[Value], block: str) -> None:
+    """Lane by lane for the lanes of %good, lane 31 last; `block` is the LLVM block that this stands in."""
     element = values[0].element
     if BITS[element] < 32:
-        _scatter_narrow(module, code, space, address, values[0])
+        _scatter_narrow(module, code, space, address, values[0], block)
         return
     pointers = _pointers(module, code, space, address)
     active = code.lanes(Value("%good", "i32"))
@@ -239,7 +252,7 @@ def _scatter(module: Module, code: Code, space: str, address: Value, values: Seq
         code.line(f"call void @{name}({value.typed}, {place.typed}, i32 {BITS[element] // 8}, {active.typed})")
 
 
-def _scatter_narrow(module: Module, code: Code, space: str, address: Value, value: Value) -> None:
+def _scatter_narrow(module: Module, code: Code, space: str, address: Value, value: Value, block: str) -> None:
     """A loop over the lanes: the host scatters 32-bit words only."""
     pointers = _pointers(module, code, space, address)
     places, numbers = code.name(), code.name()
@@ -248,9 +261,8 @@ def _scatter_narrow(module: Module, code: Code, space: str, address: Value, valu
     code.line(f"store {pointers.typed}, ptr {places}")
     code.line(f"store {value.typed}, ptr {numbers}")
     code.line("br label %lanes")
-    open_block = "entry" if space in _SCATTERED else "slow"
     code.label("lanes")
-    code.line(f"%left = phi i32 [ %good, %{open_block} ], [ %fewer, %one ]")
+    code.line(f"%left = phi i32 [ %good, %{block} ], [ %fewer, %one ]")
     code.line("%empty = icmp eq i32 %left, 0")
     code.line("br i1 %empty, label %end, label %one")
     code.label("one")

@@ -65,7 +65,7 @@ class Module:
         """The whole module."""
         vectors = 512 if self.wide else 256
         attributes = (
-            f'attributes #0 = {{ nounwind "prefer-vector-width"="{vectors}" "min-legal-vector-width"="{vectors}" }}'
+            f'attributes #0 = {{ nounwind alignstack=64 "prefer-vector-width"="{vectors}" "min-legal-vector-width"="{vectors}" }}'
         )
         return "\n".join([*self.declarations.values(), *self.functions.values(), attributes, ""])
 

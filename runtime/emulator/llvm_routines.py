@@ -102,17 +102,16 @@ def _load(emit: Generator, results: Sequence[str], values: Sequence[Value], spac
     site = emit.site(space, "load", nbytes)
     mask = emit.active()
     arguments = f"ptr %context, i32 {site}, "
-    if not address.wide and space in ("global", "shared"):
+    if _is_shared_by_all(address) and space in ("global", "shared"):
         scalar = element if words == 1 else f"[{words} x {element}]"
         address = emit.code.resize(address, "i64")
         name = load_one_helper(emit.module, space, nbytes)
         found = call(emit.code, scalar, name, f"{arguments}{address.typed}, {mask.typed}")
         return _split(emit, _unpack(emit, found, scalar, element, words, False), type, count)
-    address = emit.code.widen(address)
-    if space == "generic":
-        name = generic_load_helper(emit.module, nbytes, address.pattern)
-    else:
-        name = load_helper(emit.module, space, nbytes, address.pattern, address.element)
+    if space == "generic" or address.pattern is None:
+        address = emit.code.widen(address)
+    helper = generic_load_helper(emit.module, nbytes, address) if space == "generic" else None
+    name = helper or load_helper(emit.module, space, nbytes, address)
     aggregate = result_type(element, words)
     found = call(emit.code, aggregate, name, f"{arguments}{address.typed}, {mask.typed}")
     return _split(emit, _unpack(emit, found, aggregate, element, words, True), type, count)
@@ -127,21 +126,24 @@ def _store(emit: Generator, results: Sequence[str], values: Sequence[Value], spa
     mask = emit.active()
     words = _join(emit, elements, nbytes)
     arguments = f"ptr %context, i32 {site}, "
-    if not address.wide and space in ("global", "shared"):
+    if _is_shared_by_all(address) and space in ("global", "shared"):
         lane = _last_lane(emit, mask)
         words = [emit.code.lane(word, lane) for word in words]
         address = emit.code.resize(address, "i64")
         name = store_one_helper(emit.module, space, nbytes)
     else:
-        address = emit.code.widen(address)
+        if space == "generic" or address.pattern is None:
+            address = emit.code.widen(address)
         words = [emit.code.widen(word) for word in words]
-        if space == "generic":
-            name = generic_store_helper(emit.module, nbytes, address.pattern)
-        else:
-            name = store_helper(emit.module, space, nbytes, address.pattern, address.element)
+        helper = generic_store_helper(emit.module, nbytes, address) if space == "generic" else None
+        name = helper or store_helper(emit.module, space, nbytes, address)
     rest = "".join(f", {word.typed}" for word in words)
     call(emit.code, "void", name, f"{arguments}{address.typed}, {mask.typed}{rest}")
     return []
+
+
+def _is_shared_by_all(address: Value) -> bool:
+    return not address.wide and address.pattern is None
 
 
 def _last_lane(emit: Generator, mask: Value) -> int | str:
@@ -176,7 +178,11 @@ def _atomic(
 
 
 def _copy_async(emit: Generator, results: Sequence[str], values: Sequence[Value], nbytes: int) -> list[Value]:
-    target, source, *size = (emit.code.widen(value) for value in values)
+    target, source, *size = values
+    target, source = (
+        value if value.pattern is not None else emit.code.widen(value) for value in (target, source)
+    )
+    size = [emit.code.widen(value) for value in size]
     read = emit.site("global", "cp.async read", nbytes)
     emit.site("shared", "cp.async write", nbytes)  # read + 1
     name = copy_helper(emit.module, nbytes, target, source, bool(size))

@@ -1,8 +1,8 @@
 """The runner of the fast engine: a function that takes blocks of a launch through all their warps.
 
 In: sizes of the kernel's records. Out: IR of `run(context, first, behind)`. Why: warps are called in turn until each
-has ended; with nobody able to go on, the block is deadlocked. All of it is host code, so that a launch of one small block
-costs microseconds.
+has ended; with nobody able to go on, the block is deadlocked. All of it is host code, so that a launch of one small
+block costs microseconds.
 """
 
 from __future__ import annotations

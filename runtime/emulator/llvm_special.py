@@ -33,7 +33,7 @@ def special_register(emit: Generator, operand: Special) -> Value:
     code, name = emit.code, operand.name
     axis = "xyz".find(operand.component) if operand.component else 0
     if name == "%tid":
-        return thread_number(code, emit.shape, axis, emit.field("warp", "i32"))
+        return thread_number(code, emit.shape, axis, emit.field("warp", "i32"), emit.scalar)
     if name == "%ntid":
         return code.integer("i32", emit.shape[axis])
     if name in ("%ctaid", "%nctaid"):
@@ -41,6 +41,8 @@ def special_register(emit: Generator, operand: Special) -> Value:
         place = code.name()
         code.line(f"{place} = getelementptr i32, ptr {pointer}, i64 {axis}")
         return code.emit(f"load i32, ptr {place}", "i32", False)
+    if name == "%laneid" and emit.scalar:
+        return code.integer("i32", 0)
     if name in _LANE_TABLES:
         numbers = [int(number) for number in _LANE_TABLES[name]]
         return Value(constant_vector("i32", numbers), "i32", True)
@@ -58,15 +60,15 @@ def special_register(emit: Generator, operand: Special) -> Value:
     return emit.unsupported(f"special register {name}")
 
 
-def thread_number(code: Code, shape: tuple[int, int, int], axis: int, warp: Value) -> Value:
-    """%tid along an axis; lanes beyond the block repeat its last thread."""
+def thread_number(code: Code, shape: tuple[int, int, int], axis: int, warp: Value, first_only: bool) -> Value:
+    """%tid along an axis, of all lanes or the first only; lanes beyond the block repeat its last thread."""
     x, y, z = shape
     if shape[axis] == 1:
         return code.integer("i32", 0)
     first = code.binary("mul", warp, code.integer("i32", LANES))
     lanes = Value(constant_vector("i32", range(LANES)), "i32", True)
-    linear = code.binary("add", lanes, first)
-    if x * y * z % LANES:
+    linear = first if first_only else code.binary("add", lanes, first)
+    if x * y * z % LANES and not first_only:
         linear = code.intrinsic("umin", "i32", linear, code.integer("i32", x * y * z - 1))
     below = (1, x, x * y)[axis]
     if below > 1:

@@ -25,12 +25,16 @@ _INTEGER_OF = {"float": "i32", "double": "i64", "half": "i16"}
 _MANGLED = {"half": "f16", "float": "f32", "double": "f64"}
 
 Pattern = tuple[int, ...]
-"""How much more than lane 0's value each lane's is expected to be; a guess that is checked where it is used."""
+"""How much more than lane 0's value each lane's is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """`text` is an SSA name or a literal of LLVM type `element`; `wide` when it is a vector over the lanes."""
+    """`text` is an SSA name or a literal of LLVM type `element`; `wide` when it is a vector over the lanes.
+
+    With a `pattern` a scalar is lane 0's value, and the pattern says by how much the others exceed it; a vector is
+    only expected to follow it.
+    """
 
     text: str
     element: str
@@ -111,9 +115,14 @@ class Code:
 
     # Shapes.
     def widen(self, value: Value) -> Value:
-        """The same value in every lane."""
+        """One value per lane."""
         if value.wide:
             return value
+        if value.pattern is not None:
+            first = Value(value.text, value.element)
+            distances = Value(constant_vector(value.element, value.pattern), value.element, True, value.pattern)
+            spread = self.binary("add", self.widen(first), distances)
+            return Value(spread.text, spread.element, True, value.pattern)
         if value.is_literal:
             return Value(f"splat ({value.element} {value.text})", value.element, True)
         key = (value.text, value.element)
@@ -130,14 +139,16 @@ class Code:
 
     def unify(self, *values: Value) -> tuple[Value, ...]:
         """All scalars, or all vectors."""
-        if any(value.wide for value in values):
+        if any(value.wide or value.pattern is not None for value in values):
             return tuple(self.widen(value) for value in values)
         return values
 
     def lane(self, value: Value, lane: int | str) -> Value:
         """The value of one lane."""
+        if value.pattern is not None and not value.wide and lane != 0:
+            value = self.widen(value)
         if not value.wide:
-            return value
+            return Value(value.text, value.element)
         return self.emit(f"extractelement {value.typed}, i32 {lane}", value.element, False)
 
     # Operations.
@@ -163,6 +174,8 @@ class Code:
         """`zext`, `sitofp`, `bitcast` and their kin; nothing when the element stays."""
         if value.element == element:
             return value
+        if value.pattern is not None:
+            value = self.widen(value)
         if opcode == "bitcast" and value.is_literal and value.text.lstrip("-").isdigit():
             bits = int(value.text) & ((1 << BITS[element]) - 1)
             return Value(float_of_bits(bits, element), element)
@@ -177,6 +190,8 @@ class Code:
         have, want = BITS[value.element], BITS[element]
         if have == want:
             return value
+        if value.pattern is not None:
+            value = self.widen(value)
         return self.cast("trunc" if want < have else "sext" if signed else "zext", value, element)
 
     def cast_mask(self, condition: Value) -> Value:

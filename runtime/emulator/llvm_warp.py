@@ -105,6 +105,8 @@ def _shuffle_helper(emit: Generator, mode: str) -> str:
 
 def _participants(emit: Generator, members: Value) -> Value:
     """Which lanes take part: the active ones that the member mask names."""
+    if members.wide:
+        emit.unsupported("a member mask that may differ between lanes of a warp")
     members = emit.code.lane(members, emit.first_lane())
     active = emit.active()
     if members.is_literal and int(members.text) == -1:

@@ -1,7 +1,7 @@
 """Which registers all lanes of a warp share, and which blocks some lanes may skip.
 
-In: a `control_flow.Program`. Out: a `Uniformity`. Why: an engine that runs a warp at a time keeps shared values in
-host scalars and needs no lane masks where lanes cannot part; both make it several times faster.
+In: a `control_flow.Program`. Out: a `Uniformity`. Why: an engine that runs a warp at a time keeps shared values, and
+those that follow a pattern over the lanes (affine.py), in host scalars, and needs no lane masks where lanes cannot part.
 
 Lanes are scheduled lowest block first, so lanes that part at a branch B meet again at its immediate post-dominator P
 when every block between lies below P in layout order. A register that is written while some lanes are elsewhere is
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
+from .affine import KNOWN_OPERANDS, ZERO, Affine, Lanes, Pattern, State
 from .control_flow import Block, Program, uses_and_definitions
-from .ptx import Address, Instruction, Operand, Special, Symbol, Vector
+from .ptx import TYPE_BITS, Address, Immediate, Instruction, Operand, Register, Special, Symbol, Vector
 
 _VARYING_OPCODES = frozenset({"atom", "shfl", "match", "elect", "ldmatrix", "mma", "movmatrix"})
 """Results differ between lanes whatever the operands are."""
@@ -27,15 +28,17 @@ _VARYING_SPECIALS = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Uniformity:
-    """`varying`: bit set of registers that differ between lanes. `partial`: bit set of blocks that may run with some
-    lanes only. `divergent`: bit set of blocks whose branch may part the lanes."""
+    """`varying`: bit set of registers that differ between lanes in unknown ways. `patterns`: those that differ in
+    known ones. `partial`: bit set of blocks that may run with some lanes only. `divergent`: bit set of blocks whose
+    branch may part the lanes."""
 
     varying: int
+    patterns: dict[int, Pattern]
     partial: int
     divergent: int
 
-    def is_uniform(self, register: int) -> bool:
-        """Whether all lanes share `register`."""
+    def is_scalar(self, register: int) -> bool:
+        """Whether lane 0's value of `register` tells those of all lanes."""
         return not self.varying >> register & 1
 
     def is_partial(self, block: int) -> bool:
@@ -43,18 +46,24 @@ class Uniformity:
         return bool(self.partial >> block & 1)
 
 
-def analyse(program: Program) -> Uniformity:
+def analyse(program: Program, affine: Affine) -> Uniformity:
     """The least set of varying registers that the rules allow."""
-    return _Analysis(program).run()
+    return _Analysis(program, affine).run()
+
+
+_UNWRITTEN = Lanes(ZERO, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One instruction as the analysis sees it: registers as bit sets; `forced` when results vary anyway."""
+    """One instruction as the analysis sees it: registers as bit sets; `forced` when results vary anyway; `target` when
+    it writes one integer register, and reads plain operands only."""
 
+    instruction: Instruction
     used: int
     defined: int
     forced: bool
+    target: int | None
 
 
 def _mentions(operand: Operand) -> list[Operand]:
@@ -82,10 +91,11 @@ def _is_forced(instruction: Instruction, parameters: frozenset[str]) -> bool:
 
 
 class _Analysis:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, affine: Affine) -> None:
+        self.affine = affine
         self.blocks = program.blocks
         self.end = len(program.blocks)
-        numbers = program.register_numbers
+        numbers = self.numbers = program.register_numbers
         parameters = frozenset(variable.name for variable in program.parameters)
 
         def bits(names: list[str]) -> int:
@@ -93,7 +103,12 @@ class _Analysis:
 
         def step(instruction: Instruction) -> _Step:
             used, defined = uses_and_definitions(instruction)
-            return _Step(bits(used), bits(defined), _is_forced(instruction, parameters))
+            operands = instruction.operands
+            target = None
+            if len(defined) == 1 and isinstance(operands[0], Register) and operands[0].name == defined[0]:
+                if all(isinstance(operand, KNOWN_OPERANDS) for operand in operands[1:]):
+                    target = numbers[defined[0]]
+            return _Step(instruction, bits(used), bits(defined), _is_forced(instruction, parameters), target)
 
         self.steps = [[step(instruction) for instruction in block.instructions] for block in self.blocks]
         enders = [block.exit.instruction for block in self.blocks]
@@ -105,6 +120,11 @@ class _Analysis:
         self.joins = self.post_dominators()
         self.definitions = self.count_definitions()
         self.varying = self.partial = self.divergent = 0
+        # What is known of each register so far; none for those that no instruction has been seen to write.
+        self.known: dict[int, Lanes] = {}
+        # Registers whose lanes are known to differ.
+        self.patterned = 0
+        self.types = program.register_types
 
     def run(self) -> Uniformity:
         before = (-1, -1)
@@ -112,24 +132,93 @@ class _Analysis:
             before = (self.varying, self.divergent)
             self.spread()
             for block in self.blocks:
-                if block.exit.kind in ("branch", "switch") and self.decides[block.number] & self.varying:
+                if block.exit.kind in ("branch", "switch") and self.decides[block.number] & self.differing:
                     self.divergent |= 1 << block.number
             self.partial = 0
             for block in self.blocks:
                 if self.divergent >> block.number & 1:
                     self.part(block)
-        return Uniformity(self.varying, self.partial, self.divergent)
+        patterns = {
+            number: value.pattern for number, value in self.known.items() if not self.varying >> number & 1
+        }
+        return Uniformity(
+            self.varying, {number: pattern for number, pattern in patterns.items() if pattern != ZERO},
+            self.partial, self.divergent,
+        )  # fmt: skip
+
+    @property
+    def differing(self) -> int:
+        """Registers that are not the same in all lanes."""
+        return self.varying | self.patterned
 
     def spread(self) -> None:
-        """Results of varying operands vary."""
-        changed = True
-        while changed:
-            before = self.varying
+        """Follow every instruction until nothing changes any more."""
+        self.changed = True
+        while self.changed:
+            self.changed = False
             for steps in self.steps:
                 for step in steps:
-                    if step.forced or step.used & self.varying:
-                        self.varying |= step.defined
-            changed = self.varying != before
+                    if step.defined & ~self.varying:
+                        self.follow(step)
+
+    def follow(self, step: _Step) -> None:
+        """What an instruction does to the registers that it writes."""
+        plain = not step.forced and not step.used & self.differing
+        if step.target is None:
+            if not plain:
+                self.vary(step.defined)
+            return
+        guard = step.instruction.guard
+        if step.used & self.varying or (guard is not None and self.differing >> self.numbers[guard.name] & 1):
+            self.vary(step.defined)
+            return
+        if plain:
+            self.learn(step, self.affine.apply(step.instruction, self.read) or Lanes(ZERO, (1 << 64) - 1))
+        elif step.instruction.opcode in _VARYING_OPCODES or step.instruction.opcode in ("ld", "ldu"):
+            self.vary(step.defined)
+        elif all(self.read(operand) is not None for operand in step.instruction.operands[1:]):
+            self.learn(step, self.affine.apply(step.instruction, self.read))
+        else:
+            self.vary(step.defined)
+
+    def read(self, operand: Operand) -> State:
+        """What is known of an operand; a register that was not written yet may still turn out to be anything."""
+        if isinstance(operand, Register):
+            number = self.numbers[operand.name]
+            return None if self.varying >> number & 1 else self.known.get(number, _UNWRITTEN)
+        if isinstance(operand, Immediate):
+            return Lanes(ZERO, operand.bits & ((1 << 64) - 1))
+        if isinstance(operand, Symbol):
+            return Lanes(ZERO, self.affine.offsets.get(operand.name, (1 << 64) - 1))
+        assert isinstance(operand, Special)
+        return self.affine.special(operand)
+
+    def vary(self, registers: int) -> None:
+        """Nothing is known of `registers`."""
+        self.varying |= registers
+        self.patterned &= ~registers
+        self.changed = True
+
+    def learn(self, step: _Step, value: State) -> None:
+        """Join what an instruction writes with what others write to the same register."""
+        number = step.target
+        assert number is not None
+        width = TYPE_BITS.get(self.types[number], 64)
+        old = self.known.get(number)
+        if value is None or (old is not None and old.pattern != value.pattern):
+            self.vary(step.defined)
+            return
+        bits = value.bits & ((1 << width) - 1)
+        if old is not None:
+            if not bits & ~old.bits:
+                return
+            # Give up what was known but for the zeros at the bottom, so that loops come to an end soon.
+            bits |= old.bits
+            bits = ((1 << width) - 1) & ~((bits & -bits) - 1)
+        self.known[number] = Lanes(value.pattern, bits)
+        if value.pattern != ZERO:
+            self.patterned |= 1 << number
+        self.changed = True
 
     # Graph facts.
     def reach(self, starts: tuple[int, ...], stop: int | None) -> frozenset[int]:
