@@ -97,7 +97,8 @@ class SessionMemory:
         return True
 
     def _allocate(self, name: str, nbytes: int) -> int:
-        room = align(max(nbytes, 1), ALIGNMENT) if not self._checked else max(nbytes, 1)
+        # A kernel that leaves a part out reads that part's first elements instead: also an empty buffer has some.
+        room = nbytes if self._checked and nbytes else align(max(nbytes, 1), ALIGNMENT)
         address = self._device.allocate(room)
         label = getattr(self._device, "label", None)
         if label is not None:

@@ -1,0 +1,109 @@
+// RUN: tilewright opt %s --from lower --target sm_80
+// Four neighbours are one access of 16 bytes, and so is what repeats for all of them: a uniform load happens once.
+// Positions past the end are clamped for loading and not stored.
+
+// CHECK: llvm.func @map(%[[X:[^:]*]]: !llvm.ptr<1> {{{[^}]*}}}, %[[S:[^:]*]]: !llvm.ptr<1> {{{[^}]*}}}, %[[Y:[^:]*]]: !llvm.ptr<1> {{{[^}]*}}}, %[[N:[^:]*]]: i32)
+// CHECK: %[[INSIDE:.*]] = arith.cmpi slt, %[[POSITION:.*]], %[[N]]
+// CHECK-NEXT: %[[LAST:.*]] = arith.subi %[[N]], %c4_i32
+// CHECK-NEXT: %[[CLAMPED:.*]] = arith.select %[[INSIDE]], %[[POSITION]], %[[LAST]]
+// CHECK: %[[SOURCE:.*]] = llvm.getelementptr %[[X]][%[[CLAMPED]]]
+// CHECK-NEXT: llvm.load %[[SOURCE]] {alignment = 16 : i64} : !llvm.ptr<1> -> vector<4xf32>
+// CHECK: llvm.load %{{.*}} {alignment = 4 : i64} : !llvm.ptr<1> -> f32
+// CHECK-COUNT-4: arith.mulf
+// CHECK: scf.if %[[INSIDE]]
+// CHECK: llvm.getelementptr %[[Y]]
+// CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xf32>, !llvm.ptr<1>
+// CHECK-NOT: llvm.load
+func.func @map(%x: memref<?xf32>, %scale: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  "tile.map"(%c0, %c0, %c1, %n) ({
+  ^bb0(%i: index, %j: index):
+    %a = "tile.load"(%x, %j) {lanes = "contiguous"} : (memref<?xf32>, index) -> f32
+    %b = "tile.load"(%scale, %i) {lanes = "uniform"} : (memref<?xf32>, index) -> f32
+    %c = arith.mulf %a, %b : f32
+    "tile.store"(%c, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 128>} : (index, index, index, index) -> ()
+  return
+}
+
+// -----
+// Scattered lanes load one by one, but store together.
+
+// CHECK-COUNT-4: llvm.load %{{.*}} {alignment = 4 : i64} : !llvm.ptr<1> -> f32
+// CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xf32>, !llvm.ptr<1>
+func.func @map(%x: memref<?xf32>, %y: memref<?xf32>) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c3 = arith.constant 3 : index
+  %c128 = arith.constant 128 : index
+  "tile.map"(%c0, %c0, %c1, %c128) ({
+  ^bb0(%i: index, %j: index):
+    %k = arith.muli %j, %c3 : index
+    %a = "tile.load"(%x, %k) {lanes = "scattered"} : (memref<?xf32>, index) -> f32
+    "tile.store"(%a, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 128>} : (index, index, index, index) -> ()
+  return
+}
+
+// -----
+// Where its predicate does not hold, a masked load reads the first elements, which exist, and takes the other value.
+
+// CHECK: %[[HOLDS:.*]] = arith.cmpi slt
+// CHECK-NEXT: %[[OFFSET:.*]] = arith.select %[[HOLDS]], %{{.*}}, %c0_i32
+// CHECK-NEXT: %[[SOURCE:.*]] = llvm.getelementptr %{{.*}}[%[[OFFSET]]]
+// CHECK-NEXT: llvm.load %[[SOURCE]] {alignment = 16 : i64} : !llvm.ptr<1> -> vector<4xf32>
+// CHECK-COUNT-4: arith.select %[[HOLDS]], %{{.*}}, %cst : f32
+// CHECK: llvm.store
+func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c128 = arith.constant 128 : index
+  %zero = arith.constant 0.0 : f32
+  %holds = arith.cmpi slt, %c1, %n : index
+  "tile.map"(%c0, %c0, %c1, %c128) ({
+  ^bb0(%i: index, %j: index):
+    %a = "tile.masked_load"(%x, %j, %holds, %zero) {lanes = "contiguous"} : (memref<?xf32>, index, i1, f32) -> f32
+    "tile.store"(%a, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 128>} : (index, index, index, index) -> ()
+  return
+}
+
+// -----
+// What is only read may be cached and not aliased; what is written may not be said to be read only.
+
+// CHECK: llvm.func @map(%arg0: !llvm.ptr<1> {{{.*}}llvm.noalias, llvm.readonly}, %arg1: !llvm.ptr<1> {{{[^}]*}}llvm.noalias},
+// CHECK-SAME: nvvm.kernel
+func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  "tile.map"(%c0, %c0, %c1, %n) ({
+  ^bb0(%i: index, %j: index):
+    %a = "tile.load"(%x, %j) {lanes = "uniform"} : (memref<?xf32>, index) -> f32
+    "tile.store"(%a, %y, %j) {lanes = "uniform"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows"], layout = "blocked<1x32, vector=1>", shape = array<i64: 1, 32>} : (index, index, index, index) -> ()
+  return
+}
+
+// -----
+// The order of loads and stores: all loads of sixteen elements before the first store, to have them in flight together.
+
+// CHECK-COUNT-4: llvm.load %{{.*}} : !llvm.ptr<1> -> vector<4xf32>
+// CHECK-NOT: llvm.load
+// CHECK-COUNT-4: llvm.store %{{.*}} : vector<4xf32>, !llvm.ptr<1>
+func.func @map(%x: memref<?xf32>, %y: memref<?xf32>) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c512 = arith.constant 512 : index
+  "tile.map"(%c0, %c0, %c1, %c512) ({
+  ^bb0(%i: index, %j: index):
+    %a = "tile.load"(%x, %j) {lanes = "contiguous"} : (memref<?xf32>, index) -> f32
+    "tile.store"(%a, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 512>} : (index, index, index, index) -> ()
+  return
+}
