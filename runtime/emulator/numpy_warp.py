@@ -6,6 +6,8 @@ array is reshaped, so each routine is a small table look-up or a reduction along
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -75,6 +77,40 @@ def shuffle(
     return (moved, inside) if with_predicate else (moved,)
 
 
+def _of_groups(routine: Callable[..., tuple[Values, ...]]) -> Callable[..., tuple[Values, ...]]:
+    """For routines whose last value is a member mask: lanes of one warp may call with several masks at a time, each
+    group for itself.
+    """
+
+    @functools.wraps(routine)
+    def of_groups(chunk: Chunk, mask: Mask, line: int, *values: Values, **static: Any) -> tuple[Values, ...]:
+        *rest, members = values
+        if members.ndim:
+            active = np.ones(chunk.threads, bool) if mask is None else mask
+            groups = np.unique(members[active])
+            if len(groups) > 1:
+                return _each_group(routine, chunk, active, line, rest, members, groups, static)
+        return routine(chunk, mask, line, *values, **static)
+
+    return of_groups
+
+
+def _each_group(
+    routine: Callable[..., tuple[Values, ...]], chunk: Chunk, active: Array, line: int, rest: list[Values],
+    members: Array, groups: Array, static: dict[str, Any],
+) -> tuple[Values, ...]:  # fmt: skip
+    results: list[Array] = []
+    for group in groups:
+        chosen = active & (members == group)
+        answers = routine(chunk, chosen, line, *rest, group, **static)
+        if not results:
+            results = list(answers)
+        else:
+            results = [np.where(chosen, new, old) for new, old in zip(answers, results, strict=True)]
+    return tuple(results)
+
+
+@_of_groups
 def vote(
     chunk: Chunk, mask: Mask, line: int, predicate: Values, members: Values, *, mode: str, count: int
 ) -> tuple[Values]:
@@ -88,6 +124,7 @@ def vote(
     return (_spread(np.asarray(answer)),)
 
 
+@_of_groups
 def match(
     chunk: Chunk, mask: Mask, line: int, value: Values, members: Values, *, mode: str, count: int
 ) -> tuple[Values, Values]:
@@ -110,6 +147,7 @@ _REDUCTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@_of_groups
 def redux(
     chunk: Chunk,
     mask: Mask,
@@ -146,6 +184,7 @@ def active_mask(chunk: Chunk, mask: Mask, line: int, *, count: int) -> tuple[Val
     return (_spread(lanes),)
 
 
+@_of_groups
 def elect(chunk: Chunk, mask: Mask, line: int, members: Values, *, count: int) -> tuple[Values, Values]:
     """elect.sync: the lowest participating lane, and whether it is me."""
     part = _participants(chunk, mask, members)

@@ -66,12 +66,17 @@ def piece_table(rows: int, depth_bytes: int, along_rows: bool, leading: int, str
     return np.asarray(depth % 8 * span + depth // 8 * down + piece % per_span * _PIECE + piece // per_span * across)
 
 
-def pieces(rows: int, depth_bytes: int, along_rows: bool, descriptor: Descriptor) -> Array:
-    """Shared addresses of the operand's pieces, in the order of `piece_table`."""
+@functools.lru_cache(maxsize=4096)
+def pieces(rows: int, depth_bytes: int, along_rows: bool, bits: int) -> tuple[Array, int]:
+    """Shared addresses of the pieces of the operand that a descriptor names, in the order of `piece_table`, and the
+    highest of them.
+    """
+    descriptor = decode_descriptor(bits)
     table = piece_table(rows, depth_bytes, along_rows, descriptor.leading, descriptor.stride, descriptor.swizzle)
     address = descriptor.start + table
     phases = _SPANS[descriptor.swizzle] // _PIECE - 1
-    return np.asarray(address ^ (((address >> 7) - descriptor.base & phases) << 4))
+    swizzled = address ^ (((address >> 7) - descriptor.base & phases) << 4)
+    return swizzled, int(swizzled.max())
 
 
 def to_f32(type: str, raw: Array) -> Array:
@@ -104,10 +109,10 @@ class _Call:
     def operand(self, thread: int, bits: int, rows: int, type: str, along_rows: bool) -> Array:
         """[rows, k] in f32 of the operand that a descriptor of `thread` names."""
         chunk = self.chunk
-        address = pieces(rows, self.depth_bytes, along_rows, decode_descriptor(bits))
-        if int(address.max()) + _PIECE > chunk.launch.shared_bytes:
+        address, highest = pieces(rows, self.depth_bytes, along_rows, bits)
+        if highest + _PIECE > chunk.launch.shared_bytes:
             chunk.fault(
-                self.line, f"wgmma: the descriptor {bits:#018x} reaches shared address {int(address.max()):#x}; the "
+                self.line, f"wgmma: the descriptor {bits:#018x} reaches shared address {highest:#x}; the "
                 f"block has {chunk.launch.shared_bytes} bytes of shared memory", thread,
             )  # fmt: skip
         block = thread // chunk.geometry.padded
