@@ -26,6 +26,7 @@ from ..runtime.program import (
     ExpressionArgument,
     Fill,
     If,
+    Im2colArgument,
     Instruction,
     Launch,
     Program,
@@ -140,16 +141,24 @@ def _launch(operation: Any, names: Mapping[ir.Value, str]) -> Launch:
 
 
 def _tensor_map(item: ir.DictAttr, operation: Any, names: Mapping[ir.Value, str]) -> TensorMapArgument:
-    shape, strides = (
-        tuple(parse(ir.StringAttr(part).value) for part in ir.ArrayAttr(item[key])) for key in ("shape", "strides")
-    )
+    def values(key: str) -> tuple[Expression, ...]:
+        return tuple(parse(ir.StringAttr(part).value) for part in ir.ArrayAttr(item[key]))
+
+    def numbers(key: str) -> tuple[int, ...]:
+        return tuple(ir.DenseI64ArrayAttr(item[key]))
+
+    im2col = None
+    if "column" in item:
+        im2col = Im2colArgument(numbers("lower_corner"), values("upper_corner"), *numbers("column"))
     return TensorMapArgument(
         buffer=names[operation.operands[ir.IntegerAttr(item["buffer"]).value]],
         data_type=ir.StringAttr(item["data_type"]).value,
-        shape=shape,
-        strides=strides,
-        box=tuple(ir.DenseI64ArrayAttr(item["box"])),
+        shape=values("shape"),
+        strides=values("strides"),
         swizzle=ir.StringAttr(item["swizzle"]).value,
+        box=numbers("box"),
+        element_strides=numbers("element_strides"),
+        im2col=im2col,
     )
 
 

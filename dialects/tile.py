@@ -142,11 +142,12 @@ OPERATIONS = (
     ),
     OperationDefinition(
         "tile.load_box",
-        "Copy the box at `coordinates` (innermost first, in elements) of a tensor map into stage `stage` of a shared tile, `offset` elements "
-        "into it; zero outside the tensor. Its bytes arrive at barrier `index`. Asynchronous; one thread runs it.",
+        "Copy the box at `coordinates` (innermost first, in elements) of a tensor map of that rank into stage `stage` of a shared tile, "
+        "`offset` elements into it; zero outside the tensor. With the im2col mode, filter offsets follow the coordinates. Its bytes arrive "
+        "at barrier `index`. Asynchronous; one thread runs it.",
         ("target", "stage", "map", "barriers", "index", "coordinates*"),
         (),
-        {"offset": "integer"},
+        {"offset": "integer", "rank": "integer"},
     ),
     OperationDefinition(
         "tile.dot_wait",

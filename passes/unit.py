@@ -70,8 +70,18 @@ class SymbolSource:
 
 
 @dataclass(frozen=True)
+class Im2colBox:
+    """The im2col mode of a tensor map, as in runtime/tensor_map.py."""
+
+    lower_corner: tuple[int, ...]
+    upper_corner: tuple[Expression, ...]
+    channels: int
+    pixels: int
+
+
+@dataclass(frozen=True)
 class BoxedTensor:
-    """A kernel's input or output seen through a tensor map: copies take boxes of it.
+    """A kernel's input or output seen through a tensor map: copies take boxes of it, or with `im2col` pixels.
 
     Innermost dimension first; `shape` and `box` in elements, `strides` in bytes and without the innermost; names of
     types and swizzles as in runtime/tensor_map.py.
@@ -81,8 +91,10 @@ class BoxedTensor:
     data_type: str
     shape: tuple[Expression, ...]
     strides: tuple[Expression, ...]
-    box: tuple[int, ...]
     swizzle: str
+    box: tuple[int, ...] = ()
+    element_strides: tuple[int, ...] = ()  # empty: all one
+    im2col: Im2colBox | None = None
 
 
 LaunchItem: TypeAlias = tuple[str, "int | str | BoxedTensor"]

@@ -33,7 +33,7 @@ from .program import (
     Upload,
 )
 from .symbolic import Expression
-from .tensor_map import TensorMap
+from .tensor_map import Im2col, TensorMap
 
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)  # of every CUDA target
 _RANGES = {"i32": 2**31, "i64": 2**63}
@@ -273,9 +273,14 @@ class Planner:
 
     def _tensor_map(self, argument: TensorMapArgument, place: str) -> TensorMapStep:
         shape, strides = (evaluate_shape(part, self._symbols, place) for part in (argument.shape, argument.strides))
-        return TensorMapStep(
-            argument.buffer, TensorMap(argument.data_type, 0, shape, strides, argument.box, swizzle=argument.swizzle)
-        )
+        im2col = None
+        if argument.im2col is not None:
+            given = argument.im2col
+            upper = tuple(evaluate(corner, self._symbols, place) for corner in given.upper_corner)
+            im2col = Im2col(given.lower_corner, upper, given.channels, given.pixels)
+        steps = argument.element_strides
+        boxes = TensorMap(argument.data_type, 0, shape, strides, argument.box, steps, argument.swizzle, im2col=im2col)
+        return TensorMapStep(argument.buffer, boxes)
 
 
 def _about(launch: Launch | LaunchStep) -> str:

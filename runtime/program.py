@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from .records import Record, fail, read_expression, read_integer, read_text
+from .records import Record, fail, read_expression, read_integer, read_signed, read_text
 from .symbolic import Expression
 from .tensor_map import ELEMENT_BYTES, SWIZZLE_BYTES
 
@@ -39,31 +39,58 @@ class ExpressionArgument:
 
 
 @dataclass(frozen=True)
+class Im2colArgument:
+    """The im2col mode of a tensor map, as in runtime/tensor_map.py; the upper corner may depend on sizes."""
+
+    lower_corner: tuple[int, ...]
+    upper_corner: tuple[Expression, ...]
+    channels: int
+    pixels: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "lower_corner": list(self.lower_corner),
+            "upper_corner": [str(corner) for corner in self.upper_corner],
+            "channels": self.channels,
+            "pixels": self.pixels,
+        }
+
+
+@dataclass(frozen=True)
 class TensorMapArgument:
     """A kernel argument: a tensor map over a buffer, for copies by the tensor memory accelerator.
 
     Innermost dimension first, as in runtime/tensor_map.py: `shape` and `box` in elements, `strides` in bytes and
-    without the innermost.
+    without the innermost; no `element_strides` means ones, and a map with `im2col` has no box.
     """
 
     buffer: str
     data_type: str
     shape: tuple[Expression, ...]
     strides: tuple[Expression, ...]
-    box: tuple[int, ...]
     swizzle: str
+    box: tuple[int, ...] = ()
+    element_strides: tuple[int, ...] = ()
+    im2col: Im2colArgument | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "tensor_map": {
-                "buffer": self.buffer,
-                "data_type": self.data_type,
-                "shape": [str(extent) for extent in self.shape],
-                "strides": [str(stride) for stride in self.strides],
-                "box": list(self.box),
-                "swizzle": self.swizzle,
-            }
+        record: dict[str, Any] = {
+            "buffer": self.buffer,
+            "data_type": self.data_type,
+            "shape": [str(extent) for extent in self.shape],
+            "strides": [str(stride) for stride in self.strides],
+            "swizzle": self.swizzle,
+            "box": list(self.box),
+            "element_strides": list(self.element_strides),
         }
+        if self.im2col is not None:
+            record["im2col"] = self.im2col.to_json()
+        return {"tensor_map": record}
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """What is evaluated per shape."""
+        return self.shape + self.strides + (self.im2col.upper_corner if self.im2col else ())
 
 
 Argument: TypeAlias = BufferArgument | ExpressionArgument | TensorMapArgument
@@ -102,7 +129,7 @@ class Launch:
             if isinstance(argument, ExpressionArgument):
                 found.append(argument.expression)
             elif isinstance(argument, TensorMapArgument):
-                found += [*argument.shape, *argument.strides]
+                found += argument.expressions
         return tuple(found)
 
 
@@ -356,16 +383,30 @@ def _argument(value: Any, place: str) -> Argument:
 
 
 def _tensor_map(record: Record) -> TensorMapArgument:
+    im2col = record.take("im2col", None)
     argument = TensorMapArgument(
         buffer=record.text("buffer"),
         data_type=record.text("data_type", choices=ELEMENT_BYTES),
         shape=record.array("shape", read_expression),
         strides=record.array("strides", read_expression),
-        box=record.array("box", read_integer),
         swizzle=record.text("swizzle", choices=SWIZZLE_BYTES),
+        box=record.array("box", read_integer, default=[]),
+        element_strides=record.array("element_strides", read_integer, default=[]),
+        im2col=_im2col(Record(im2col, f"{record.place}.im2col")) if im2col is not None else None,
     )
     record.done()
     rank = len(argument.shape)
-    if not 1 <= rank <= 5 or len(argument.strides) != rank - 1 or len(argument.box) != rank:
-        raise fail(record.place, "a tensor map has 1 to 5 dimensions, a box of as many, and a stride less")
+    if not 1 <= rank <= 5 or len(argument.strides) != rank - 1:
+        raise fail(record.place, "a tensor map has 1 to 5 dimensions, and a stride less")
     return argument
+
+
+def _im2col(record: Record) -> Im2colArgument:
+    result = Im2colArgument(
+        lower_corner=record.array("lower_corner", read_signed),
+        upper_corner=record.array("upper_corner", read_expression),
+        channels=record.integer("channels", least=1, most=256),
+        pixels=record.integer("pixels", least=1, most=1024),
+    )
+    record.done()
+    return result

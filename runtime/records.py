@@ -112,6 +112,11 @@ def read_integer(value: Any, place: str) -> int:
     return _integer(value, place, 0, LARGEST_INTEGER)
 
 
+def read_signed(value: Any, place: str) -> int:
+    """An integer."""
+    return _integer(value, place, -LARGEST_INTEGER, LARGEST_INTEGER)
+
+
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> Expression:
     """`parse`, refusing a product that would multiply out to more terms than any real size has."""

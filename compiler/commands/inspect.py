@@ -134,7 +134,8 @@ def _argument_word(argument: Argument) -> str:
     if isinstance(argument, BufferArgument):
         return argument.buffer
     if isinstance(argument, TensorMapArgument):
-        return f"boxes of {'x'.join(map(str, argument.box))} of {argument.buffer}"
+        box = argument.box if argument.im2col is None else (argument.im2col.channels, argument.im2col.pixels)
+        return f"boxes of {'x'.join(map(str, box))} of {argument.buffer}"
     return str(argument.expression)
 
 

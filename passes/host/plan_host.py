@@ -198,16 +198,24 @@ class _Planner:
         return outputs[number] if kind == "output" else self._buffer(call.operands[number])
 
     def _tensor_map(self, boxed: BoxedTensor, operand: ir.Attribute) -> ir.Attribute:
-        return ir.DictAttr.get(
-            {
-                "buffer": operand,
-                "data_type": _text(boxed.data_type),
-                "shape": _texts([str(self._resolve(extent)) for extent in boxed.shape]),
-                "strides": _texts([str(self._resolve(stride)) for stride in boxed.strides]),
-                "box": ir.DenseI64ArrayAttr.get(list(boxed.box)),
-                "swizzle": _text(boxed.swizzle),
-            }
-        )
+        def texts(values: Sequence[Expression]) -> ir.Attribute:
+            return _texts([str(self._resolve(value)) for value in values])
+
+        attributes = {
+            "buffer": operand,
+            "data_type": _text(boxed.data_type),
+            "shape": texts(boxed.shape),
+            "strides": texts(boxed.strides),
+            "box": ir.DenseI64ArrayAttr.get(list(boxed.box)),
+            "swizzle": _text(boxed.swizzle),
+            "element_strides": ir.DenseI64ArrayAttr.get(list(boxed.element_strides)),
+        }
+        if boxed.im2col is not None:
+            im2col = boxed.im2col
+            attributes["lower_corner"] = ir.DenseI64ArrayAttr.get(list(im2col.lower_corner))
+            attributes["upper_corner"] = texts(im2col.upper_corner)
+            attributes["column"] = ir.DenseI64ArrayAttr.get([im2col.channels, im2col.pixels])
+        return ir.DictAttr.get(attributes)
 
     def _plan_if(self, operation: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint) -> None:
         extract = operation.operands[0].owner

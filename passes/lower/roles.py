@@ -113,5 +113,9 @@ def _load_box(context: LoweringContext, operation: ir.Operation) -> None:
     offset = ir.IntegerAttr(operation.attributes["offset"]).value * byte_width(tile.element)
     target = context.shared_pointer(context.add(stage_offset(context, tile, stage), offset))
     cluster = llvm.addrspacecast(ir.Type.parse("!llvm.ptr<7>"), target)
-    coordinates = [context.scalar(operand) for operand in list(operation.operands)[5:]]
-    nvvm.cp_async_bulk_tensor_shared_cluster_global(cluster, tensor_map, coordinates, barrier, [])
+    values = [context.scalar(operand) for operand in list(operation.operands)[5:]]
+    rank = ir.IntegerAttr(operation.attributes["rank"]).value
+    i16 = ir.IntegerType.get_signless(16)
+    offsets = [arith.trunci(i16, value) for value in values[rank:]]
+    mode = nvvm.TMALoadMode.IM2COL if offsets else nvvm.TMALoadMode.TILE
+    nvvm.cp_async_bulk_tensor_shared_cluster_global(cluster, tensor_map, values[:rank], barrier, offsets, mode=mode)

@@ -114,7 +114,8 @@ class TileBuilder:
     def tensor_map(self, boxed: BoxedTensor, element: ir.Type) -> ir.Value:
         """One more argument: a tensor map over an input or output."""
         assert self.tile_function is not None
-        type_ = ir.Type.parse(f'!tile.tensor_map<{element}, {list(boxed.box)}, "{boxed.swizzle}">')
+        box = list(boxed.box) if boxed.im2col is None else [boxed.im2col.channels, boxed.im2col.pixels]
+        type_ = ir.Type.parse(f'!tile.tensor_map<{element}, {box}, "{boxed.swizzle}">')
         argument = self.block.add_argument(type_, ir.Location.unknown())
         types = ir.FunctionType.get([own.type for own in self.block.arguments], [])
         self.set_attribute("function_type", ir.TypeAttr.get(types))

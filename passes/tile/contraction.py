@@ -59,6 +59,7 @@ class Contraction:
     left: PlaceFunction
     right: PlaceFunction
     result: IndexFunction
+    is_swapped: bool = False  # rows are the right operand's
 
     def swapped(self) -> Contraction:
         """The transposed problem: rows and columns, left and right change places."""
@@ -70,6 +71,7 @@ class Contraction:
             left=lambda batch, row, depth: right(batch, depth, row),
             right=lambda batch, depth, column: left(batch, column, depth),
             result=lambda batch, row, column: result(batch, column, row),
+            is_swapped=not self.is_swapped,
         )
 
 
@@ -139,7 +141,7 @@ def _broadcast(indices: Indices, shape: Sequence[Expression]) -> Indices:
 
 # Convolutions -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """What both convolutions read from their operation."""
 
     groups: int
@@ -167,7 +169,7 @@ class _Window:
         return (image, *spatial, channel) if self.channels_last else (image, channel, *spatial)
 
 
-def _read_window(operation: ir.Operation, transposed: bool) -> _Window:
+def _read_window(operation: ir.Operation, transposed: bool) -> Window:
     shape, weight = shape_of(operation.operands[0]), shape_of(operation.operands[1])
     result = shape_of(operation.results[0])
     rank = len(shape) - 2
@@ -182,7 +184,7 @@ def _read_window(operation: ir.Operation, transposed: bool) -> _Window:
     if groups != 1:
         channels, outputs = (channels // groups, outputs) if transposed else (channels, outputs // groups)
     pads = [expression(ir.StringAttr(item).value) for item in ir.ArrayAttr(operation.attributes["pads"])]
-    return _Window(
+    return Window(
         groups,
         list(ir.DenseI64ArrayAttr(operation.attributes["strides"])),
         pads[:rank],
@@ -194,6 +196,11 @@ def _read_window(operation: ir.Operation, transposed: bool) -> _Window:
         channels,
         outputs,
     )
+
+
+def convolution_window(operation: ir.Operation) -> Window | None:
+    """The window of a graph.convolution; None for anything else."""
+    return _read_window(operation, transposed=False) if operation.name == "graph.convolution" else None
 
 
 def _convolution(builder: TileBuilder, operation: ir.Operation) -> Contraction:
@@ -256,7 +263,7 @@ class _Phases:
     from input ``q + (phase + low)//stride - j``: no product with an inserted zero is computed.
     """
 
-    def __init__(self, builder: TileBuilder, operation: ir.Operation, window: _Window) -> None:
+    def __init__(self, builder: TileBuilder, operation: ir.Operation, window: Window) -> None:
         self.builder, self.window = builder, window
         self.tensor, self.weight = operation.operands
         steps = window.strides
@@ -303,7 +310,7 @@ class _Phases:
         return self.window.arrange(image, group * self.window.outputs + output, spatial)
 
 
-def _by_phases(builder: TileBuilder, operation: ir.Operation, window: _Window) -> Contraction:
+def _by_phases(builder: TileBuilder, operation: ir.Operation, window: Window) -> Contraction:
     """The view of a transposed convolution with the phases of its result as batches."""
     phases = _Phases(builder, operation, window)
     return Contraction(
@@ -326,7 +333,7 @@ def _always(builder: TileBuilder, condition: Condition) -> bool:
 def _pixels_by_channels(
     builder: TileBuilder,
     operation: ir.Operation,
-    window: _Window,
+    window: Window,
     input_place: PlaceFunction,
     weight_place: PlaceFunction,
 ) -> Contraction:

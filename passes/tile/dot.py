@@ -20,6 +20,7 @@ from ..lower.context import byte_width
 from ..lower.dot_layouts import FmaLayout, MmaLayout, WarpgroupLayout
 from ..target import Target
 from ..unit import KernelProgram
+from .boxes import Boxes, find_boxes
 from .builder import TileBuilder
 from .contraction import Contraction, Place, contraction_of, find_contraction
 from .elements import ElementEmitter
@@ -37,7 +38,7 @@ from .schedule import (
 )
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
 from .tile_types import element, full, i64, map_, program_id, tile_of
-from .warp_specialized import Box, Position, WarpSpecialized, find_box
+from .warp_specialized import Position, WarpSpecialized
 
 _INSTRUCTIONS = {"f16": "m16n8k16.f16", "bf16": "m16n8k16.bf16"}
 LEAST_WGMMA = 64  # rows, columns and k: smaller problems leave most of a wgmma empty
@@ -87,7 +88,7 @@ class _Plan:
     left: Operand
     right: Operand
     returned: list[ir.Value]
-    boxes: tuple[Box, Box] | None = None  # operands of the warp-specialised program
+    boxes: tuple[Boxes, Boxes] | None = None  # operands of the warp-specialised program
 
     @property
     def result_value(self) -> ir.Value:
@@ -212,16 +213,16 @@ def _make_plan(builder: TileBuilder, request: Request) -> _Plan:
     )
 
 
-def _boxes(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, target: Target) -> tuple[Box, Box] | None:
-    """Both operands as tensor maps see them, where the target has wgmma and the problem is large enough for it."""
+def _boxes(
+    builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, target: Target
+) -> tuple[Boxes, Boxes] | None:
+    """Both operands in boxes, where the target has wgmma and the problem is large enough for it."""
     depth = view.depth.as_constant() or 0
     if not target.wgmma or arithmetic.instruction == "fma" or not depth:
         return None
     if min(size_guess(view.rows), size_guess(view.columns), depth) < LEAST_WGMMA:
         return None
-    left = find_box(builder, view, view.left, 0, arithmetic.operand)
-    right = find_box(builder, view, view.right, 1, arithmetic.operand)
-    return (left, right) if left is not None and right is not None else None
+    return find_boxes(builder, view, arithmetic.operand)
 
 
 def _stand_in(builder: TileBuilder, name: str, extent: Expression) -> Expression:
@@ -254,7 +255,7 @@ def _prefers_swapped(builder: TileBuilder, view: Contraction, returned: ir.Value
 
 
 # Emission ---------------------------------------------------------------------------------------------------
-def _specialized(builder: TileBuilder, plan: _Plan, boxes: tuple[Box, Box]) -> Expression:
+def _specialized(builder: TileBuilder, plan: _Plan, boxes: tuple[Boxes, Boxes]) -> Expression:
     """The program with a producer and consumers; returns its grid."""
     program = WarpSpecialized(
         builder,

@@ -15,92 +15,17 @@ from mlir import ir
 from mlir.dialects import arith, scf
 
 from ...dialects.tensors import scalar_type
-from ...runtime.symbolic import ONE, Expression, minimum
+from ...runtime.symbolic import Expression, minimum
 from ..lower.context import byte_width
-from ..lower.dot_layouts import SharedLayout
-from ..unit import BoxedTensor
+from .boxes import Boxes
 from .builder import TileBuilder
-from .contraction import Contraction, PlaceFunction
-from .elements import ElementEmitter
+from .contraction import Contraction
 from .schedule import Schedule
 from .tile_types import full, i64, program_id, tile_of
 
-LINE_BYTES = 128  # of a swizzled shared tile
-MOST_BOX = 256  # elements of a box along one dimension
 CONSUMER_WARPS = 4  # of one group, which wgmma takes together
 PRODUCER_WARPS = 4  # one would do, but registers are handed over by groups of four
 PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, 232  # a thread, with two groups of consumers: 40 + 2 * 232 <= 3 * 168
-DATA_TYPES = {"f16": "float16", "bf16": "bfloat16"}
-
-
-@dataclass(frozen=True)
-class Box:
-    """One operand as tensor maps see it. Strides are in elements; `dimension` of its tile is not k."""
-
-    source: int  # number of the kernel's input
-    element: str
-    dimension: int
-    extents: tuple[Expression, Expression, Expression]  # lines, k, batch
-    strides: tuple[Expression, Expression, Expression]
-
-    @property
-    def depth_contiguous(self) -> bool:
-        return self.strides[1] == 1
-
-    @property
-    def order(self) -> list[int]:
-        """Which of (lines, k, batch) are dimensions of the map, innermost first."""
-        matrix = [1, 0] if self.depth_contiguous else [0, 1]
-        return matrix + ([2] if self.strides[2] != 0 else [])
-
-    def layout(self) -> SharedLayout:
-        """The swizzled layout of its shared tile."""
-        along_lines = (self.dimension == 1) == self.depth_contiguous
-        return SharedLayout("columns" if along_lines else "rows", self.line, LINE_BYTES)
-
-    @property
-    def line(self) -> int:
-        """Elements of a line."""
-        return LINE_BYTES // byte_width(scalar_type(self.element))
-
-    def boxed(self, lines: int, depth: int) -> BoxedTensor:
-        """The tensor map for a tile of `lines` x `depth`."""
-        size = byte_width(scalar_type(self.element))
-        tile = (lines, depth, 1) if self.depth_contiguous else (self.line, depth, 1)
-        return BoxedTensor(
-            ("input", self.source),
-            DATA_TYPES[self.element],
-            tuple(self.extents[axis] for axis in self.order),
-            tuple(self.strides[axis] * size for axis in self.order[1:]),
-            tuple(min(tile[axis], MOST_BOX) for axis in self.order),
-            f"{LINE_BYTES}b",
-        )
-
-
-def find_box(builder: TileBuilder, view: Contraction, place: PlaceFunction, dimension: int, element: str) -> Box | None:
-    """The operand as a dense tensor of lines, k and batch, or None when it is not one that boxes can be taken of."""
-    if element not in DATA_TYPES:
-        return None
-    extents = (view.rows if dimension == 0 else view.columns, view.depth, view.batch)
-    names = ("%box_line", "%box_depth", "%box_batch")
-    for name, extent in zip(names, extents, strict=True):
-        builder.extents[name] = extent
-    line, depth, batch = map(Expression.symbol, names)
-    found = place(batch, line, depth) if dimension == 0 else place(batch, depth, line)
-    address = ElementEmitter(builder).address(found.tensor, found.indices)
-    if address is None or address.inside or found.conditions or address.argument.element != element:
-        return None
-    strides = tuple(address.offset.coefficient(name) for name in names)
-    if any(stride is None or any(name in stride.symbols for name in names) for stride in strides):
-        return None
-    known = (strides[0] or ONE, strides[1] or ONE, strides[2] or ONE)
-    whole = sum((stride * symbol for stride, symbol in zip(known, (line, depth, batch), strict=True)), ONE * 0)
-    if address.offset != whole or (known[0] != 1 and known[1] != 1):
-        return None
-    access = 16 // byte_width(scalar_type(element))
-    box = Box(builder.inputs.index(address.argument), element, dimension, extents, known)
-    steps = [known[axis] for axis in box.order[1:]]
-    return box if all(step.divisible_by(access) and step != 0 for step in steps) else None
 
 
 @dataclass
@@ -130,7 +55,7 @@ class WarpSpecialized:
     builder: TileBuilder
     view: Contraction
     schedule: Schedule
-    boxes: tuple[Box, Box]
+    boxes: tuple[Boxes, Boxes]
     layout: str  # of the accumulator
     blocks: Expression
     position: Callable[[Expression], Position]
@@ -210,17 +135,21 @@ class WarpSpecialized:
         zero, one = self.builder.index(0), self.builder.index(1)
         with self._tiles_of_block(Ring(zero, one)) as (position, ring, end):
             batch, row, column = position
-            origins = [[self.builder.index(value) for value in (line, batch)] for line in (row, column)]
+            lines = (row, column)
+            for box, line in zip(self.boxes, lines, strict=True):
+                for value in box.fixed(self.builder, line, batch):
+                    self.builder.index(value)  # in front of the loop
             loop = self._depth_loop([ring.stage, ring.parity])
             with ir.InsertionPoint(loop.body), self.builder.region():
                 inner = Ring(*loop.inner_iter_args)
-                depth = arith.muli(loop.induction_variable, self.builder.index(self.schedule.block[2]))
+                step = self.builder.variable(loop.induction_variable, "step", self._steps)
+                depth = step * self.schedule.block[2]
                 ir.Operation.create("tile.await", operands=[self.emptied, inner.stage, inner.parity])
                 ir.Operation.create(
                     "tile.expect", operands=[self.filled, inner.stage], attributes={"bytes": i64(self._stage_bytes())}
                 )
                 for number in (0, 1):
-                    self._load(number, inner.stage, origins[number], depth)
+                    self._load(number, inner.stage, (lines[number], depth, batch))
                 following = inner.following(self.schedule.stages)
                 scf.yield_([following.stage, following.parity])
             end.append(Ring(*loop.results))
@@ -229,19 +158,15 @@ class WarpSpecialized:
         rows, columns, depth = self.schedule.block
         return (rows + columns) * depth * byte_width(scalar_type(self.boxes[0].element))
 
-    def _load(self, number: int, stage: ir.Value, origin: list[ir.Value], depth: ir.Value) -> None:
-        """The boxes that make up one operand's tile: one, or a panel of lines each."""
-        box = self.boxes[number]
-        lines = self.schedule.block[number]
-        step = MOST_BOX if box.depth_contiguous else box.line
-        for first in range(0, lines, step):
-            moved = arith.addi(origin[0], self.builder.index(first)) if first else origin[0]
-            coordinates = [(moved, depth, origin[1])[axis] for axis in box.order]
-            inside = first * box.line if box.depth_contiguous else first * self.schedule.block[2]
+    def _load(self, number: int, stage: ir.Value, origin: tuple[Expression, Expression, Expression]) -> None:
+        """The copies that make up one operand's tile at (line, k, batch)."""
+        tile = (self.schedule.block[number], self.schedule.block[2])
+        for load in self.boxes[number].loads(self.builder, origin, tile):
+            values = [self.builder.index(value) for value in (*load.coordinates, *load.offsets)]
             ir.Operation.create(
                 "tile.load_box",
-                operands=[self.tiles[number], stage, self.maps[number], self.filled, stage, *coordinates],
-                attributes={"offset": i64(inside)},
+                operands=[self.tiles[number], stage, self.maps[number], self.filled, stage, *values],
+                attributes={"offset": i64(load.inside), "rank": i64(len(load.coordinates))},
             )
 
     # The consumers --------------------------------------------------------------------------------------------------
@@ -283,7 +208,7 @@ class WarpSpecialized:
             scf.yield_([])
 
 
-def _allocate(box: Box, shape: tuple[int, int], stages: int) -> ir.Value:
+def _allocate(box: Boxes, shape: tuple[int, int], stages: int) -> ir.Value:
     type_ = tile_of(*shape, scalar_type(box.element), str(box.layout()))
     return ir.Operation.create("tile.allocate", results=[type_], attributes={"stages": i64(stages)}).result
 

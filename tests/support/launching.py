@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from tilewright.passes.unit import BoxedTensor, KernelProgram
 from tilewright.runtime.device import Device, LaunchArgument
-from tilewright.runtime.tensor_map import TensorMap
+from tilewright.runtime.tensor_map import Im2col, TensorMap
 
 Addresses = Mapping[tuple[str, int], int]  # by ("input" | "output" | "workspace", number)
 
@@ -23,7 +23,13 @@ def launch_arguments(
         if isinstance(item, BoxedTensor):
             shape, strides = (tuple(size.evaluate(symbols) for size in part) for part in (item.shape, item.strides))
             address = addresses[item.source]
-            boxes = TensorMap(item.data_type, address, shape, strides, item.box, swizzle=item.swizzle)
+            im2col = None
+            if item.im2col is not None:
+                upper = tuple(corner.evaluate(symbols) for corner in item.im2col.upper_corner)
+                im2col = Im2col(item.im2col.lower_corner, upper, item.im2col.channels, item.im2col.pixels)
+            boxes = TensorMap(
+                item.data_type, address, shape, strides, item.box, item.element_strides, item.swizzle, im2col=im2col
+            )
             arguments.append(("bytes", device.tensor_map(boxes)))
         elif kind == "symbol":
             arguments.append(("i32", symbols[str(item)]))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlir import ir
 from tests.passes.dot import references
-from tests.passes.dot.harness import compile_kernel
+from tests.passes.dot.harness import Kernel, compile_kernel
 
 from tilewright.dialects import graph_builder as graph
 from tilewright.dialects.tensors import shape_of
@@ -50,13 +50,19 @@ def _output(window: Window, transposed: bool, sizes: tuple[Expression, ...]) -> 
     return result
 
 
-def verify(window: Window, element: str = "f32", transposed: bool = False, prologue: bool = False) -> None:
-    """Compile, run and compare."""
+def verify(
+    window: Window,
+    element: str = "f32",
+    transposed: bool = False,
+    prologue: bool = False,
+    target: str = "sm_80",
+) -> Kernel | None:
+    """Compile, run and compare; the kernel, or None when the result would have no pixels."""
     generator = np.random.default_rng(0)
     rank = len(window.sizes)
     static = [size.evaluate({}) for size in _output(window, transposed, tuple(map(expression, window.sizes)))]
     if min(static) <= 0:
-        return
+        return None
     channels, outputs = window.groups * window.channels, window.groups * window.outputs
     weight_shape = (channels, window.outputs) if transposed else (outputs, window.channels)
     tensor = generator.standard_normal((window.images, channels, *window.sizes)).astype(NUMPY[element])
@@ -99,12 +105,13 @@ def verify(window: Window, element: str = "f32", transposed: bool = False, prolo
         for axis in (0, 1 if window.channels_last else 2):
             names[axis] = f"s{axis}"
             symbols[f"s{axis}"] = tensor.shape[axis]
-    kernel = compile_kernel([(names, element), (list(weight.shape), element)], make)
+    kernel = compile_kernel([(names, element), (list(weight.shape), element)], make, target)
     (found,) = kernel.run([np.ascontiguousarray(tensor), np.ascontiguousarray(weight)], **symbols)
     # Products and the reference are exact to f64; a few hundred f32 additions are left.
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=3e-6)
     assert rank == len(window.kernel)
+    return kernel
 
 
 @st.composite

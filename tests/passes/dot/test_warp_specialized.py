@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from mlir import ir
 from tests.passes.dot.harness import compile_kernel
+from tests.passes.dot.test_convolution import Window
+from tests.passes.dot.test_convolution import verify as verify_convolution
 from tests.passes.dot.test_matmul import Case, verify
 
 from tilewright.compiler.backend.assemble import assemble, disassemble
@@ -33,6 +36,32 @@ def test_against_float64(case: Case) -> None:
     kernel = verify(case, "bias", target=HOPPER)
     assert "tile.load_box" in kernel.program.text
     assert "wgmma" in kernel.ptx and "mma.sync" not in kernel.ptx
+
+
+def window(sizes: tuple[int, ...], kernel: tuple[int, ...], **options: Any) -> Window:
+    """A convolution of 64 channels to 64 in channels-last."""
+    rank = len(sizes)
+    plain = {"strides": (1,) * rank, "dilations": (1,) * rank, "pads": (0,) * 2 * rank, "images": 2}
+    return Window(sizes, kernel, **{**plain, "channels": 64, "outputs": 64, "channels_last": True, **options})
+
+
+CONVOLUTIONS = {
+    "3x3 with padding": window((9, 10), (3, 3), pads=(1, 1, 1, 1)),
+    "3x3, stride 2, padding at the end only": window((12, 15), (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
+    "dilated": window((13, 9), (3, 2), dilations=(2, 3), pads=(2, 1, 0, 3)),
+    "1x1, stride 2": window((11, 12), (1, 1), strides=(2, 2), channels=128),
+    "1x1 is a matrix product": window((6, 7), (1, 1)),
+    "one dimension": window((70,), (5,), pads=(2, 2)),
+    "three dimensions": window((5, 4, 6), (2, 3, 2), strides=(1, 2, 1), pads=(0, 1, 1, 1, 0, 0)),
+    "sizes known at run time": window((9, 10), (3, 3), pads=(1, 1, 1, 1), strides=(2, 1), dynamic=True),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolutions(case: Window) -> None:
+    kernel = verify_convolution(case, "f16", target=HOPPER)
+    assert kernel is not None and "tile.load_box" in kernel.program.text
+    assert ("im2col" in kernel.ptx) == (case.kernel != (1, 1) or case.strides != (1, 1))
 
 
 @pytest.mark.parametrize("right_turned", [True, False])

@@ -1,0 +1,236 @@
+"""Operands that the tensor memory accelerator fetches: what of a contraction can be taken in boxes, and how.
+
+In: the place functions of a contraction. Out: for each operand a `Matrix` (dense lines, k and batches) or `Pixels` (the
+implicit matrix of a convolution), which knows its tensor map and the coordinates of each tile. It exists so that the
+program around them need not know which one it fetches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mlir import ir
+
+from ...dialects.tensors import Shape, scalar_type
+from ...runtime.symbolic import ONE, ZERO, Expression
+from ..lower.context import byte_width
+from ..lower.dot_layouts import SharedLayout
+from ..unit import BoxedTensor, Im2colBox
+from .builder import TileBuilder
+from .contraction import Contraction, Window, convolution_window
+from .elements import ElementEmitter
+
+LINE_BYTES = 128  # of a swizzled shared tile
+MOST_BOX = 256  # elements of a box along one dimension
+ACCESS_BYTES = 16  # what strides of a tensor map are multiples of
+MOST_STRIDE = 8  # between the pixels that one copy takes
+FARTHEST_CORNER = {1: 1 << 15, 2: 1 << 7, 3: 1 << 4}  # pixels, by the number of spatial dimensions
+DATA_TYPES = {"f16": "float16", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Load:
+    """One copy: coordinates in the tensor, innermost first, filter offsets of the im2col mode, and where in the shared
+    tile it begins, in elements.
+    """
+
+    coordinates: tuple[Expression, ...]
+    offsets: tuple[Expression, ...] = ()
+    inside: int = 0
+
+
+class Boxes(Protocol):
+    """One operand of a contraction as tensor maps see it; `dimension` of its tile is not k."""
+
+    @property
+    def element(self) -> str:
+        """dtype in memory and in the shared tile."""
+
+    @property
+    def dimension(self) -> int:
+        """0 for the left operand, 1 for the right."""
+
+    def layout(self) -> SharedLayout:
+        """The swizzled layout of its shared tile."""
+
+    def boxed(self, lines: int, depth: int) -> BoxedTensor:
+        """The tensor map for tiles of `lines` x `depth`."""
+
+    def fixed(self, builder: TileBuilder, line: Expression, batch: Expression) -> tuple[Expression, ...]:
+        """What of the coordinates is the same for all steps of k."""
+
+    def loads(
+        self, builder: TileBuilder, origin: tuple[Expression, Expression, Expression], tile: tuple[int, int]
+    ) -> list[Load]:
+        """The copies of the tile of (lines, depth) at (line, k, batch)."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A dense operand. Strides are in elements, of (lines, k, batch)."""
+
+    source: int  # number of the kernel's input
+    element: str
+    dimension: int
+    extents: tuple[Expression, Expression, Expression]
+    strides: tuple[Expression, Expression, Expression]
+
+    @property
+    def depth_contiguous(self) -> bool:
+        """Whether neighbours along k are neighbours in memory; else those along lines are."""
+        return self.strides[1] == 1
+
+    @property
+    def order(self) -> list[int]:
+        """Which of (lines, k, batch) are dimensions of the map, innermost first."""
+        matrix = [1, 0] if self.depth_contiguous else [0, 1]
+        return matrix + ([2] if self.strides[2] != 0 else [])
+
+    def layout(self) -> SharedLayout:
+        along_lines = (self.dimension == 1) == self.depth_contiguous
+        return SharedLayout("columns" if along_lines else "rows", line_length(self.element), LINE_BYTES)
+
+    def boxed(self, lines: int, depth: int) -> BoxedTensor:
+        size = byte_width(scalar_type(self.element))
+        tile = (lines, depth, 1) if self.depth_contiguous else (line_length(self.element), depth, 1)
+        return BoxedTensor(
+            ("input", self.source),
+            DATA_TYPES[self.element],
+            tuple(self.extents[axis] for axis in self.order),
+            tuple(self.strides[axis] * size for axis in self.order[1:]),
+            f"{LINE_BYTES}b",
+            tuple(min(tile[axis], MOST_BOX) for axis in self.order),
+        )
+
+    def fixed(self, builder: TileBuilder, line: Expression, batch: Expression) -> tuple[Expression, ...]:
+        return (line, batch)
+
+    def loads(
+        self, builder: TileBuilder, origin: tuple[Expression, Expression, Expression], tile: tuple[int, int]
+    ) -> list[Load]:
+        line, depth, batch = origin
+        length = line_length(self.element)
+        step, stride = (MOST_BOX, length) if self.depth_contiguous else (length, tile[1])
+        return [
+            Load(tuple((line + first, depth, batch)[axis] for axis in self.order), (), first * stride)
+            for first in range(0, tile[0], step)
+        ]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The activations of a convolution in channels-last: a line is a pixel of the result, k a tap and a channel."""
+
+    source: int
+    element: str
+    window: Window
+    shape: Shape  # of the tensor: N, spatial, C
+    low: tuple[int, ...]
+    dimension: int = 0
+
+    def layout(self) -> SharedLayout:
+        return SharedLayout("rows", line_length(self.element), LINE_BYTES)
+
+    def boxed(self, lines: int, depth: int) -> BoxedTensor:
+        size = byte_width(scalar_type(self.element))
+        window, inner_first = self.window, tuple(reversed(self.shape))
+        strides, reach = [], ONE
+        for extent in inner_first[:-1]:
+            reach = reach * extent
+            strides.append(reach * size)
+        # Base pixels of a line of the result: low, low + stride, ... as many as the result has.
+        upper = tuple(
+            (count - 1) * step + 1 - low - extent
+            for count, step, low, extent in zip(
+                window.pixels[1:], window.strides, self.low, window.sizes, strict=True
+            )
+        )
+        return BoxedTensor(
+            ("input", self.source),
+            DATA_TYPES[self.element],
+            inner_first,
+            tuple(strides),
+            f"{LINE_BYTES}b",
+            element_strides=(1, *reversed(window.strides), 1),
+            im2col=Im2colBox(tuple(-low for low in reversed(self.low)), tuple(reversed(upper)), depth, lines),
+        )
+
+    def fixed(self, builder: TileBuilder, line: Expression, batch: Expression) -> tuple[Expression, ...]:
+        image, *position = builder.delinearize(line, self.window.pixels)
+        first = [
+            own * step - low for own, step, low in zip(position, self.window.strides, self.low, strict=True)
+        ]
+        return (*reversed(first), image)
+
+    def loads(
+        self, builder: TileBuilder, origin: tuple[Expression, Expression, Expression], tile: tuple[int, int]
+    ) -> list[Load]:
+        line, depth, batch = origin
+        channel, tap = self.window.taps(builder, depth)
+        offsets = [own * step for own, step in zip(tap, self.window.dilations, strict=True)]
+        return [Load((channel, *self.fixed(builder, line, batch)), tuple(reversed(offsets)))]
+
+
+def line_length(element: str) -> int:
+    """Elements of a line of a swizzled tile: also the k of a stage."""
+    return LINE_BYTES // byte_width(scalar_type(element))
+
+
+def find_boxes(builder: TileBuilder, view: Contraction, element: str) -> tuple[Boxes, Boxes] | None:
+    """Both operands in boxes, or None when one of them is not to be had so."""
+    if element not in DATA_TYPES:
+        return None
+    left = _matrix(builder, view, 0, element) or _pixels(builder, view, element)
+    right = _matrix(builder, view, 1, element)
+    return (left, right) if left is not None and right is not None else None
+
+
+def _matrix(builder: TileBuilder, view: Contraction, dimension: int, element: str) -> Matrix | None:
+    """The operand when its address is lines * a + k * b + batch * c, with a or b one and no conditions."""
+    extents = (view.rows if dimension == 0 else view.columns, view.depth, view.batch)
+    names = ("%box_line", "%box_depth", "%box_batch")
+    for name, extent in zip(names, extents, strict=True):
+        builder.extents[name] = extent
+    line, depth, batch = map(Expression.symbol, names)
+    found = view.left(batch, line, depth) if dimension == 0 else view.right(batch, depth, line)
+    address = ElementEmitter(builder).address(found.tensor, found.indices)
+    if address is None or address.inside or found.conditions or address.argument.element != element:
+        return None
+    strides = [stride for stride in map(address.offset.coefficient, names) if stride is not None]
+    if len(strides) < len(names) or any(name in stride.symbols for name in names for stride in strides):
+        return None
+    whole = sum((stride * own for stride, own in zip(strides, (line, depth, batch), strict=True)), ZERO)
+    if address.offset != whole or (strides[0] != 1 and strides[1] != 1):
+        return None
+    box = Matrix(
+        builder.inputs.index(address.argument), element, dimension, extents, (strides[0], strides[1], strides[2])
+    )
+    outer = [box.strides[axis] for axis in box.order[1:]]
+    access = ACCESS_BYTES // byte_width(scalar_type(element))
+    return box if all(stride.divisible_by(access) and stride != 0 for stride in outer) else None
+
+
+def _pixels(builder: TileBuilder, view: Contraction, element: str) -> Pixels | None:
+    """The activations of a plain convolution whose channels fill whole lines, where rows are its pixels."""
+    window = convolution_window(view.operation)
+    tensor = view.operation.operands[0]
+    if window is None or view.is_swapped or not window.channels_last or window.groups != 1:
+        return None
+    if not isinstance(tensor.owner, ir.Block) or max(window.strides) > MOST_STRIDE:
+        return None
+    argument = builder.inputs[ir.BlockArgument(tensor).arg_number]
+    low = [own.as_constant() for own in window.low]
+    kernel = [own.as_constant() for own in window.kernel]
+    channels = window.channels.as_constant() or 1
+    if argument.element != element or channels % line_length(element):
+        return None
+    known_low, known_kernel = [own for own in low if own is not None], [own for own in kernel if own is not None]
+    spatial = len(window.sizes)
+    if len(known_low) < spatial or len(known_kernel) < spatial:
+        return None
+    reach = [(size - 1) * step for size, step in zip(known_kernel, window.dilations, strict=True)]
+    farthest = FARTHEST_CORNER[spatial] - 1
+    if max(*known_low, *reach, 0) + max(window.strides) > farthest:
+        return None
+    return Pixels(ir.BlockArgument(tensor).arg_number, element, window, argument.shape, tuple(known_low))
