@@ -98,8 +98,8 @@ class ChunkSanitizer(Observer):
         writing = self._acting(mask, target)
         groups.used[writing.threads] = groups.opened[writing.threads]
         cells, threads = self._cells(writing, nbytes)
-        warps = np.unique(threads // 32)
         warp = threads // 32
+        warps = _distinct(warp)
         opened = groups.opened[threads]
         actors = Actors(
             warps, first + self._clocks.own[warps], groups.opened[writing.threads].max().repeat(len(warps)),
@@ -250,9 +250,15 @@ class ChunkSanitizer(Observer):
     def _of_threads(self, threads: Array, line: int, strong: bool) -> Actors:
         clocks = self._clocks
         warp = threads // 32
-        warps = np.unique(warp)
+        warps = _distinct(warp)
         agents = clocks.own[warps]
         now = clocks.known[HAPPENED, warps, agents]
         own, clock = clocks.own[warp], clocks.now(warp)
         return Actors(warps, agents, now, warp, threads, own, clock, line, strong=strong)
 
+
+def _distinct(ascending: Array) -> Array:
+    """The different values of an array that never falls."""
+    new = np.ones(len(ascending), bool)
+    np.not_equal(ascending[1:], ascending[:-1], out=new[1:])
+    return np.asarray(ascending[new])

@@ -61,7 +61,8 @@ class SharedShadow:
         count = self.cells * chunk.geometry.blocks
         self._writes = np.zeros(count, np.uint64)
         self._writers = np.zeros(count, np.uint16)
-        self._reads: dict[int, Array] = {}
+        self._reads = np.zeros(count * clocks.group_warps, np.uint64)
+        self._asynchronous_reads: dict[int, Array] = {}
         groups = clocks.warps // clocks.group_warps
         self._newest_write = np.zeros((groups, clocks.capacity), np.uint64)
         self._newest_read = np.zeros((groups, clocks.capacity), np.uint64)
@@ -90,13 +91,20 @@ class SharedShadow:
         return np.asarray(packed | _STRONG if actors.strong else packed)
 
     def _record_read(self, cells: Array, records: Array, actors: Actors) -> None:
-        """A column of cells for each agent that reads."""
-        agents = np.unique(actors.agents).tolist()
-        for agent in agents:
-            if agent not in self._reads:
-                self._reads[agent] = np.zeros(len(self._writes), np.uint64)
-            mine = slice(None) if len(agents) == 1 else actors.agent == agent
-            self._reads[agent][cells[mine]] = records[mine]
+        """A row of cells for each warp of a cluster, and one for each asynchronous agent that reads."""
+        if not actors.asynchronous:
+            self._reads[actors.agent * len(self._writes) + cells] = records
+            return
+        self._row(int(actors.agents[0]))[cells] = records
+
+    def _row(self, agent: int) -> Array:
+        count = len(self._writes)
+        if agent < self._clocks.group_warps:
+            return self._reads[agent * count : (agent + 1) * count]
+        found = self._asynchronous_reads.get(agent)
+        if found is None:
+            found = self._asynchronous_reads[agent] = np.zeros(count, np.uint64)
+        return found
 
     def _wide(self, newest: Array) -> Array:
         missing = self._clocks.capacity - newest.shape[1]
@@ -130,7 +138,7 @@ class SharedShadow:
     def _check_reads(self, kind: str, cells: Array, actors: Actors) -> None:
         """A write against the last reads of every agent."""
         for agent in self._late(self._newest_read, actors, fences=False).tolist():
-            before = self._reads[agent].take(cells)
+            before = self._row(agent).take(cells)
             agents = np.full(len(cells), agent, np.uint16)
             # That a generic write follows an asynchronous read, or the other way round, needs no proxy fence.
             wrong = self._unordered(before, agents, actors, fences=False)

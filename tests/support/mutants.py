@@ -311,8 +311,8 @@ def _rows(*counts: int) -> list[Arrays]:
 
 
 _NO_OUTPUT = "the columns are outside of the matrix: nobody stores their products"
-_ZERO = "the rows are beyond k, where the other factor is zero"
-_NEVER_EQUAL = "the number never equals the bound (a trap there is never reached): it is a multiple of the vector width"
+_ZERO = "the elements are beyond k, where the other factor is zero"
+_NEVER_EQUAL = "the number never equals the bound: a trap on that is never reached"
 _NO_COPIES = "this kernel makes no asynchronous copies: there is nothing to wait for"
 _LAST_USE = "what follows uses other shared memory: the barrier is not needed"
 REASONS: dict[str, str] = {
@@ -325,6 +325,7 @@ REASONS: dict[str, str] = {
     "convolution f16: dropped zero-fill at 284": _NO_OUTPUT,
     "convolution f16: dropped zero-fill at 1225": _ZERO,
     "convolution f16: off-by-one bound at 942": _NEVER_EQUAL,
+    "convolution strict: dropped zero-fill at 695": _ZERO,
     "softmax strict: dropped barrier at 90": _LAST_USE,
     "softmax strict: dropped barrier at 267": _LAST_USE,
     "softmax strict: off-by-one bound at 36": _NEVER_EQUAL,
