@@ -19,10 +19,10 @@ from .memory import SHARED_WINDOW
 from .numpy_atomics import combination
 from .numpy_chunk import Array, Chunk, Mask, Values
 from .numpy_cluster import resolve
-from .numpy_mbarrier import complete_bytes
+from .numpy_mbarrier import complete_bytes, observe_arrival
 from .numpy_memory import indices
 from .numpy_operations import DTYPES
-from .observer import BULK, READ, WRITE
+from .observer import ATOMIC, BULK, READ, WRITE
 from .ptx import TYPE_BITS
 
 _UNIT = 16
@@ -269,13 +269,17 @@ def store_async(
     place = indices(chunk, mask, line, address, width, "cluster", "st.async") * len(values)
     words = indices(chunk, mask, line, barrier, 8, "cluster", "st.async")
     view = chunk.view("cluster", DTYPES[type])
+    if chunk.observer is not None:
+        # Whoever waits for the bytes learns of the store as of an arrival of its thread.
+        chunk.observer.accessed(mask, line, ATOMIC if operation else WRITE, "cluster", address, width)
+        observe_arrival(chunk, mask, line, words)
     for thread in active_threads(chunk, mask):
         for index, value in enumerate(values):
             new: Any = value if value.ndim == 0 else value[thread]
             at = int(place[thread]) + index
-            view[at] = (
-                combination(operation, type)(view[at : at + 1], np.array([new], view.dtype))[0] if operation else new
-            )
+            if operation:
+                new = combination(operation, type)(view[at : at + 1], np.array([new], view.dtype))[0]
+            view[at] = new
         chunk.changes += 1
         complete_bytes(chunk, line, int(words[thread]), width, thread)
     return ()

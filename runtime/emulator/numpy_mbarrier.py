@@ -118,7 +118,7 @@ def _observe_initialised(chunk: Chunk, mask: Mask, line: int, place: Array) -> N
         chunk.observer.mbarrier_initialised(mask, line, _block_and_address(chunk, place)[1].astype("u8"))
 
 
-def _observe_arrival(chunk: Chunk, mask: Mask, line: int, place: Array, kind: str = "thread") -> None:
+def observe_arrival(chunk: Chunk, mask: Mask, line: int, place: Array, kind: str = "thread") -> None:
     """Tell the observer, before the arrivals take effect."""
     if chunk.observer is not None:
         block, offset = _block_and_address(chunk, place)
@@ -163,7 +163,7 @@ def barrier_arrive(
     """mbarrier.arrive and arrive_drop, after `owed` more bytes are expected. Gives the tokens: the words before."""
     place = places(chunk, mask, line, address, space, "mbarrier.arrive")
     tokens = np.zeros(chunk.threads, np.uint64)
-    _observe_arrival(chunk, mask, line, place)
+    observe_arrival(chunk, mask, line, place)
     for thread, word, (number, extra) in _each(chunk, mask, place, arrivals, owed):
         barrier = fetch(chunk, line, word, thread, "mbarrier.arrive")
         tokens[thread] = barrier.word()
@@ -261,7 +261,7 @@ def copies_arrive(
     if chunk.delayed is not None:
         chunk.delayed.complete(mask, None)
     place = places(chunk, mask, line, address, space, "cp.async.mbarrier.arrive")
-    _observe_arrival(chunk, mask, line, place, COPY)
+    observe_arrival(chunk, mask, line, place, COPY)
     for thread, word, _ in _each(chunk, mask, place):
         barrier = fetch(chunk, line, word, thread, "cp.async.mbarrier.arrive")
         if not counted:
