@@ -1,0 +1,100 @@
+// RUN: tilewright opt %s --from lower --target sm_80
+// A product of f16 tiles: ldmatrix brings four 8x8 matrices of each operand at once, transposing the one whose lines do
+// not run along k; mma.sync adds to f32 sums, which start as what tile.full said.
+
+!left = !tile.tile<[16, 16], f16, "shared<rows, line=24>">
+!right = !tile.tile<[16, 16], f16, "shared<rows, line=24>">
+!sum = !tile.tile<[16, 16], f32, "mma<1x1 warps, width=2>">
+
+// CHECK: llvm.func @dot
+// CHECK: nvvm.ldmatrix %{{.*}}layout = #nvvm.mma_layout<col>, num = 4
+// CHECK: nvvm.ldmatrix %{{.*}}layout = #nvvm.mma_layout<row>, num = 4
+// CHECK: nvvm.mma.sync A[%[[A0:.*]], %[[A1:.*]], %[[A2:.*]], %[[A3:.*]]] B[%{{.*}}, %{{.*}}] C[%cst, %cst, %cst, %cst]
+// CHECK-SAME: shape = #nvvm.shape<m = 16, n = 8, k = 16>
+// CHECK: nvvm.mma.sync A[%[[A0]], %[[A1]], %[[A2]], %[[A3]]]
+// CHECK-NOT: nvvm.mma.sync
+// CHECK-COUNT-4: llvm.store %{{.*}} {alignment = 8 : i64} : vector<2xf32>, !llvm.ptr<1>
+func.func @dot(%y: memref<?xf32>) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c16 = arith.constant 16 : index
+  %zero = arith.constant 0.0 : f32
+  %left = "tile.allocate"() {stages = 1 : i64} : () -> !left
+  %right = "tile.allocate"() {stages = 1 : i64} : () -> !right
+  %start = "tile.full"(%zero) : (f32) -> !sum
+  %sum = "tile.dot"(%left, %right, %start, %c0) {instruction = "m16n8k16.f16"} : (!left, !right, !sum, index) -> !sum
+  "tile.map"(%c0, %c0, %c16, %c16) ({
+  ^bb0(%i: index, %j: index):
+    %value = "tile.element"(%sum) : (!sum) -> f32
+    %line = arith.muli %i, %c16 : index
+    %offset = arith.addi %line, %j : index
+    "tile.store"(%value, %y, %offset) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows", "columns"], layout = "mma<1x1 warps, width=2>", shape = array<i64: 16, 16>}
+    : (index, index, index, index) -> ()
+  return
+}
+
+// -----
+// A right operand whose lines run along k needs no transposing; bf16 is packed into words.
+
+!left = !tile.tile<[16, 32], bf16, "shared<rows, line=40>">
+!right = !tile.tile<[32, 8], bf16, "shared<columns, line=40>">
+!sum = !tile.tile<[16, 8], f32, "mma<1x1 warps, width=2>">
+
+// CHECK: llvm.func @dot
+// CHECK-NOT: layout = #nvvm.mma_layout<col>, num
+// CHECK: nvvm.ldmatrix %{{.*}}layout = #nvvm.mma_layout<row>, num = 2
+// CHECK: nvvm.ldmatrix %{{.*}}layout = #nvvm.mma_layout<row>, num = 4
+// CHECK: nvvm.mma.sync {{.*}}multiplicandAPtxType = #nvvm.mma_type<bf16>
+// CHECK: nvvm.mma.sync
+// CHECK-NOT: nvvm.mma.sync
+func.func @dot(%y: memref<?xf32>) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c8 = arith.constant 8 : index
+  %c16 = arith.constant 16 : index
+  %zero = arith.constant 0.0 : f32
+  %left = "tile.allocate"() {stages = 1 : i64} : () -> !left
+  %right = "tile.allocate"() {stages = 1 : i64} : () -> !right
+  %start = "tile.full"(%zero) : (f32) -> !sum
+  %sum = "tile.dot"(%left, %right, %start, %c0) {instruction = "m16n8k16.bf16"} : (!left, !right, !sum, index) -> !sum
+  "tile.map"(%c0, %c0, %c16, %c8) ({
+  ^bb0(%i: index, %j: index):
+    %value = "tile.element"(%sum) : (!sum) -> f32
+    "tile.store"(%value, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows", "columns"], layout = "mma<1x1 warps, width=2>", shape = array<i64: 16, 8>}
+    : (index, index, index, index) -> ()
+  return
+}
+
+// -----
+// tf32: f32 is rounded to it, to nearest, between ldmatrix and mma.sync.
+
+!left = !tile.tile<[16, 8], f32, "shared<rows, line=12>">
+!right = !tile.tile<[8, 8], f32, "shared<columns, line=12>">
+!sum = !tile.tile<[16, 8], f32, "mma<1x1 warps, width=2>">
+
+// CHECK: llvm.func @dot
+// CHECK: nvvm.ldmatrix
+// CHECK-COUNT-2: nvvm.convert.float.to.tf32 %{{.*}} {rnd = #nvvm.fp_rnd_mode<rna>}
+// CHECK: nvvm.ldmatrix
+// CHECK-COUNT-4: nvvm.convert.float.to.tf32
+// CHECK: nvvm.mma.sync {{.*}}multiplicandAPtxType = #nvvm.mma_type<tf32>{{.*}}shape = #nvvm.shape<m = 16, n = 8, k = 8>
+func.func @dot(%y: memref<?xf32>) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c8 = arith.constant 8 : index
+  %c16 = arith.constant 16 : index
+  %zero = arith.constant 0.0 : f32
+  %left = "tile.allocate"() {stages = 1 : i64} : () -> !left
+  %right = "tile.allocate"() {stages = 1 : i64} : () -> !right
+  %start = "tile.full"(%zero) : (f32) -> !sum
+  %sum = "tile.dot"(%left, %right, %start, %c0) {instruction = "m16n8k8.tf32"} : (!left, !right, !sum, index) -> !sum
+  "tile.map"(%c0, %c0, %c16, %c8) ({
+  ^bb0(%i: index, %j: index):
+    %value = "tile.element"(%sum) : (!sum) -> f32
+    "tile.store"(%value, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows", "columns"], layout = "mma<1x1 warps, width=2>", shape = array<i64: 16, 8>}
+    : (index, index, index, index) -> ()
+  return
+}

@@ -1,0 +1,33 @@
+// RUN: tilewright opt %s --from lower --target sm_90a
+// wgmma reads both tiles by descriptors: 64 of k are four instructions of 16, in one group that tile.dot_wait waits for.
+
+!tile = !tile.tile<[64, 64], f16, "shared<rows, line=64, swizzle=128>">
+!sum = !tile.tile<[64, 64], f32, "wgmma<1 groups, width=2>">
+
+// CHECK: llvm.func @dot
+// CHECK: nvvm.wgmma.fence.aligned
+// CHECK: wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16
+// CHECK-SAME: wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16
+// CHECK-SAME: wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16
+// CHECK-SAME: wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16
+// CHECK: nvvm.wgmma.commit.group.sync.aligned
+// CHECK: wgmma.wait_group.sync.aligned 0
+// CHECK: llvm.store
+func.func @dot(%y: memref<?xf32>) attributes {tile.threads = 128 : i64} {
+  %c0 = arith.constant 0 : index
+  %c64 = arith.constant 64 : index
+  %zero = arith.constant 0.0 : f32
+  %left = "tile.allocate"() {stages = 1 : i64} : () -> !tile
+  %right = "tile.allocate"() {stages = 1 : i64} : () -> !tile
+  %start = "tile.full"(%zero) : (f32) -> !sum
+  %running = "tile.dot"(%left, %right, %start, %c0) {instruction = "m64n64k16.f16"} : (!tile, !tile, !sum, index) -> !sum
+  %sum = "tile.dot_wait"(%running) {pending = 0 : i64} : (!sum) -> !sum
+  "tile.map"(%c0, %c0, %c64, %c64) ({
+  ^bb0(%i: index, %j: index):
+    %value = "tile.element"(%sum) : (!sum) -> f32
+    "tile.store"(%value, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows", "columns"], layout = "wgmma<1 groups, width=2>", shape = array<i64: 64, 64>}
+    : (index, index, index, index) -> ()
+  return
+}

@@ -1,0 +1,52 @@
+// RUN: tilewright opt %s --from tile --target sm_90a | FileCheck %s --check-prefix=HOPPER
+// RUN: tilewright opt %s --from tile --target sm_100 | FileCheck %s --check-prefix=OTHER
+// On Hopper a product of f16 has two roles: consumers wait for a full stage, multiply it and give it back; one thread of
+// the producer waits for an empty one and fetches a box of each operand. Other targets keep the plain loop.
+
+!x = tensor<256x512xf16>
+!w = tensor<512x256xf16>
+!y = tensor<256x256xf32>
+
+// HOPPER: func.func @dot_0({{.*}}, %[[LEFT_MAP:[^:]*]]: !tile.tensor_map<f16, {{.*}}>, %[[RIGHT_MAP:[^:]*]]: !tile.tensor_map<f16, {{.*}}>)
+// HOPPER: %[[LEFT:.*]] = "tile.allocate"() {{.*}}swizzle=128
+// HOPPER: %[[RIGHT:.*]] = "tile.allocate"() {{.*}}swizzle=128
+// HOPPER: %[[FULL:.*]] = "tile.make_barriers"() {arrivals = 1
+// HOPPER: %[[EMPTY:.*]] = "tile.make_barriers"()
+// HOPPER: "tile.barrier"
+// HOPPER: "tile.warps"
+// HOPPER: "tile.await"(%[[FULL]], %[[STAGE:.*]], %{{.*}})
+// HOPPER: "tile.dot"(%[[LEFT]], %[[RIGHT]], %{{.*}}, %[[STAGE]]) {instruction = "m64n{{.*}}k16.f16"}
+// HOPPER: "tile.dot_wait"{{.*}}pending = 1
+// HOPPER: "tile.arrive"(%[[EMPTY]],
+// HOPPER: "tile.dot_wait"{{.*}}pending = 0
+// HOPPER: "tile.store"
+// HOPPER: "tile.warps"
+// HOPPER: "tile.single"
+// HOPPER: "tile.await"(%[[EMPTY]], %[[STAGE:.*]], %{{.*}})
+// HOPPER: "tile.expect"(%[[FULL]], %[[STAGE]]) {bytes =
+// HOPPER: "tile.load_box"(%[[LEFT]], %[[STAGE]], %[[LEFT_MAP]], %[[FULL]], %[[STAGE]],
+// HOPPER: "tile.load_box"(%[[RIGHT]], %[[STAGE]], %[[RIGHT_MAP]], %[[FULL]], %[[STAGE]],
+
+// OTHER-NOT: tile.warps
+// OTHER: "tile.dot"{{.*}}instruction = "m16n8k16.f16"
+func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
+  %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !y
+  return %0 : !y
+}
+
+// -----
+// Boxes take memory as it is: an operand that is computed, or whose rows do not begin at multiples of 16 bytes, goes the
+// other way on Hopper, too.
+
+!x = tensor<256x500xf16>
+!w = tensor<500x256xf16>
+!y = tensor<256x256xf32>
+
+// HOPPER-NOT: tile.warps
+// HOPPER: "tile.dot"{{.*}}instruction = "m16n8k16.f16"
+
+// OTHER: "tile.dot"{{.*}}instruction = "m16n8k16.f16"
+func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
+  %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !y
+  return %0 : !y
+}
