@@ -1,7 +1,7 @@
 """Integers that differ between the lanes of a warp by known amounts.
 
 In: an instruction and what is known of its operands. Out: what is known of its result. Why: addresses and indices are
-nearly always one number plus a fixed pattern over the lanes (0, 4, 8, ...); an engine then computes lane 0's value only,
+nearly always one number plus a fixed pattern over the lanes (0, 4, 8, ...); an engine then computes lane 0's value,
 with the very same instructions, and moves whole runs of memory without looking at single addresses.
 
 `Lanes` says: the value in lane l is (value in lane 0) + pattern[l], modulo the width. The bits that lane 0's value can
@@ -147,10 +147,7 @@ def _extended(value: Lanes, source: str, target: str) -> State:
     signed = source[0] == "s"
     highest = bits + max(value.pattern)
     lowest = min(value.pattern)
-    if signed:
-        fits = highest < half and lowest >= -half
-    else:
-        fits = highest <= full(source) and lowest >= 0
+    fits = (highest < half and lowest >= -half) if signed else (highest <= full(source) and lowest >= 0)
     if not (fits or (value.disjoint and value.own_bits < half)):
         return None
     if signed and bits & half:

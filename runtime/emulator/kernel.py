@@ -15,7 +15,7 @@ from .control_flow import Program, build
 from .kernel_facts import Extents, KernelFacts, kernel_facts
 from .llvm_codegen import Unsupported
 from .llvm_compile import Translation, engine_version, translate
-from .llvm_engine import Kernel, LlvmEngine
+from .llvm_engine import Kernel, LlvmEngine, is_loaded
 from .numpy_chunk import Launch
 from .numpy_engine import Compiled, NumpyEngine
 from .numpy_layout import Layout
@@ -53,6 +53,7 @@ class EmulatedKernel:
     _addresses: dict[str, int] = field(default_factory=dict)
     _compiled: Compiled | None = None
     _fast: dict[Extents, Kernel] = field(default_factory=dict)
+    _helpers: dict[str, str] = field(default_factory=dict)
     _seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -121,15 +122,27 @@ class EmulatedKernel:
         program = self.program
         key = self._key(part)
         assert self.engines.fast is not None
-        found = translate(program, self._addresses, shape, "run_" + key[:32], self.engines.fast.library)
+        library = self.engines.fast.library
+        found, self._helpers = translate(program, self._addresses, shape, "run_" + key[:32], library)
         if not self._addresses:
             self.engines.cache.put(_SECTION, key, found.to_bytes())
         return found
 
+    def _helper(self, symbol: str) -> bytes:
+        """The object file of a helper, from the cache or compiled. Raises KeyError when there is neither."""
+        assert self.engines.fast is not None
+        library, cache = self.engines.fast.library, self.engines.cache
+        key = make_key("helper", library.host.key, symbol)
+        content = cache.get(_SECTION, key)
+        if content is None:
+            content = library.compile(self._helpers[symbol])
+            cache.put(_SECTION, key, content)
+        return content
+
     def _link(self, translation: Translation, shape: Extents, reason: str) -> Kernel:
         assert self.engines.fast is not None
         self.choices[shape] = Choice("llvm", reason)
-        kernel = self._fast[shape] = Kernel(translation, self.engines.fast.library)
+        kernel = self._fast[shape] = Kernel(translation, self.engines.fast.library, self._helper)
         return kernel
 
     def _key(self, part: str) -> str:
@@ -139,10 +152,17 @@ class EmulatedKernel:
         return make_key(engine_version(), host, self.name, part, repr(sorted(self._addresses.items())), self.ptx)
 
     def _cached(self, part: str) -> Translation | None:
-        content = self.engines.cache.get(_SECTION, self._key(part))
+        cache = self.engines.cache
+        content = cache.get(_SECTION, self._key(part))
         if content is None:
             return None
         try:
-            return Translation.from_bytes(content)
+            found = Translation.from_bytes(content)
         except ValueError:
             return None
+        return found if all(is_loaded(symbol) or self._has_helper(symbol) for symbol in found.helpers) else None
+
+    def _has_helper(self, symbol: str) -> bool:
+        assert self.engines.fast is not None
+        key = make_key("helper", self.engines.fast.library.host.key, symbol)
+        return self.engines.cache.path(_SECTION, key).is_file()

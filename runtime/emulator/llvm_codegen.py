@@ -55,7 +55,7 @@ class Generator:
         self.uniformity = uniformity
         self.expected = expected
         self.numbers = program.register_numbers
-        self.code: Code = module.code()
+        self.code = Code(module.declarations)
         self.elements = [ELEMENTS.get(type, "i64") for type in program.register_types]
         self.elements = [_storage(element) for element in self.elements]
         self.values: dict[int, Value] = {}
@@ -249,7 +249,7 @@ class Generator:
             self.write(Register(CARRY), "pred", values[0])
             return []
         found = ROUTINES.get(routine)
-        if found is None:
+        if found is None or not ELEMENTS.keys() >= {*results, static.get("type", "b32")}:
             self.unsupported(f"routine {routine}")
         return found(self, results, values, **static)
 

@@ -24,19 +24,22 @@ from .llvm_runner import DECLARATION, runner
 from .numpy_layout import Layout
 from .uniformity import analyse
 
-_SOURCES = ("llvm_*.py", "isa/*.py", "uniformity.py", "affine.py", "control_flow.py", "parser.py", "ptx.py", "numpy_layout.py",
-            "kernel_facts.py", "memory.py")  # fmt: skip
+_SOURCES = (
+    "llvm_*.py", "isa/*.py", "uniformity.py", "affine.py", "control_flow.py", "parser.py", "ptx.py",
+    "numpy_layout.py", "kernel_facts.py", "memory.py",
+)  # fmt: skip
 
 _EXITS = frozenset({"fall", "jump", "branch", "switch", "barrier", "exit", "trap"})
 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """Object code of one kernel for one block shape. `barriers` are (block number, PTX line, arrives only) in slot
-    order; sizes in bytes, one record per warp."""
+    """Object code of one kernel for one block shape. `helpers` are the symbols that it calls, directly or not;
+    `barriers` are (block number, PTX line, arrives only) in slot order; sizes in bytes, one record per warp."""
 
     content: bytes
     symbol: str
+    helpers: tuple[str, ...]
     facts: KernelFacts
     sites: tuple[Site, ...]
     barriers: tuple[tuple[int, int, bool], ...]
@@ -60,7 +63,10 @@ class Translation:
             sites = tuple(Site(**site) for site in head.pop("sites"))
             barriers = tuple((block, line, arrives) for block, line, arrives in head.pop("barriers"))
             facts = KernelFacts.from_dictionary(head.pop("facts"))
-            return cls(content=data[4 + length :], sites=sites, barriers=barriers, facts=facts, **head)
+            helpers = tuple(head.pop("helpers"))
+            return cls(
+                content=data[4 + length :], sites=sites, barriers=barriers, facts=facts, helpers=helpers, **head
+            )  # fmt: skip
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a translation: {error}") from error
 
@@ -146,20 +152,26 @@ def write_module(
 
 def translate(
     program: Program, addresses: dict[str, int], shape: Extents, symbol: str, library: Library
-) -> Translation:
-    """Compile for the host. Raises Unsupported when an instruction is missing here."""
+) -> tuple[Translation, dict[str, str]]:
+    """Compile for the host; also gives the IR of each helper. Raises Unsupported when an instruction is missing here.
+    """
     reason = refusal(program)
     if reason:
         raise Unsupported(reason)
     wide = library.host.has("avx512f") and library.host.has("avx512bw")
-    text, module, control, atomics = write_module(program, addresses, shape, symbol, wide)
+    try:
+        text, module, control, atomics = write_module(program, addresses, shape, symbol, wide)
+    except (AssertionError, IndexError, ValueError, KeyError, TypeError) as error:
+        # The NumPy engine has accepted the kernel: it is a form that only this engine does not know.
+        raise Unsupported(f"a form of operands ({type(error).__name__}: {error})") from error
     barriers = []
     for number in control.barriers:
         ender = program.blocks[number].exit.instruction
         assert ender is not None
         barriers.append((number, ender.line, ender.has("arrive")))
     facts = kernel_facts(program, Layout(program, addresses))
-    return Translation(
-        library.compile(text), symbol, facts, tuple(module.sites), tuple(barriers), control.record.nbytes,
-        module.local_bytes, atomics,
+    translation = Translation(
+        library.compile(text), symbol, tuple(module.helpers), facts, tuple(module.sites), tuple(barriers),
+        control.record.nbytes, module.local_bytes, atomics,
     )  # fmt: skip
+    return translation, module.helpers

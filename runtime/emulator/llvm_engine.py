@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,21 +35,32 @@ _EVERY_BLOCK = (1 << 32) - 1
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _loaded: dict[str, Any] = {}
+_helpers: set[str] = set()
 _loading = threading.Lock()
 
 
 class Kernel:
     """A translation linked into this process."""
 
-    def __init__(self, translation: Translation, library: Library) -> None:
+    def __init__(self, translation: Translation, library: Library, helper: Callable[[str], bytes]) -> None:
+        """`helper` gives the object file of a helper by its symbol, where the process does not have it yet."""
         self.translation = translation
         with _loading:
             # Code is never unloaded, so that a second device can use the same.
+            for symbol in translation.helpers:
+                if symbol not in _helpers:
+                    library.add(helper(symbol), symbol)
+                    _helpers.add(symbol)
             if translation.symbol not in _loaded:
                 address = library.load(translation.content, translation.symbol)
                 prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
                 _loaded[translation.symbol] = prototype(address)
         self.function = _loaded[translation.symbol]
+
+
+def is_loaded(helper: str) -> bool:
+    """Whether this process has a helper already."""
+    return helper in _helpers
 
 
 def _aligned(nbytes: int) -> tuple[Array, int]:

@@ -50,7 +50,7 @@ class Unavailable(Exception):
 
 
 class Library:
-    """One loaded libLLVM. Compilation is serialised; `load` gives code that stays until the process ends."""
+    """One loaded libLLVM. Threads may compile at once; loaded code stays until the process ends."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -115,12 +115,11 @@ class Library:
 
     def compile(self, text: str) -> bytes:
         """The object file of an IR module. Raises InternalError with LLVM's message when it is not valid."""
-        with self._lock:
-            context = c_void_p(self._llvm.LLVMContextCreate())
-            try:
-                return self._compile(context, text.encode())
-            finally:
-                self._llvm.LLVMContextDispose(context)
+        context = c_void_p(self._llvm.LLVMContextCreate())
+        try:
+            return self._compile(context, text.encode())
+        finally:
+            self._llvm.LLVMContextDispose(context)
 
     def _compile(self, context: c_void_p, text: bytes) -> bytes:
         llvm = self._llvm
@@ -146,11 +145,8 @@ class Library:
             llvm.LLVMDisposeTargetMachine(machine)
             llvm.LLVMDisposeModule(module)
 
-    def load(self, content: bytes, symbol: str) -> int:
-        """Link an object file of `compile` into the process; the address of `symbol`.
-
-        Every object gets a namespace of its own. The code is never unloaded.
-        """
+    def add(self, content: bytes, symbol: str) -> None:
+        """Make `symbol` of an object file known to objects that are loaded later. Once only; it is never unloaded."""
         llvm = self._llvm
         with self._lock:
             if not self._jit:
@@ -158,8 +154,14 @@ class Library:
             buffer = c_void_p(
                 llvm.LLVMCreateMemoryBufferWithMemoryRangeCopy(content, len(content), symbol.encode())
             )
-            library = c_void_p(llvm.LLVMOrcLLJITGetMainJITDylib(self._jit))
-            self._check(llvm.LLVMOrcLLJITAddObjectFile(self._jit, library, buffer))
+            main = c_void_p(llvm.LLVMOrcLLJITGetMainJITDylib(self._jit))
+            self._check(llvm.LLVMOrcLLJITAddObjectFile(self._jit, main, buffer))
+
+    def load(self, content: bytes, symbol: str) -> int:
+        """Link an object file of `compile` into the process; the address of `symbol`."""
+        self.add(content, symbol)
+        llvm = self._llvm
+        with self._lock:
             address = c_uint64()
             self._check(llvm.LLVMOrcLLJITLookup(self._jit, byref(address), symbol.encode()))
             return address.value

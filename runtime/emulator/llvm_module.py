@@ -1,11 +1,13 @@
 """One LLVM module under construction: helper functions, declarations, and the sites that faults name.
 
-In: requests for helpers by name. Out: the module's text. Why: routines that many instructions share (vector loads,
-checks, matrix products) are functions of their own: that is both quicker to compile and faster than inlining them.
+In: requests for helpers by name. Out: the texts of modules. Why: routines that many instructions share (vector loads,
+checks, matrix products) are functions of their own, each in a module of its own: most kernels find theirs compiled.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,10 +40,9 @@ class Module:
     declarations: dict[str, str] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
     sites: list[Site] = field(default_factory=list)
-
-    def code(self) -> Code:
-        """The body of a new function."""
-        return Code(self.declarations)
+    helpers: dict[str, str] = field(default_factory=dict)
+    _symbols: dict[str, str] = field(default_factory=dict)
+    _prototypes: dict[str, str] = field(default_factory=dict)
 
     def site(self, line: int, space: str, verb: str, nbytes: int) -> int:
         """The number under which a fault of this access is recorded."""
@@ -49,25 +50,42 @@ class Module:
         return len(self.sites) - 1
 
     def helper(self, name: str, header: str, build: Callable[[Code], None], attributes: str = "noinline") -> str:
-        """The function `name`, built on first request. `header` is `result @(arguments)` with `@` for the name."""
-        if name not in self.functions:
-            self.functions[name] = ""  # reserves the place, since helpers request helpers
-            code = self.code()
+        """The symbol of the helper `name`, built on first request. `header` is `result @(arguments)`.
+
+        The symbol ends in a digest of the text, so that equal helpers of all kernels are one.
+        """
+        if name not in self._symbols:
+            code = Code({})
             build(code)
-            signature = header.replace("@", f"@{name}", 1)
             body = "\n".join(code.lines)
-            self.functions[name] = (
-                f"define internal {REGISTER_CALL} {signature} {attributes} #0 {{\nentry:\n{body}\n}}\n"
-            )
-        return name
+            signature = f"{REGISTER_CALL} {header} {attributes} #0 {{\nentry:\n{body}\n}}\n"
+            digest = hashlib.sha256(f"{self.wide} {signature}".encode()).hexdigest()[:16]
+            symbol = self._symbols[name] = f"tw_{name}_{digest}"
+            self._prototypes[symbol] = f"declare {REGISTER_CALL} {_prototype(header, symbol)}"
+            definition = "define " + signature.replace("@(", f"@{symbol}(", 1)
+            self.helpers[symbol] = self._whole(code.declarations, [definition], symbol)
+        return self._symbols[name]
 
     def text(self) -> str:
-        """The whole module."""
+        """The module of the kernel itself."""
+        return self._whole(self.declarations, list(self.functions.values()))
+
+    def _whole(self, declarations: dict[str, str], functions: list[str], defined: str = "") -> str:
         vectors = 512 if self.wide else 256
         attributes = (
-            f'attributes #0 = {{ nounwind alignstack=64 "prefer-vector-width"="{vectors}" "min-legal-vector-width"="{vectors}" }}'
+            f'attributes #0 = {{ nounwind alignstack=64 "prefer-vector-width"="{vectors}" '
+            f'"min-legal-vector-width"="{vectors}" }}'
         )
-        return "\n".join([*self.declarations.values(), *self.functions.values(), attributes, ""])
+        body = "\n".join(functions)
+        used = [text for symbol, text in self._prototypes.items() if f" @{symbol}(" in body and symbol != defined]
+        return "\n".join([*declarations.values(), *used, body, attributes, ""])
+
+
+_ARGUMENT = re.compile(r" %\w+(?=[,)])")
+
+
+def _prototype(header: str, symbol: str) -> str:
+    return _ARGUMENT.sub("", header.replace("@(", f"@{symbol}(", 1))
 
 
 def field_pointer(code: Code, name: str, base: str = "%context") -> str:

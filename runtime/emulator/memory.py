@@ -8,6 +8,7 @@ overruns visible.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import mmap
 from typing import Any
 
@@ -172,7 +173,11 @@ def reserve(capacity: int) -> mmap.mmap:
     while True:
         try:
             if hasattr(mmap, "MAP_PRIVATE"):
-                return mmap.mmap(-1, capacity, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
+                mapped = mmap.mmap(-1, capacity, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
+                if hasattr(mmap, "MADV_HUGEPAGE"):
+                    with contextlib.suppress(OSError):  # a kernel without huge pages
+                        mapped.madvise(mmap.MADV_HUGEPAGE)
+                return mapped
             return mmap.mmap(-1, capacity)
         except (OSError, ValueError, OverflowError):
             if capacity <= 1 << 26:

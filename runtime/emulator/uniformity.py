@@ -1,7 +1,7 @@
 """Which registers all lanes of a warp share, and which blocks some lanes may skip.
 
 In: a `control_flow.Program`. Out: a `Uniformity`. Why: an engine that runs a warp at a time keeps shared values, and
-those that follow a pattern over the lanes (affine.py), in host scalars, and needs no lane masks where lanes cannot part.
+those that follow a pattern over the lanes (affine.py), in host scalars, and needs no masks where lanes cannot part.
 
 Lanes are scheduled lowest block first, so lanes that part at a branch B meet again at its immediate post-dominator P
 when every block between lies below P in layout order. A register that is written while some lanes are elsewhere is
@@ -104,10 +104,9 @@ class _Analysis:
         def step(instruction: Instruction) -> _Step:
             used, defined = uses_and_definitions(instruction)
             operands = instruction.operands
-            target = None
-            if len(defined) == 1 and isinstance(operands[0], Register) and operands[0].name == defined[0]:
-                if all(isinstance(operand, KNOWN_OPERANDS) for operand in operands[1:]):
-                    target = numbers[defined[0]]
+            plain = all(isinstance(operand, KNOWN_OPERANDS) for operand in operands[1:])
+            alone = len(defined) == 1 and isinstance(operands[0], Register) and operands[0].name == defined[0]
+            target = numbers[defined[0]] if plain and alone else None
             return _Step(instruction, bits(used), bits(defined), _is_forced(instruction, parameters), target)
 
         self.steps = [[step(instruction) for instruction in block.instructions] for block in self.blocks]
