@@ -1,0 +1,34 @@
+"""Small models under the strictest sanitizer: nothing is found in their kernels, and no order changes an answer.
+
+`python -m benchmarks.sanitize` does the same for all models, targets and precisions.
+"""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.zoo import MODELS
+
+import tilewright
+from tilewright.runtime.sanitizing import parse_order, sanitize
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "precision", "order"),
+    [
+        ("bert-small-dynamo", "sm_80", "f16", "random:3"),
+        ("resnet-small-dynamo", "sm_90a", "tf32", "reversed"),
+        ("gpt2-small-legacy", "sm_80", "strict", "random:4"),
+    ],
+)
+def test_nothing_is_found(name: str, target: str, precision: str, order: str) -> None:
+    model = MODELS[name]
+    engine = tilewright.compile(model.load(), target=target, precision=precision)
+    arrays = model.inputs()[-1]
+    expected, report = sanitize(engine, arrays)
+    assert not report.findings, str(report)
+    outputs, report = sanitize(engine, arrays, parse_order(order))
+    assert not report.findings, str(report)
+    assert expected is not None and outputs is not None
+    assert {name: array.tobytes() for name, array in outputs.items()} == {
+        name: array.tobytes() for name, array in expected.items()
+    }
