@@ -19,10 +19,10 @@ from .memory import SHARED_WINDOW
 from .numpy_atomics import combination
 from .numpy_chunk import Array, Chunk, Mask, Values
 from .numpy_cluster import resolve
-from .numpy_mbarrier import complete_bytes, observe_arrival
+from .numpy_mbarrier import arrive, complete_bytes, each_active, fetch, observe_arrival, places, put
 from .numpy_memory import indices
 from .numpy_operations import DTYPES
-from .observer import ATOMIC, BULK, READ, WRITE
+from .observer import ATOMIC, BULK, COPY, READ, WRITE
 from .ptx import TYPE_BITS
 
 _UNIT = 16
@@ -282,4 +282,32 @@ def store_async(
             view[at] = new
         chunk.changes += 1
         complete_bytes(chunk, line, int(words[thread]), width, thread)
+    return ()
+
+
+# cp.async on an mbarrier.
+def copies_arrive(
+    chunk: Chunk, mask: Mask, line: int, address: Values, *, space: str, counted: bool, count: int
+) -> tuple[()]:
+    """cp.async.mbarrier.arrive: an arrival once the thread's earlier cp.async are done. `counted`: the phase awaits one
+    arrival more for it (without .noinc).
+    """
+    verb = "cp.async.mbarrier.arrive"
+    place = places(chunk, mask, line, address, space, verb)
+    observe_arrival(chunk, mask, line, place, COPY)
+    waiting = list(each_active(chunk, mask, place))
+    for thread, word, _ in waiting:
+        barrier = fetch(chunk, line, word, thread, verb)
+        barrier.pending += counted
+        put(chunk, word, barrier)
+
+    def copies_are_done() -> None:
+        if chunk.delayed is not None:
+            chunk.delayed.complete(mask, None)
+        for thread, word, _ in waiting:
+            barrier = fetch(chunk, line, word, thread, verb)
+            arrive(chunk, line, barrier, 1, word, thread)
+            put(chunk, word, barrier)
+
+    queue(chunk).issue(waiting[0][0], False, copies_are_done)
     return ()

@@ -18,7 +18,6 @@ import numpy as np
 from .memory import SHARED_WINDOW
 from .numpy_chunk import Array, Chunk, Mask, Values
 from .numpy_memory import indices
-from .observer import COPY
 
 _COUNT_BITS = 20
 _MOST = (1 << _COUNT_BITS) - 1
@@ -125,7 +124,9 @@ def observe_arrival(chunk: Chunk, mask: Mask, line: int, place: Array, kind: str
         chunk.observer.mbarrier_arrived(mask, line, offset.astype("u8"), block, kind)
 
 
-def _each(chunk: Chunk, mask: Mask, place: Array, *operands: Values) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+def each_active(
+    chunk: Chunk, mask: Mask, place: Array, *operands: Values
+) -> Iterator[tuple[int, int, tuple[int, ...]]]:
     """Thread, place and operands of every active thread, in order."""
     columns = [np.broadcast_to(operand, (chunk.threads,)) for operand in operands]
     for thread in _active(chunk, mask).tolist():
@@ -139,7 +140,7 @@ def barrier_init(
     """mbarrier.init."""
     place = places(chunk, mask, line, address, space, "mbarrier.init")
     _observe_initialised(chunk, mask, line, place)
-    for thread, word, (number,) in _each(chunk, mask, place, arrivals):
+    for thread, word, (number,) in each_active(chunk, mask, place, arrivals):
         if not 1 <= number <= _MOST:
             chunk.fault(line, f"mbarrier.init with count {number}; 1 to {_MOST} are allowed", thread)
         put(chunk, word, Barrier(number, number, 0, 0))
@@ -150,7 +151,7 @@ def barrier_invalidate(chunk: Chunk, mask: Mask, line: int, address: Values, *, 
     """mbarrier.inval."""
     place = places(chunk, mask, line, address, space, "mbarrier.inval")
     _observe_initialised(chunk, mask, line, place)
-    for thread, word, _ in _each(chunk, mask, place):
+    for thread, word, _ in each_active(chunk, mask, place):
         fetch(chunk, line, word, thread, "mbarrier.inval")
         chunk.view("shared", "u8")[word] = 0
     return ()
@@ -164,11 +165,11 @@ def barrier_arrive(
     place = places(chunk, mask, line, address, space, "mbarrier.arrive")
     tokens = np.zeros(chunk.threads, np.uint64)
     observe_arrival(chunk, mask, line, place)
-    for thread, word, (number, extra) in _each(chunk, mask, place, arrivals, owed):
+    for thread, word, (number, extra) in each_active(chunk, mask, place, arrivals, owed):
         barrier = fetch(chunk, line, word, thread, "mbarrier.arrive")
         tokens[thread] = barrier.word()
         _owe(chunk, line, barrier, extra, word, thread)
-        _arrive(chunk, line, barrier, number, word, thread)
+        arrive(chunk, line, barrier, number, word, thread)
         if drop:
             barrier.expected -= number
         if no_complete and barrier.pending == 0 and barrier.owed == 0:
@@ -177,7 +178,7 @@ def barrier_arrive(
     return (tokens,)
 
 
-def _arrive(chunk: Chunk, line: int, barrier: Barrier, number: int, place: int, thread: int) -> None:
+def arrive(chunk: Chunk, line: int, barrier: Barrier, number: int, place: int, thread: int) -> None:
     if not 1 <= number <= barrier.pending:
         chunk.fault(
             line, f"{number} arrivals at the mbarrier at {where(chunk, place)}, whose phase lacks {barrier.pending} of "
@@ -199,7 +200,7 @@ def barrier_expect_bytes(
 ) -> tuple[()]:
     """mbarrier.expect_tx."""
     place = places(chunk, mask, line, address, space, "mbarrier.expect_tx")
-    for thread, word, (extra,) in _each(chunk, mask, place, nbytes):
+    for thread, word, (extra,) in each_active(chunk, mask, place, nbytes):
         barrier = fetch(chunk, line, word, thread, "mbarrier.expect_tx")
         _owe(chunk, line, barrier, extra, word, thread)
         put(chunk, word, barrier)
@@ -211,7 +212,7 @@ def barrier_complete_bytes(
 ) -> tuple[()]:
     """mbarrier.complete_tx."""
     place = places(chunk, mask, line, address, space, "mbarrier.complete_tx")
-    for thread, word, (done,) in _each(chunk, mask, place, nbytes):
+    for thread, word, (done,) in each_active(chunk, mask, place, nbytes):
         complete_bytes(chunk, line, word, done, thread)
     return ()
 
@@ -250,21 +251,3 @@ def complete(chunk: Chunk, mask: Mask, line: int, address: Values, token: Values
 def barrier_pending_count(chunk: Chunk, mask: Mask, line: int, token: Values, *, count: int) -> tuple[Values]:
     """mbarrier.pending_count: arrivals that the phase of a token lacked."""
     return ((token & np.uint64(_MOST)).astype("u4"),)
-
-
-def copies_arrive(
-    chunk: Chunk, mask: Mask, line: int, address: Values, *, space: str, counted: bool, count: int
-) -> tuple[()]:
-    """cp.async.mbarrier.arrive: an arrival once the thread's earlier cp.async are done, which are done now. `counted`:
-    the phase awaits one arrival more for it (without .noinc).
-    """
-    if chunk.delayed is not None:
-        chunk.delayed.complete(mask, None)
-    place = places(chunk, mask, line, address, space, "cp.async.mbarrier.arrive")
-    observe_arrival(chunk, mask, line, place, COPY)
-    for thread, word, _ in _each(chunk, mask, place):
-        barrier = fetch(chunk, line, word, thread, "cp.async.mbarrier.arrive")
-        if not counted:
-            _arrive(chunk, line, barrier, 1, word, thread)
-            put(chunk, word, barrier)
-    return ()

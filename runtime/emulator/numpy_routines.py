@@ -28,9 +28,9 @@ _NAMES: dict[ModuleType, tuple[str, ...]] = {
     ),
     numpy_mbarrier: (
         "barrier_init", "barrier_invalidate", "barrier_arrive", "barrier_expect_bytes", "barrier_complete_bytes",
-        "barrier_test", "barrier_pending_count", "copies_arrive",
+        "barrier_test", "barrier_pending_count",
     ),
-    numpy_bulk: ("bulk_copy", "bulk_commit", "bulk_wait", "store_async"),
+    numpy_bulk: ("bulk_copy", "bulk_commit", "bulk_wait", "store_async", "copies_arrive"),
     numpy_tensor: ("tensor_copy",),
     numpy_warpgroup: ("warpgroup_multiply", "warpgroup_fence", "warpgroup_commit", "warpgroup_wait"),
     numpy_cluster: ("cluster_arrive", "rank_of_address"),

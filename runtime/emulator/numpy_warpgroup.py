@@ -11,7 +11,7 @@ offset, 62-63 swizzle (0 none, 1 128B, 2 64B, 3 32B).
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,10 +25,10 @@ from .observer import READ, WGMMA
 _LANES = 128
 _ROWS = 64
 _PIECE = 16
+_DEPTH_BYTES = 32
+"""Bytes of k that one instruction takes, whatever the type."""
 _SPANS = {0: 16, 1: 128, 2: 64, 3: 32}
 """Bytes within which a swizzle moves pieces, by its code."""
-_BYTES = {"f16": 2, "bf16": 2, "tf32": 4}
-_EXTENTS = {"f16": 16, "bf16": 16, "tf32": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +100,20 @@ class _Call:
     line: int
     columns: int
     types: tuple[str, ...]
+    known: dict[tuple[int, int, int], Array] = field(default_factory=dict)
+    """Operands read so far: warpgroups of a block mostly share B."""
 
-    @property
-    def depth_bytes(self) -> int:
-        """Bytes of k that one instruction takes, which is 32 for every type."""
-        return 32
+    def shared_operand(self, thread: int, bits: int, rows: int, type: str, along_rows: bool) -> Array:
+        """`operand`, read once for all warpgroups of a block."""
+        key = (thread // self.chunk.geometry.padded, bits, rows)
+        if key not in self.known or self.chunk.observer is not None:
+            self.known[key] = self.operand(thread, bits, rows, type, along_rows)
+        return self.known[key]
 
     def operand(self, thread: int, bits: int, rows: int, type: str, along_rows: bool) -> Array:
         """[rows, k] in f32 of the operand that a descriptor of `thread` names."""
         chunk = self.chunk
-        address, highest = pieces(rows, self.depth_bytes, along_rows, bits)
+        address, highest = pieces(rows, _DEPTH_BYTES, along_rows, bits)
         if highest + _PIECE > chunk.launch.shared_bytes:
             chunk.fault(
                 self.line, f"wgmma: the descriptor {bits:#018x} reaches shared address {highest:#x}; the "
@@ -152,7 +156,7 @@ def warpgroup_multiply(
     left_descriptors = None if in_registers else np.broadcast_to(left[0], (chunk.threads,))
     for first, warps in _active_warps(chunk, mask, line):
         lead = first + 32 * warps[0]
-        b = call.operand(lead, int(descriptors[lead]), columns, right_type, transposed[1])
+        b = call.shared_operand(lead, int(descriptors[lead]), columns, right_type, transposed[1])
         if register_a is not None:
             a = register_a[first // 32 : first // 32 + 4].reshape(_ROWS, -1)
         else:
