@@ -177,16 +177,6 @@ def arg_extremum(node: Node) -> ir.Value:
     return value if node.get("keepdims", 1) else build.remove_dimensions(value, [axis])
 
 
-@onnx_operator("CumSum")
-def cumulative_sum(node: Node) -> ir.Value:
-    axes = node.integers(1, "axis")
-    if len(axes) != 1:
-        raise Unsupported("CumSum with several axes", "one axis")
-    axis = node.axis(axes[0], node.rank(0))
-    flags = bool(node.get("exclusive", 0)), bool(node.get("reverse", 0))
-    return build.scan(node.value(0), "sum", axis, *flags)
-
-
 @onnx_operator("CumProd")
 def cumulative_product(node: Node) -> ir.Value:
     """For every element the product of all up to it: a masked reduction, quadratic in the axis' length."""
