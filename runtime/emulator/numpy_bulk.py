@@ -161,12 +161,14 @@ def barrier_place(chunk: Chunk, line: int, thread: int, block: int, address: int
     return (address + block * chunk.shared_stride) // 8
 
 
-def destinations(chunk: Chunk, thread: int, block: int, mask: int | None) -> list[int]:
+def destinations(chunk: Chunk, line: int, thread: int, block: int, mask: int | None) -> list[int]:
     """Blocks of the chunk that a copy goes to: that one, or those of the cluster whose ranks are in the multicast
     mask.
     """
     if mask is None:
         return [block]
+    if mask >> chunk.cluster_blocks:
+        chunk.fault(line, f"multicast mask {mask:#x} in a cluster of {chunk.cluster_blocks} blocks", thread)
     first = thread // chunk.geometry.padded // chunk.cluster_blocks * chunk.cluster_blocks
     return [first + rank for rank in range(chunk.cluster_blocks) if mask >> rank & 1]
 
@@ -194,7 +196,7 @@ def bulk_copy(
             chunk.fault(line, f"{verb} of {nbytes} bytes, which is not a multiple of {_UNIT}", thread)
         check_run(chunk, line, thread, source_place, nbytes, verb)
         wanted = None if masks is None else int(masks[thread])
-        for block in destinations(chunk, thread, to.block, wanted):
+        for block in destinations(chunk, line, thread, to.block, wanted):
             place = Place(block, to.address)
             check_run(chunk, line, thread, place, nbytes, verb)
             word, offset = None, None

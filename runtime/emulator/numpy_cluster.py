@@ -44,7 +44,7 @@ def resolve(chunk: Chunk, mask: Mask, line: int, address: Values, verb: str) -> 
     """shared::cluster addresses as (offset in a block's shared memory, number of that block in the chunk)."""
     address = np.broadcast_to(address, (chunk.threads,)).astype("i8")
     ranks = block_ranks(chunk, address)
-    beyond = ranks >= chunk.cluster_blocks
+    beyond = (ranks >= chunk.cluster_blocks) | (address >> (RANK_SHIFT + 8) != 0)
     beyond = beyond if mask is None else beyond & mask
     if beyond.any():
         thread = int(beyond.argmax())

@@ -242,7 +242,7 @@ def tensor_copy(
         numbers = [int(column[thread]) for column in columns]
         at, moved = tuple(numbers[:rank]), tuple(numbers[rank : rank + offsets])
         block = int(blocks[thread])
-        for target in destinations(chunk, thread, block, numbers[-1] if multicast else None):
+        for target in destinations(chunk, line, thread, block, numbers[-1] if multicast else None):
             place = Place(target, int(places[thread]))
             box = _box(chunk, line, thread, verb, tensor_map, at, moved, mode, place)
             offset = None
