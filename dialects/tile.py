@@ -157,6 +157,13 @@ OPERATIONS = (
         {"pending": "integer"},
     ),
     OperationDefinition(
+        "tile.exchange",
+        "The same tile in another layout, by way of the shared tile `scratch`, as many columns at a time as that has. Only the threads of "
+        "the role take part.",
+        ("tile", "scratch"),
+        ("result",),
+    ),
+    OperationDefinition(
         "tile.combine",
         "Add up the partial sums of the groups of warps that split k among them (the layout's warp depth); the result has another layout. "
         "The exchange takes the place of the shared tile `scratch` and of what was allocated after it.",

@@ -109,6 +109,8 @@ class LoweringContext:
     shared_bytes: int = 0
     shared_base: ir.Value | None = None  # !llvm.ptr<3>
     thread: ir.Value = None  # i32, set by the driver
+    role: int = 0  # number of the role being lowered, and of its barrier; 0 for the whole block
+    roles: int = 0  # so far
     # What depends on the thread and on constants alone is computed once, in front of `anchor` at the function's start.
     anchor: ir.Operation | None = None
     _at_entry: set[ir.Value] = field(default_factory=set)
@@ -238,7 +240,11 @@ class LoweringContext:
         llvm.store(value, pointer, alignment=alignment)
 
     def barrier(self) -> None:
-        nvvm.barrier0()
+        """Wait for all threads of the block, or of the role."""
+        if self.role == 0:
+            nvvm.barrier0()
+        else:
+            nvvm.barrier(None, barrier_id=self.integer(self.role), number_of_threads=self.integer(self.threads))
 
 
 def byte_width(type_: ir.Type) -> int:

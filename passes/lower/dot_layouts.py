@@ -250,7 +250,7 @@ def _parse_mma(parameters: str, rows: int, columns: int) -> Layout:
 
 @dataclass(frozen=True)
 class WarpgroupLayout(Layout):
-    """Accumulators of wgmma m64nN: ``wgmma<2 groups, width=2>``, one part of the rows for each group of four warps.
+    """Accumulators of wgmma m64nN: ``wgmma<2 groups>``, one part of the rows for each group of four warps.
 
     A group's part is cut into blocks of 64 rows; in each, warp w has rows 16*w to 16*w + 15, and a lane of it what
     `MmaLayout` says (PTX ISA, "Register fragments for wgmma").
@@ -259,7 +259,6 @@ class WarpgroupLayout(Layout):
     rows: int
     columns: int
     warpgroups: int
-    width: int  # columns of a group in maps: 2, or 1 where the number of columns is odd
     word: ClassVar[str] = "wgmma"
 
     @property
@@ -278,10 +277,7 @@ class WarpgroupLayout(Layout):
 
     def groups(self) -> list[Group]:
         return [
-            Group(row, column, self.width)
-            for row in range(2 * self.blocks)
-            for column in range(self.columns // self.width)
-            if column * self.width % 8 < 2
+            Group(row, piece, 2) for row in range(2 * self.blocks) for piece in range(self.columns // 8)
         ]
 
     def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
@@ -294,18 +290,18 @@ class WarpgroupLayout(Layout):
 
     def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
         pair = context.multiply(context.remainder(context.thread, 4), 2)
-        return context.add(pair, column_slot * self.width)
+        return context.add(pair, column_slot * 8)
 
     def __str__(self) -> str:
-        return f"wgmma<{self.warpgroups} groups, width={self.width}>"
+        return f"wgmma<{self.warpgroups} groups>"
 
 
 @register_layout("wgmma")
 def _parse_warpgroup(parameters: str, rows: int, columns: int) -> Layout:
-    match = re.fullmatch(r"(\d+) groups, width=([12])", parameters)
+    match = re.fullmatch(r"(\d+) groups", parameters)
     if not match:
-        raise ValueError(f"wgmma<{parameters}>: expected wgmma<N groups, width=1|2>")
-    warpgroups, width = int(match.group(1)), int(match.group(2))
+        raise ValueError(f"wgmma<{parameters}>: expected wgmma<N groups>")
+    warpgroups = int(match.group(1))
     if rows % (warpgroups * 64) or columns % 8:
         raise ValueError(f"wgmma<{parameters}> does not divide a tile of {rows}x{columns}")
-    return WarpgroupLayout(rows, columns, warpgroups, width)
+    return WarpgroupLayout(rows, columns, warpgroups)

@@ -35,9 +35,10 @@ def _warps(context: LoweringContext, operation: ir.Operation) -> None:
     with ir.InsertionPoint(branch.then_block):
         if "registers" in operation.attributes:
             _set_registers(ir.IntegerAttr(operation.attributes["registers"]).value, block_threads)
-        context.thread, context.threads = own, count
+        context.roles += 1
+        context.thread, context.threads, context.role = own, count, context.roles
         lower_block(context, operation.regions[0].blocks[0])
-        context.thread, context.threads = block_thread, block_threads
+        context.thread, context.threads, context.role = block_thread, block_threads, 0
         scf.yield_([])
 
 

@@ -15,12 +15,12 @@ from mlir.dialects import arith, scf
 
 from ...dialects.tensors import element_of, scalar_type, shape_of
 from ...runtime.errors import UnsupportedError
-from ...runtime.symbolic import ONE, Expression
+from ...runtime.symbolic import ONE, Expression, expression
 from ..lower.context import byte_width
 from ..lower.dot_layouts import FmaLayout, MmaLayout, WarpgroupLayout
 from ..target import Target
 from ..unit import KernelProgram
-from .boxes import Boxes, find_boxes
+from .boxes import ACCESS_BYTES, Boxes, find_boxes
 from .builder import TileBuilder
 from .contraction import Contraction, Place, contraction_of, find_contraction
 from .elements import ElementEmitter
@@ -38,7 +38,7 @@ from .schedule import (
 )
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
 from .tile_types import element, full, i64, map_, program_id, tile_of
-from .warp_specialized import Position, WarpSpecialized
+from .warp_specialized import EXCHANGE_COLUMNS, Position, WarpSpecialized
 
 _INSTRUCTIONS = {"f16": "m16n8k16.f16", "bf16": "m16n8k16.bf16"}
 LEAST_WGMMA = 64  # rows, columns and k: smaller problems leave most of a wgmma empty
@@ -112,7 +112,10 @@ class _Plan:
     def width(self) -> int:
         """Neighbouring columns that one thread stores together; a vector must not straddle the end."""
         width = 2
-        if self.arithmetic.instruction == "fma":
+        if self.schedule.producers:
+            stored = min(byte_width(scalar_type(element_of(value))) for value in self.returned)
+            width = max(2, ACCESS_BYTES // stored)
+        elif self.arithmetic.instruction == "fma":
             width = self.vector[1]
         while not self.view.columns.divisible_by(width):
             width //= 2
@@ -135,7 +138,7 @@ class _Plan:
         rows, columns = self.tile_shape
         warps = self.schedule.warps
         if self.schedule.producers:
-            return str(WarpgroupLayout(rows, columns, warps[0] // 4, self.width))
+            return str(WarpgroupLayout(rows, columns, warps[0] // 4))
         if self.arithmetic.instruction == "fma":
             lanes = self.schedule.lanes
             return str(FmaLayout(rows, columns, *warps, lanes, self.vector, self.width, self.schedule.warp_depth))
@@ -143,7 +146,12 @@ class _Plan:
 
     @property
     def result_layout(self) -> str:
-        """Layout text of the sums: the accumulator's own, or all threads side by side when k was split."""
+        """Layout text of the sums as the epilogue sees them: the accumulator's own, or neighbours in one thread where
+        they went through shared memory.
+        """
+        if self.schedule.producers:
+            across = EXCHANGE_COLUMNS // self.width
+            return f"blocked<{self.schedule.consumers // across}x{across}, vector={self.width}>"
         if self.schedule.warp_depth == 1:
             return self.layout
         across = min(self.tile_shape[1] // self.width, self.schedule.threads)
@@ -262,7 +270,7 @@ def _specialized(builder: TileBuilder, plan: _Plan, boxes: tuple[Boxes, Boxes]) 
         plan.view,
         plan.schedule,
         boxes,
-        plan.layout,
+        (plan.layout, plan.result_layout),
         plan.count,
         lambda number: _position(builder, plan, number),
     )
@@ -275,14 +283,25 @@ def _specialized(builder: TileBuilder, plan: _Plan, boxes: tuple[Boxes, Boxes]) 
     return program.grid
 
 
+def _strip(across: Expression) -> int:
+    """Tiles of a strip of columns: with a multiprocessor for each of some hundred tiles, about as many as rows."""
+    return next((width for width in (8, 6, 4) if across.divisible_by(width) and across != width), 1)
+
+
 def _position(builder: TileBuilder, plan: _Plan, block: Expression) -> Position:
     """(batch, first row, first column) of a tile of the result, by its number.
 
-    Of rows and columns the one with fewer tiles runs fastest, so that the blocks which run at the same time
-    share what they read.
+    The blocks which run at the same time should share what they read: columns run in strips of a few tiles, or, where
+    they do not divide, the one of rows and columns with fewer tiles runs fastest.
     """
     down, across = plan.blocks
-    if size_guess(down) <= size_guess(across):
+    strip = _strip(across) if plan.schedule.producers else 1
+    if strip > 1:
+        batch, outer, row, inner = builder.delinearize(
+            block, (plan.view.batch, across.exact_divide(strip) or across, down, expression(strip))
+        )
+        column = outer * strip + inner
+    elif size_guess(down) <= size_guess(across):
         batch, column, row = builder.delinearize(block, (plan.view.batch, across, down))
     else:
         batch, row, column = builder.delinearize(block, (plan.view.batch, down, across))

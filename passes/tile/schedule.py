@@ -45,6 +45,11 @@ class Schedule:
         return (self.warps[0] * self.warps[1] * self.warp_depth + self.producers) * 32
 
     @property
+    def consumers(self) -> int:
+        """Threads that multiply, of a warp-specialised program."""
+        return self.threads - self.producers * 32
+
+    @property
     def each(self) -> tuple[int, int]:
         """Rows and columns of one thread, for fma."""
         return (
@@ -112,6 +117,7 @@ _WGMMA = (
 LINE_BYTES = 128  # of k, in a tile that wgmma reads
 TILE_OVERHEAD = 256  # steps of k that filling the ring and the epilogue are worth
 MOST_STAGES = 7
+EXCHANGE_LINE = 40  # f32 of a row of the tile through which sums reach the epilogue: 32, and 8 against bank conflicts
 BARRIERS_ROOM = 1024  # bytes of shared memory kept for barriers
 _DEPTH = {"fma": 16, "m16n8k16.f16": 32, "m16n8k16.bf16": 32, "m16n8k8.tf32": 16}
 _STAGES = {"fma": 3, "m16n8k16.f16": 4, "m16n8k16.bf16": 4, "m16n8k8.tf32": 4}
@@ -163,7 +169,8 @@ def choose_warp_specialized(problem: Problem, element: str, target: Target) -> S
 
     (rows, columns), consumers, efficiency = min(_WGMMA, key=time)
     stage_bytes = (rows + columns) * LINE_BYTES
-    stages = min(MOST_STAGES, (target.shared_per_block - BARRIERS_ROOM) // stage_bytes)
+    room = target.shared_per_block - BARRIERS_ROOM - rows * EXCHANGE_LINE * 4
+    stages = min(MOST_STAGES, room // stage_bytes)
     return Schedule(
         (rows, columns, depth),
         (consumers, 1),

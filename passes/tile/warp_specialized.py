@@ -17,12 +17,14 @@ from mlir.dialects import arith, scf
 from ...dialects.tensors import scalar_type
 from ...runtime.symbolic import Expression, minimum
 from ..lower.context import byte_width
+from ..lower.dot_layouts import SharedLayout
 from .boxes import Boxes
 from .builder import TileBuilder
 from .contraction import Contraction
-from .schedule import Schedule
+from .schedule import EXCHANGE_LINE, Schedule
 from .tile_types import full, i64, program_id, tile_of
 
+EXCHANGE_COLUMNS = 32  # of the sums that change threads at a time
 CONSUMER_WARPS = 4  # of one group, which wgmma takes together
 PRODUCER_WARPS = 4  # one would do, but registers are handed over by groups of four
 PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, 232  # a thread, with two groups of consumers: 40 + 2 * 232 <= 3 * 168
@@ -56,7 +58,7 @@ class WarpSpecialized:
     view: Contraction
     schedule: Schedule
     boxes: tuple[Boxes, Boxes]
-    layout: str  # of the accumulator
+    layouts: tuple[str, str]  # of the accumulator, and of the sums as the epilogue gets them
     blocks: Expression
     position: Callable[[Expression], Position]
 
@@ -77,6 +79,7 @@ class WarpSpecialized:
             _allocate(box, shape, self.schedule.stages)
             for box, shape in ((left, (rows, depth)), (right, (depth, columns)))
         ]
+        self.scratch = self._exchange_tile()
         consumers = self.schedule.warps[0]
         self.filled = _barriers(self.schedule.stages, 1)
         self.emptied = _barriers(self.schedule.stages, consumers)
@@ -175,7 +178,7 @@ class WarpSpecialized:
         f32 = ir.F32Type.get()
         zero = self.builder.index(0)
         with self._tiles_of_block(Ring(zero, zero)) as (position, ring, end):
-            start = full(rows, columns, self.layout, arith.constant(f32, 0.0))
+            start = full(rows, columns, self.layouts[0], arith.constant(f32, 0.0))
             loop = self._depth_loop([start, ring.stage, ring.parity, ring.stage])
             with ir.InsertionPoint(loop.body), self.builder.region():
                 accumulator, stage, parity, previous = loop.inner_iter_args
@@ -188,15 +191,26 @@ class WarpSpecialized:
             accumulator, stage, parity, previous = loop.results
             done = self._accumulate("tile.dot_wait", [accumulator], {"pending": i64(0)})
             ir.Operation.create("tile.arrive", operands=[self.emptied, previous])
-            epilogue(position, done)
+            epilogue(position, self._exchanged(done))
             end.append(Ring(stage, parity))
+
+    def _exchange_tile(self) -> ir.Value:
+        layout = SharedLayout("rows", EXCHANGE_LINE)
+        type_ = tile_of(self.schedule.block[0], EXCHANGE_COLUMNS, ir.F32Type.get(), str(layout))
+        return ir.Operation.create("tile.allocate", results=[type_], attributes={"stages": i64(1)}).result
+
+    def _exchanged(self, accumulator: ir.Value) -> ir.Value:
+        """The sums with neighbouring columns in one thread, so that the epilogue's accesses are 16 bytes wide."""
+        rows, columns, _ = self.schedule.block
+        type_ = tile_of(rows, columns, ir.F32Type.get(), self.layouts[1])
+        return ir.Operation.create("tile.exchange", results=[type_], operands=[accumulator, self.scratch]).result
 
     def _instruction(self) -> dict[str, ir.Attribute]:
         return {"instruction": ir.StringAttr.get(self.schedule.instruction)}
 
     def _accumulate(self, name: str, operands: list[ir.Value], attributes: dict[str, ir.Attribute]) -> ir.Value:
         rows, columns, _ = self.schedule.block
-        type_ = tile_of(rows, columns, ir.F32Type.get(), self.layout)
+        type_ = tile_of(rows, columns, ir.F32Type.get(), self.layouts[0])
         return ir.Operation.create(name, results=[type_], operands=operands, attributes=attributes).result
 
     def _release_previous(self, step: ir.Value, previous: ir.Value) -> None:
