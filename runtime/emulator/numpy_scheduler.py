@@ -169,7 +169,10 @@ class _Scheduler:
 
     def leave_behind(self, place: int, mask: Array) -> None:
         """Threads of `mask` set off from `place`; the others stay."""
-        rest = self.pending.pop(place) & ~mask
+        here = self.pending.pop(place)
+        if here is mask:
+            return
+        rest = here & ~mask
         if rest.any():
             self.pending[place] = rest
 

@@ -58,3 +58,16 @@ def test_clusters_share_tiles(m: int, n: int, k: int, grid: int) -> None:
 @pytest.mark.parametrize("order", [Order("reversed"), Order("random", 3)], ids=str)
 def test_any_order_and_the_latest_copies_give_the_same(name: str, order: Order) -> None:
     _product(name, 256, 128, 128, 2, _Unkind(order))
+
+
+def test_what_llvm_makes_of_nvvm_operations() -> None:
+    """Two blocks load half a tile each for both, look into each other's shared memory, and store the whole tile."""
+    tensors = Tensors("llvm_share")
+    x = np.random.default_rng(4).standard_normal((32, 64)).astype("f4")
+    y, out = np.zeros((64, 64), "f4"), np.zeros((4, 32), "f4")
+    place_x, place_y, place_out = tensors.put(x), tensors.put(y), tensors.put(out)
+    half, whole = tensors.map("float32", place_x, x, (64, 8)), tensors.map("float32", place_y, y, (64, 16))
+    tensors.launch("share", half, whole, np.int64(place_out), grid=4, block=32, shared=4096)
+    pairs = x.reshape(2, 16, 64)
+    assert (tensors.get(place_y, y).reshape(4, 16, 64) == np.repeat(pairs, 2, axis=0)).all()
+    assert (tensors.get(place_out, out) == np.repeat(pairs[:, 0, :32], 2, axis=0)).all()
