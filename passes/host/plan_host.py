@@ -15,7 +15,7 @@ from mlir import ir
 from ...dialects.tensors import element_of, shape_of
 from ...runtime.errors import InternalError
 from ...runtime.symbolic import Expression, parse
-from ..graph.rewriting import constant_array, expressions, is_object, node_names
+from ..graph.rewriting import blocks_within, constant_array, expressions, is_object, node_names, operations_of
 from ..unit import BoxedTensor, Unit, register_pass
 from .constraints import Substitution, solve
 from .lifetimes import annotate_lifetimes
@@ -56,6 +56,7 @@ class _Planner:
         self.module = ir.Module.create()
         self.last_declaration: ir.Operation | None = None
         self.counter = 0
+        self.found = {symbol for operation in self._calls() for symbol in expressions(operation, "symbols")}
         self.host_types: dict[str, tuple[str, Sequence[Expression]]] = {}  # of inputs and outputs that stay on the host
 
     def plan(self) -> ir.Module:
@@ -80,6 +81,11 @@ class _Planner:
         self._plan_block(block, targets, ir.InsertionPoint(self.module.body))
         return self.module
 
+    def _calls(self) -> list[ir.Operation]:
+        """Every call of a host function, also in branches."""
+        blocks = blocks_within(self.main.operation)
+        return [operation for block in blocks for operation in operations_of(block) if operation.name == "graph.host"]
+
     # Blocks -------------------------------------------------------------------------------------------------
     def _plan_block(self, block: ir.Block, targets: Sequence[ir.Value], point: ir.InsertionPoint) -> None:
         """Plan a block whose terminator's operands must end up in `targets`."""
@@ -90,8 +96,10 @@ class _Planner:
         produced = {
             value for operation in operations if _makes_buffers(operation) for value in operation.results
         }
-        for value, target in zip(returned, targets, strict=True):
-            if value in produced and value not in written:
+        for given, value, target in zip(operations[-1].operands, returned, targets, strict=True):
+            # An output whose own shape is found later than what it is a reshape of cannot be written in place.
+            late = _symbols_of(given) - _symbols_of(value)
+            if value in produced and value not in written and not late & self.found:
                 written[value] = target
             else:
                 copies.append((value, target))
@@ -322,6 +330,13 @@ class _Planner:
 
 def _symbol(operation: Any) -> str:
     return str(ir.StringAttr(operation.attributes["sym_name"]).value)
+
+
+def _symbols_of(value: ir.Value) -> set[Expression]:
+    """The symbols of a tensor's shape; none for values on the host."""
+    if is_object(value):
+        return set()
+    return {Expression.symbol(name) for size in shape_of(value) for name in size.symbols}
 
 
 def _names(attributes: Any, key: str, count: int) -> list[str]:

@@ -19,6 +19,8 @@ from ..node import Node
 from ..registry import onnx_operator
 from ..tensor import Tensor
 
+EQUAL = "equal types, or a condition that is known: fixing dimensions with --shape may decide it"
+
 
 @onnx_operator("If", host=True)
 def conditional(node: Node) -> Sequence[Tensor | ir.Value | None]:
@@ -50,7 +52,8 @@ def conditional(node: Node) -> Sequence[Tensor | ir.Value | None]:
         if value.type != build.object_type()
         for size in shape_of(value)
     ):
-        raise Unsupported("If whose branches give tensors of sizes that depend on data", "sizes known before the If")
+        what = "If whose branches give tensors of sizes that depend on data"
+        raise Unsupported(what, "sizes known before the If", node.sources)
     for block, values in zip(blocks, outputs, strict=True):
         with ir.InsertionPoint(block):
             scf.YieldOp(values)
@@ -74,13 +77,13 @@ def _agree(node: Node, blocks: list[ir.Block], outputs: list[list[ir.Value]]) ->
             types.append(first.type)
             continue
         if build.object_type() in (first.type, second.type):
-            raise Unsupported("If whose branches give a tensor and a value on the host", "equal types")
+            what = "If whose branches give a tensor and a value on the host"
+            raise Unsupported(what, "equal types", node.input(0).sources)
         one, two = shape_of(first), shape_of(second)
         if element_of(first) != element_of(second) or len(one) != len(two):
-            raise Unsupported(
-                "If whose branches give different dtypes or ranks",
-                "equal types, or a condition that is known: fixing dimensions with --shape may decide it",
-            )
+            raise Unsupported("If whose branches give different dtypes or ranks", EQUAL, node.input(0).sources)
+        if any((a - b).as_constant() not in (None, 0) for a, b in zip(one, two, strict=True)):
+            raise Unsupported("If whose branches give different sizes", EQUAL, node.input(0).sources)
         shape = [node.unify(a, b) for a, b in zip(one, two, strict=True)]
         for block, values in zip(blocks, outputs, strict=True):
             with ir.InsertionPoint(block):
