@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.emulator.hopper_harness import Tensors
 
+from tilewright.runtime.emulator.numpy_im2col import pixel_runs
 from tilewright.runtime.emulator.tensor_map import decode, encode
 from tilewright.runtime.errors import DeviceError
 from tilewright.runtime.tensor_map import Im2col, TensorMap
@@ -112,6 +113,38 @@ def test_im2col(stride: int, dilation: int, padding: int) -> None:
         start = (0, q * stride + lower, p * stride + lower, image)
         got = _load(tensors, "load_im2col_4d", made, rows.nbytes, 4096, *start, s * dilation, r * dilation)
         assert (got == _placed(rows.view("u1"), "64b", 4096)).all()
+
+
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+def test_im2col_walks_the_bounding_box_pixel_by_pixel(spatial: int) -> None:
+    """Runs of random maps cover exactly the pixels that a walk of one pixel at a time reads inside the tensor."""
+    random = np.random.default_rng(spatial)
+    for _ in range(30):
+        shape = (random.integers(1, 3), *random.integers(3, 8, spatial), 4)  # images, ..., width, channels
+        x = np.arange(np.prod(shape), dtype="i4").reshape(shape)
+        lower, upper = random.integers(-2, 2, spatial).tolist(), random.integers(-2, 2, spatial).tolist()
+        steps = (1, *random.integers(1, 3, spatial).tolist(), 1)
+        tensor_map = TensorMap(
+            "int32", 0, x.shape[::-1], x.strides[-2::-1], (), steps, im2col=Im2col(tuple(lower), tuple(upper), 4, 30)
+        )
+        offsets = random.integers(0, 3, spatial).tolist()
+        pixel, image = list(lower), 0
+        expected = np.full((30, 4), -1)
+        for row in range(30):
+            place = [at + offset for at, offset in zip(pixel, offsets, strict=True)]
+            if image < shape[0] and all(0 <= at < n for at, n in zip(place, shape[-2:0:-1], strict=True)):
+                expected[row] = x[(image, *place[::-1])]
+            for axis in range(spatial):
+                pixel[axis] += steps[axis + 1]
+                if pixel[axis] < shape[-2 - axis] + upper[axis]:
+                    break
+                pixel[axis] = lower[axis]
+            else:
+                image += 1
+        got = np.full((30, 4), -1)
+        for address, run, strides, box in pixel_runs(tensor_map, (0, *lower, 0), tuple(offsets)):
+            got[box] = np.ndarray(run, "i4", x, address, strides)
+        assert (got == expected).all()
 
 
 @pytest.mark.parametrize("swizzle", ["none", "32b", "64b", "128b"])
