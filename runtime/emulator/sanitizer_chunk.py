@@ -33,6 +33,15 @@ class _Threads:
     addresses: Array
 
 
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """How many cells each thread touches, and between which, counted within a block."""
+
+    each: int
+    low: int
+    high: int
+
+
 class ChunkSanitizer(Observer):
     """Checks the accesses of one chunk."""
 
@@ -55,9 +64,9 @@ class ChunkSanitizer(Observer):
             self._global.touch(self._chunk, kind, acting.threads, line, acting.addresses, nbytes, strong)
             places = acting.addresses.astype(np.int64)
         else:
-            cells, threads = self._cells(acting, nbytes)
-            self._shared.touch(kind, cells, self._of_threads(threads, line, strong))
-            places = -1 - cells[:: len(cells) // len(acting.threads)]
+            cells, bounds = self._cells(acting, nbytes)
+            self._shared.touch(kind, cells, self._of_threads(acting.threads, bounds, line, strong))
+            places = -1 - cells[:: bounds.each]
         if strong and self._facts.flags:
             self._flag(kind, acting.threads // 32, places, line)
 
@@ -97,13 +106,13 @@ class ChunkSanitizer(Observer):
         groups = self._clocks.groups(COPY)
         writing = self._acting(mask, target)
         groups.used[writing.threads] = groups.opened[writing.threads]
-        cells, threads = self._cells(writing, nbytes)
-        warp = threads // 32
+        cells, bounds = self._cells(writing, nbytes)
+        warp = writing.threads // 32
         warps = _distinct(warp)
-        opened = groups.opened[threads]
+        opened = groups.opened[writing.threads]
         actors = Actors(
-            warps, first + self._clocks.own[warps], groups.opened[writing.threads].max().repeat(len(warps)),
-            warp, threads, first + self._clocks.own[warp], opened, line,
+            warps, first + self._clocks.own[warps], opened.max().repeat(len(warps)), writing.threads,
+            first + self._clocks.own[warp], opened, bounds.each, bounds.low, bounds.high, line,
         )  # fmt: skip
         self._shared.touch(WRITE, cells, actors)
 
@@ -134,14 +143,14 @@ class ChunkSanitizer(Observer):
         else:
             agent, clock = clocks.asynchronous_group(thread, group or BULK)
         granule = self._facts.shared_granule
-        first = starts.astype(np.int64) // granule + block * self._shared.cells
-        cells = (first[:, None] + np.arange(-(-nbytes // granule))).reshape(-1)
+        offsets = starts.astype(np.int64) // granule
+        each = -(-nbytes // granule)
+        cells = ((offsets + block * self._shared.cells)[:, None] + np.arange(each)).reshape(-1)
+        count, low, high = len(starts), int(offsets.min()), int(offsets.max()) + each
         for member in self._members(thread, group):
-            count = len(cells)
-            one = np.full(count, member // 32)
             actors = Actors(
-                np.array([member // 32]), np.array([agent]), np.array([clock], np.uint32), one,
-                np.full(count, member), np.full(count, agent), np.full(count, clock, np.uint32), line, True,
+                np.array([member // 32]), np.array([agent]), np.array([clock], np.uint32), np.full(count, member),
+                np.full(count, agent), np.full(count, clock, np.uint32), each, low, high, line, True,
             )  # fmt: skip
             self._shared.touch(kind, cells, actors)
 
@@ -230,8 +239,8 @@ class ChunkSanitizer(Observer):
             return _Threads(threads, np.full(len(threads), address, np.uint64))
         return _Threads(threads, address[threads].astype(np.uint64))
 
-    def _cells(self, acting: _Threads, nbytes: int) -> tuple[Array, Array]:
-        """The cells touched, and the thread that touches each."""
+    def _cells(self, acting: _Threads, nbytes: int) -> tuple[Array, _Bounds]:
+        """The cells touched, those of the first thread first."""
         granule, threads = self._facts.shared_granule, acting.threads
         offsets = acting.addresses.astype(np.int64)
         blocks = threads // self._chunk.geometry.padded
@@ -241,20 +250,22 @@ class ChunkSanitizer(Observer):
             first_blocks = blocks - blocks % self._chunk.cluster_blocks
             blocks = np.where(rank == 0, blocks, first_blocks + rank - 1)
             offsets = offsets & OFFSET_MASK
-        first = offsets // granule + blocks * self._shared.cells
+        if granule > 1:
+            offsets >>= granule.bit_length() - 1
         each = max(1, nbytes // granule)
-        if each == 1:
-            return first, threads
-        return (first[:, None] + np.arange(each)).reshape(-1), np.repeat(threads, each)
+        bounds = _Bounds(each, int(offsets.min()), int(offsets.max()) + each)
+        first = offsets + blocks * self._shared.cells
+        return (first if each == 1 else (first[:, None] + np.arange(each)).reshape(-1)), bounds
 
-    def _of_threads(self, threads: Array, line: int, strong: bool) -> Actors:
+    def _of_threads(self, threads: Array, bounds: _Bounds, line: int, strong: bool) -> Actors:
         clocks = self._clocks
         warp = threads // 32
         warps = _distinct(warp)
         agents = clocks.own[warps]
         now = clocks.known[HAPPENED, warps, agents]
         own, clock = clocks.own[warp], clocks.now(warp)
-        return Actors(warps, agents, now, warp, threads, own, clock, line, strong=strong)
+        limits = (bounds.each, bounds.low, bounds.high)
+        return Actors(warps, agents, now, threads, own, clock, *limits, line, strong=strong)
 
 
 def _distinct(ascending: Array) -> Array:

@@ -24,28 +24,100 @@ from .sanitizer_findings import RACE, UNINITIALISED, Access, Finding, Findings, 
 
 _CLOCK, _THREAD, _STRONG = np.uint64(40), np.uint64(26), np.uint64(1 << 25)
 _LINE, _THREADS = np.uint64((1 << 25) - 1), np.uint64((1 << 14) - 1)
+_SPANS_KEPT = 64
+"""Places of an agent's recent records that are remembered apart."""
 _NAMES = {COPY: "cp.async", BULK: "bulk copy", MBARRIER: "bulk copy", WGMMA: "wgmma"}
 
 
 @dataclass(frozen=True, slots=True)
 class Actors:
-    """Who makes the accesses of one instruction, an entry for each cell touched.
+    """Who makes the accesses of one instruction.
 
-    `warp` and `thread` count in the chunk; `agent` and `clock` are those that the accesses are recorded under, for
-    threads their warp's. `warps` are the warps that take part, once each, with their agents and clocks in `agents`
-    and `clocks`. `asynchronous`: through the asynchronous proxy. `strong`: atomic, volatile or the like.
+    For each of the `threads` (numbers in the chunk) `agent` and `clock` are those that its accesses are recorded
+    under, its warp's or an asynchronous one's; each touches `each` cells. `warps` are the warps that take part,
+    once each, with their agents and clocks in `agents` and `clocks`. `low` and `high` bound the cells touched,
+    within a block. `asynchronous`: through the asynchronous proxy. `strong`: atomic, volatile or the like.
     """
 
     warps: Array
     agents: Array
     clocks: Array
-    warp: Array
-    thread: Array
+    threads: Array
     agent: Array
     clock: Array
+    each: int
+    low: int
+    high: int
     line: int
     asynchronous: bool = False
     strong: bool = False
+
+    def spread(self, values: Array) -> Array:
+        """Values of threads as values of the cells that they touch."""
+        return np.repeat(values, self.each) if self.each > 1 else values
+
+
+class _Newest:
+    """Of every cluster and agent, the newest clock in a record; and where in a block an agent's recent records lie.
+    """
+
+    def __init__(self, clocks: Clocks) -> None:
+        self._clocks = clocks
+        self._rows = np.zeros((clocks.warps // clocks.group_warps, clocks.capacity), np.uint64)
+        self._spans: dict[int, dict[tuple[int, int], tuple[int, int]]] = {}
+        """Of each agent, by clock and PTX line, the lowest and the highest cell."""
+
+    def note(self, actors: Actors) -> None:
+        """These actors leave records."""
+        self._widen()
+        self._rows[actors.warps // self._clocks.group_warps, actors.agents] = actors.clocks
+        pairs = {(int(actors.agents[0]), int(actors.clocks[0]))}
+        if len(actors.warps) > 1:
+            pairs = set(zip(actors.agents.tolist(), actors.clocks.tolist(), strict=True))
+        for agent, clock in pairs:
+            spans = self._spans.setdefault(agent, {})
+            place = (clock, actors.line)
+            low, high = spans.get(place, (actors.low, actors.high))
+            spans[place] = (min(low, actors.low), max(high, actors.high))
+            if len(spans) > _SPANS_KEPT:
+                self._merge_oldest(spans)
+
+    @staticmethod
+    def _merge_oldest(spans: dict[tuple[int, int], tuple[int, int]]) -> None:
+        first, second = sorted(spans)[:2]
+        (low, high), (other_low, other_high) = spans.pop(first), spans[second]
+        spans[second] = (min(low, other_low), max(high, other_high))
+
+    def late(self, actors: Actors, fences: bool) -> list[int]:
+        """The agents with a record, near the cells touched, that some acting warp does not know to be over."""
+        self._widen()
+        clocks = self._clocks
+        known = clocks.known[HAPPENED, actors.warps]
+        if actors.asynchronous and fences:
+            known = np.where(clocks.generic, clocks.known[VISIBLE, actors.warps], known)
+        rows = self._rows[actors.warps // clocks.group_warps]
+        late = rows > known
+        if not actors.asynchronous:
+            # Lanes of one warp: a record of the warp's own present clock counts too.
+            here = np.arange(len(actors.warps)), actors.agents
+            late[here] |= (rows[here] == actors.clocks) & (rows[here] != 0)
+        agents = np.flatnonzero(late.any(axis=0)).tolist()
+        own = set() if actors.asynchronous else set(actors.agents.tolist())
+        return [
+            agent for agent in agents if self._is_near(agent, int(known[:, agent].min()) + (agent not in own), actors)
+        ]
+
+    def _is_near(self, agent: int, first: int, actors: Actors) -> bool:
+        """Whether a record of `agent` from clock `first` on may lie where the actors touch."""
+        return any(
+            clock >= first and low <= actors.high and high >= actors.low
+            for (clock, _), (low, high) in self._spans[agent].items()
+        )
+
+    def _widen(self) -> None:
+        missing = self._clocks.capacity - self._rows.shape[1]
+        if missing:
+            self._rows = np.pad(self._rows, ((0, 0), (0, missing)))
 
 
 class SharedShadow:
@@ -59,41 +131,35 @@ class SharedShadow:
         self._describe, self._findings = describe, findings
         self.cells = chunk.shared_stride // granule
         count = self.cells * chunk.geometry.blocks
+        self._written = np.zeros(count, bool)
         self._writes = np.zeros(count, np.uint64)
         self._writers = np.zeros(count, np.uint16)
         self._reads = np.zeros(count * clocks.group_warps, np.uint64)
         self._asynchronous_reads: dict[int, Array] = {}
-        groups = clocks.warps // clocks.group_warps
-        self._newest_write = np.zeros((groups, clocks.capacity), np.uint64)
-        self._newest_read = np.zeros((groups, clocks.capacity), np.uint64)
-        """Of every cluster and agent, the newest clock in a record."""
+        self._newest_write, self._newest_read = _Newest(clocks), _Newest(clocks)
+        self._numbers = (np.arange(chunk.threads, dtype=np.uint64) % np.uint64(32 * clocks.group_warps)) << _THREAD
 
     def touch(self, kind: str, cells: Array, actors: Actors) -> None:
-        """Check an access of kind `kind` to `cells`, an entry for each of `actors`, and record it."""
-        records = self._records(actors)
+        """Check an access of kind `kind` to `cells`, those of the first thread first, and record it."""
+        packed = (actors.clock.astype(np.uint64) << _CLOCK) | self._numbers[actors.threads] | np.uint64(actors.line)
+        records = actors.spread(packed | _STRONG if actors.strong else packed)
         self._check_write(kind, cells, actors)
-        group = actors.warps // self._clocks.group_warps
         if kind == READ:
             self._record_read(cells, records, actors)
-            self._newest_read = self._wide(self._newest_read)
-            self._newest_read[group, actors.agents] = actors.clocks
+            self._newest_read.note(actors)
             return
         self._check_reads(kind, cells, actors)
+        self._written[cells] = True
         self._writes[cells] = records
-        self._writers[cells] = actors.agent
-        self._newest_write = self._wide(self._newest_write)
-        self._newest_write[group, actors.agents] = actors.clocks
-        self._check_collisions(kind, cells, records, actors)
-
-    def _records(self, actors: Actors) -> Array:
-        thread = (actors.thread % (32 * self._clocks.group_warps)).astype(np.uint64)
-        packed = (actors.clock.astype(np.uint64) << _CLOCK) | (thread << _THREAD) | np.uint64(actors.line)
-        return np.asarray(packed | _STRONG if actors.strong else packed)
+        self._writers[cells] = actors.spread(actors.agent)
+        self._newest_write.note(actors)
+        if len(actors.warps) > 1:
+            self._check_collisions(kind, cells, records, actors)
 
     def _record_read(self, cells: Array, records: Array, actors: Actors) -> None:
         """A row of cells for each warp of a cluster, and one for each asynchronous agent that reads."""
         if not actors.asynchronous:
-            self._reads[actors.agent * len(self._writes) + cells] = records
+            self._reads[actors.spread(actors.agent * len(self._writes)) + cells] = records
             return
         self._row(int(actors.agents[0]))[cells] = records
 
@@ -106,38 +172,21 @@ class SharedShadow:
             found = self._asynchronous_reads[agent] = np.zeros(count, np.uint64)
         return found
 
-    def _wide(self, newest: Array) -> Array:
-        missing = self._clocks.capacity - newest.shape[1]
-        return np.pad(newest, ((0, 0), (0, missing))) if missing else newest
-
-    def _late(self, newest: Array, actors: Actors, fences: bool) -> Array:
-        """The agents with a record that some acting warp does not know to be over."""
-        clocks = self._clocks
-        known = clocks.known[HAPPENED, actors.warps]
-        if actors.asynchronous and fences:
-            known = np.where(clocks.generic, clocks.known[VISIBLE, actors.warps], known)
-        rows = self._wide(newest)[actors.warps // clocks.group_warps]
-        late = rows > known
-        if not actors.asynchronous:
-            here = np.arange(len(actors.warps)), actors.agents
-            late[here] |= (rows[here] == actors.clocks) & (rows[here] != 0)
-        return np.flatnonzero(late.any(axis=0))
-
     # Checks.
     def _check_write(self, kind: str, cells: Array, actors: Actors) -> None:
         """Against the last write of each cell."""
-        before, agent = self._writes.take(cells), self._writers.take(cells)
-        if kind != WRITE and not before.all():
-            self._uninitialised(kind, before == 0, cells, actors)
-        if not len(self._late(self._newest_write, actors, fences=True)):
+        if kind != WRITE and not self._written.take(cells).all():
+            self._uninitialised(kind, ~self._written.take(cells), cells, actors)
+        if not self._newest_write.late(actors, fences=True):
             return
+        before, agent = self._writes.take(cells), self._writers.take(cells)
         wrong = self._unordered(before, agent, actors)
         if wrong.any():
             self._race(kind, wrong, before, agent, "wrote", cells, actors)
 
     def _check_reads(self, kind: str, cells: Array, actors: Actors) -> None:
         """A write against the last reads of every agent."""
-        for agent in self._late(self._newest_read, actors, fences=False).tolist():
+        for agent in self._newest_read.late(actors, fences=False):
             before = self._row(agent).take(cells)
             agents = np.full(len(cells), agent, np.uint16)
             # That a generic write follows an asynchronous read, or the other way round, needs no proxy fence.
@@ -148,16 +197,17 @@ class SharedShadow:
     def _unordered(self, before: Array, agent: Array, actors: Actors, fences: bool = True) -> Array:
         """Which of the earlier accesses `before` of `agent` are not known to be over."""
         clock = before >> _CLOCK
-        known = self._clocks.of(HAPPENED, actors.warp, agent)
+        warp = actors.spread(actors.threads // 32)
+        known = self._clocks.of(HAPPENED, warp, agent)
         if actors.asynchronous and fences:
-            visible = self._clocks.of(VISIBLE, actors.warp, agent)
+            visible = self._clocks.of(VISIBLE, warp, agent)
             known = np.where(self._clocks.generic[agent], visible, known)
         wrong = clock > known
         if not actors.asynchronous:
             # Lanes of one warp are ordered among each other where they have synchronised since.
-            same = (agent == actors.agent) & (clock == actors.clock) & (before != 0)
+            same = (agent == actors.spread(actors.agent)) & (clock == actors.spread(actors.clock)) & (before != 0)
             if same.any():
-                wrong |= same & ((before >> _THREAD & np.uint64(31)) != (actors.thread & 31).astype(np.uint64))
+                wrong |= same & ((before >> _THREAD & np.uint64(31)) != actors.spread(actors.threads & 31))
         if actors.strong:
             wrong &= (before & _STRONG) == 0
         return np.asarray(wrong)
@@ -166,8 +216,12 @@ class SharedShadow:
         """Warps that wrote one cell in the same instruction: whose record is gone has collided."""
         if actors.strong:
             return
-        left, agent = self._writes.take(cells), self._writers.take(cells)
-        wrong = (left != records) & (agent != actors.agent)
+        left = self._writes.take(cells)
+        lost = left != records
+        if not lost.any():
+            return
+        agent = self._writers.take(cells)
+        wrong = lost & (agent != actors.spread(actors.agent))
         if wrong.any():
             self._race(kind, wrong, left, agent, "wrote", cells, actors)
 
@@ -216,8 +270,8 @@ class SharedShadow:
 
     def _reason(self, before: int, agent: int, earlier: str, actors: Actors, first: int) -> str:
         kind, _, address = self._clocks.agents.names[agent]
-        warp, clock = int(actors.warp[first]), before >> int(_CLOCK)
-        if kind == WARP and agent == int(actors.agent[first]):
+        warp, clock = int(actors.threads[first // actors.each]) // 32, before >> int(_CLOCK)
+        if kind == WARP and agent == int(actors.agent[first // actors.each]):
             return "two lanes of one warp, and no bar.warp.sync between them"
         known = int(self._clocks.known[HAPPENED, warp, agent])
         if actors.asynchronous and clock <= known:
@@ -232,12 +286,12 @@ class SharedShadow:
         return int(cells[first]) % self.cells * self._granule
 
     def _access(self, verb: str, actors: Actors, first: int) -> Access:
-        position = self._chunk.position(int(actors.thread[first]))
+        position = self._chunk.position(int(actors.threads[first // actors.each]))
         return Access(verb, position, actors.line, self._describe(actors.line))
 
     def _earlier(self, before: int, agent: int, verb: str, actors: Actors, first: int) -> Access:
         span = 32 * self._clocks.group_warps
-        group = int(actors.thread[first]) // span
+        group = int(actors.threads[first // actors.each]) // span
         thread = group * span + (before >> int(_THREAD) & int(_THREADS))
         kind = self._clocks.agents.names[agent][0]
         line = before & int(_LINE)
