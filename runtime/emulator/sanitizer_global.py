@@ -100,13 +100,17 @@ class BlockRaces:
         first = (addresses // np.uint64(self._granule)).astype(np.int64)
         return np.asarray(first[:, None] + np.arange(max(1, nbytes // self._granule)))
 
-    def read(self, cells: Array, records: Array) -> Array:
-        """Record reads; gives the records of earlier writes by other blocks, 0 where there are none."""
+    def read(self, cells: Array, records: Array, noncoherent: bool) -> Array:
+        """Record reads; gives the records of earlier writes by other blocks, 0 where there are none. For a
+        `noncoherent` load any write of the launch counts, by its own thread too.
+        """
         before = self._reads.take(cells)
         others = (before != 0) & ((before ^ records) >> _BLOCK & _BLOCKS != 0)
         self._reads[cells] = np.where(others, before | _SEVERAL, records | (before & _SEVERAL))
         if self._order is not None:
             self._read_clocks[cells] = self._order.clocks(_block(records))
+        if noncoherent:
+            return self._writes.take(cells)
         return self._unlike(self._foreign(self._writes.take(cells), records, cells, self._write_clocks), records)
 
     def write(self, cells: Array, records: Array) -> tuple[Array, Array]:
@@ -185,7 +189,7 @@ class GlobalShadow:
             records = np.repeat(records, cells.shape[1])
         flat = cells.reshape(-1)
         if kind == READ:
-            found = [(self._races.read(flat, records), "wrote")]
+            found = [(self._races.read(flat, records, line in self._facts.noncoherent), "wrote")]
         else:
             writes, reads = self._races.write(flat, records)
             found = [(writes, "wrote"), (reads, "read")]
@@ -225,10 +229,10 @@ class GlobalShadow:
             first = int(chosen.argmax())
             address = int(addresses[first // each])
             now = {READ: "reads", WRITE: "writes"}.get(kind, "updates")
-            what = (
-                f"race on global memory at {address:#x} between blocks of one launch, which nothing orders "
-                f"({self._memory.describe(address)})"
-            )
+            reason = "between blocks of one launch, which nothing orders"
+            if kind == READ and line in self._facts.noncoherent:
+                reason = "that the launch writes and reads through the non-coherent cache (ld.global.nc)"
+            what = f"race on global memory at {address:#x} {reason} ({self._memory.describe(address)})"
             record = int(before[first])
             block = (record >> int(_BLOCK) & int(_BLOCKS)) - 1 - chunk.first_block
             position = chunk.position(block * chunk.geometry.padded + (record >> int(_THREAD) & int(_THREADS)))

@@ -12,7 +12,7 @@ from .control_flow import Program
 from .ptx import TYPE_BITS, Immediate, Instruction, Module, Vector
 
 _WIDEST = 16
-_ACCESSES = ("ld", "st", "atom", "red")
+_ACCESSES = ("ld", "ldu", "st", "atom", "red")
 _RELEASES, _ACQUIRES = ("release", "acq_rel"), ("acquire", "acq_rel")
 _STRONG = ("volatile", "relaxed", "acquire", "release", "acq_rel", "mmio")
 _FIXED = {"ldmatrix": 16, "stmatrix": 16, "mbarrier": 8, "wgmma": 16}
@@ -23,7 +23,8 @@ _FIXED = {"ldmatrix": 16, "stmatrix": 16, "mbarrier": 8, "wgmma": 16}
 class KernelFacts:
     """`shared_granule` and `global_granule` are the bytes of the narrowest access of each space; `strong` the lines
     of volatile, relaxed, acquire and release accesses, which do not race with each other. `flags`: strong accesses
-    and fences may order others, and `releases` and `acquires` are the lines of those that are fences themselves.
+    and fences may order others, and `releases` and `acquires` are the lines of those that are fences themselves;
+    `noncoherent` those of loads through the cache that stores do not reach.
     """
 
     module: Module
@@ -32,6 +33,7 @@ class KernelFacts:
     strong: frozenset[int]
     releases: frozenset[int]
     acquires: frozenset[int]
+    noncoherent: frozenset[int]
     flags: bool
 
     @classmethod
@@ -47,7 +49,8 @@ class KernelFacts:
         fences = any(instruction.opcode in ("membar", "fence") for instruction in instructions)
         atomics = any(instruction.opcode in ("atom", "red") for instruction in instructions)
         flags = bool(strong or atomics) and (fences or bool(releases) or bool(acquires))
-        return cls(program.module, shared, everywhere, strong, releases, acquires, flags)
+        noncoherent = _lines(touching, "ld ldu", ("nc",)) | _lines(touching, "ldu", ("global",))
+        return cls(program.module, shared, everywhere, strong, releases, acquires, noncoherent, flags)
 
     def describe(self, line: int) -> str:
         """The text of a PTX line."""

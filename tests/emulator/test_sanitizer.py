@@ -230,6 +230,13 @@ def test_atomics_of_blocks_do_not_race() -> None:
     assert not _run("red.global.add.u32 [%rd2], 1;")[1]
 
 
+def test_noncoherent_loads_of_what_the_launch_writes() -> None:
+    body = "st.global.b32 [%rd5], %r1;\n ld.global.nc.b32 %r11, [%rd5];"
+    (finding,) = _run(body)[1]
+    assert finding.kind == "race" and "ld.global.nc" in finding.what
+    assert not _run(body.replace(".nc", ""))[1]
+
+
 def test_memory_that_nobody_wrote() -> None:
     sanitizer = Sanitizer()
     device = EmulatorDevice(instrument=sanitizer)
