@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .control_flow import CARRY, Program, uses_and_definitions
+from .llvm_groups import Group
 from .llvm_module import Module, field_pointer, load_field
 from .llvm_operations import apply, convert
 from .llvm_routines import ROUTINES
@@ -66,6 +67,7 @@ class Generator:
         self.partial = False
         self.scalar = False
         self.atomics = False
+        self.groups: dict[int, Group] = {}
         self.instruction = Instruction("", (), (), None, False, 0)
 
     # Registers.
@@ -106,6 +108,10 @@ class Generator:
         if found is None:
             found = self.values[number] = self.load_home(number)
         return found
+
+    def base(self, number: int, element: str) -> Value:
+        """Lane 0's value of a register that is kept as such, or the shared value."""
+        return self._view(number, element)
 
     def _view(self, number: int, element: str) -> Value:
         """The register as `element`; conversions are made once per block."""
@@ -279,6 +285,10 @@ class Generator:
         return self.layout.parameter_offsets.get(name)
 
     # For routines.
+    def group(self) -> Group | None:
+        """The group of accesses that the current instruction belongs to."""
+        return self.groups.get(id(self.instruction))
+
     def active(self) -> Value:
         """The lanes that execute this instruction, as a bit mask; -1 for all."""
         mask = self.mask if self.mask is not None else self.code.integer("i32", -1)

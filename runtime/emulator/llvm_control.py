@@ -24,6 +24,7 @@ from .llvm_context import (
     FAULT_SWITCH,
     FAULT_TRAP,
 )
+from .llvm_groups import find_groups
 from .llvm_module import REGISTER_CALL, call, load_field
 from .llvm_routines import record_fault
 from .llvm_values import BITS, LANES, Code, Value
@@ -214,11 +215,18 @@ class Control:
             lanes = Value("%all_lanes", "i32")
         emit.partial = self.partial[number]
         emit.mask = lanes if self.partial[number] or not self.whole else None
+        # Inline code takes longer to compile than calls: only where it is executed often.
+        emit.groups = find_groups(emit, block) if emit.mask is None and self._in_loop(number) else {}
         for instruction in block.instructions:
             self._instruction(instruction)
         emit.scalar = False
         emit.instruction = block.exit.instruction or emit.instruction
         self._exit(block, lanes)
+
+    def _in_loop(self, number: int) -> bool:
+        return any(
+            target <= number <= block.number for block in self.blocks for target in block.exit.targets
+        )
 
     def _instruction(self, instruction: Instruction) -> None:
         emit = self.emit

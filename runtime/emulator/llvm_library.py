@@ -23,7 +23,7 @@ NEEDED_FEATURES = ("avx2", "fma", "f16c")
 
 _PASSES = b"sroa,early-cse,simplifycfg"
 _CODEGEN_LEVEL = 1  # "less": the default level costs twice the time for less than a tenth of the speed
-_RELOCATION_STATIC, _RELOCATION_PIC = 1, 2
+_RELOCATION_PIC = 2
 _CODE_MODEL_DEFAULT = 0
 _TRIPLE = b"x86_64-unknown-linux-gnu"
 
@@ -81,10 +81,10 @@ class Library:
             "LLVMCreateTargetMachine": [c_void_p, c_char_p, c_char_p, c_char_p, c_int, c_int, c_int],
             "LLVMRunPasses": [c_void_p, c_char_p, c_void_p, c_void_p], "LLVMGetErrorMessage": [c_void_p],
             "LLVMDisposeErrorMessage": [c_void_p],
+            "LLVMCreateTargetDataLayout": [c_void_p], "LLVMSetModuleDataLayout": [c_void_p, c_void_p],
+            "LLVMDisposeTargetData": [c_void_p], "LLVMSetTarget": [c_void_p, c_char_p],
             "LLVMOrcCreateLLJIT": [POINTER(c_void_p), c_void_p],
             "LLVMOrcLLJITGetMainJITDylib": [c_void_p],
-            "LLVMOrcLLJITGetExecutionSession": [c_void_p],
-            "LLVMOrcExecutionSessionCreateBareJITDylib": [c_void_p, c_char_p],
             "LLVMOrcLLJITAddObjectFile": [c_void_p, c_void_p, c_void_p],
             "LLVMOrcLLJITLookup": [c_void_p, POINTER(c_uint64), c_char_p],
         }  # fmt: skip
@@ -131,6 +131,11 @@ class Library:
             self._target, _TRIPLE, self.host.cpu.encode(), self.host.features.encode(),
             _CODEGEN_LEVEL, _RELOCATION_PIC, _CODE_MODEL_DEFAULT,
         ))  # fmt: skip
+        # Without them memset would be a loop over bytes.
+        llvm.LLVMSetTarget(module, _TRIPLE)
+        layout = c_void_p(llvm.LLVMCreateTargetDataLayout(machine))
+        llvm.LLVMSetModuleDataLayout(module, layout)
+        llvm.LLVMDisposeTargetData(layout)
         options = c_void_p(llvm.LLVMCreatePassBuilderOptions())
         try:
             self._check(llvm.LLVMRunPasses(module, _PASSES, machine, options))

@@ -13,6 +13,7 @@ from .llvm_atomics import atomic_helper
 from .llvm_context import FAULT_CALL, FAULT_PARTIAL_WARP
 from .llvm_copies import copy_helper
 from .llvm_generic import generic_load_helper, generic_store_helper
+from .llvm_groups import load_member, store_member
 from .llvm_matrix import MATRIX_ROUTINES
 from .llvm_memory import (
     load_helper,
@@ -99,6 +100,9 @@ def _load(emit: Generator, results: Sequence[str], values: Sequence[Value], spac
     element, words = words_of(nbytes)
     if space not in ("global", "shared", "local", "parameter", "generic"):
         emit.unsupported(f"loads from {space} space")
+    group = emit.group()
+    if group is not None:
+        return _split(emit, load_member(emit, group), type, count)
     site = emit.site(space, "load", nbytes)
     mask = emit.active()
     arguments = f"ptr %context, i32 {site}, "
@@ -122,6 +126,11 @@ def _store(emit: Generator, results: Sequence[str], values: Sequence[Value], spa
     nbytes = TYPE_BITS[type] // 8 * len(elements)
     if space not in ("global", "shared", "local", "generic"):
         emit.unsupported(f"stores to {space} space")
+    group = emit.group()
+    if group is not None:
+        words = [emit.code.widen(word) for word in _join(emit, elements, nbytes)]
+        store_member(emit, group, words)
+        return []
     site = emit.site(space, "store", nbytes)
     mask = emit.active()
     words = _join(emit, elements, nbytes)
