@@ -110,3 +110,56 @@ func.func @main(%x: !x) -> !x {
   }) : () -> !x
   return %1 : !x
 }
+
+// -----
+// Nor one that is read in place as well.
+
+!x = tensor<?x8xf32, ["n", "8"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[EXP:.*]] = "graph.map"
+// CHECK: graph.map
+// CHECK-DAG: "graph.element"(%[[EXP]])
+// CHECK-DAG: "graph.element_at"(%[[EXP]], %{{.*}}, %{{.*}})
+func.func @main(%x: !x) -> !x {
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %b = math.exp %a : f32
+    gpu.yield %b : f32
+  }) : () -> !x
+  %1 = "graph.map"() ({
+    %i = "graph.index"() {axis = 0 : i64} : () -> i64
+    %zero = arith.constant 0 : i64
+    %a = "graph.element_at"(%0, %i, %zero) : (!x, i64, i64) -> f32
+    %b = "graph.element"(%0) : (!x) -> f32
+    %c = arith.subf %b, %a : f32
+    gpu.yield %c : f32
+  }) : () -> !x
+  return %1 : !x
+}
+
+// -----
+// Sizes that are equal in a run only keep their names: a map over m is not moved into one over n.
+
+!x = tensor<?xf32, ["n"]>
+!y = tensor<?xf32, ["m"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: graph.map
+// CHECK: }) : () -> tensor<?xf32, ["m"]>
+// CHECK: graph.map
+// CHECK: }) : () -> tensor<?xf32, ["n"]>
+func.func @main(%x: !x, %y: !y) -> !x {
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%y) : (!y) -> f32
+    %b = math.exp %a : f32
+    gpu.yield %b : f32
+  }) : () -> !y
+  %1 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %b = "graph.element"(%0) : (!y) -> f32
+    %c = arith.addf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !x
+  return %1 : !x
+}

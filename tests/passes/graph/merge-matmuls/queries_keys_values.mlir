@@ -103,3 +103,29 @@ func.func @main(%x: !x, %q: !w, %k: !w) -> (!flat, !flat) {
   %3 = "graph.reshape"(%1) : (!x) -> !flat
   return %2, %3 : !flat, !flat
 }
+
+// -----
+// Without biases; weights that are stored transposed are joined along their rows.
+
+!x = tensor<?x8xf32, ["n", "8"]>
+!w = tensor<8x8xf32>
+!v = tensor<4x8xf32>
+!y = tensor<?x4xf32, ["n", "4"]>
+!flat = tensor<?xf32, ["8*n"]>
+!small = tensor<?xf32, ["4*n"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[W:.*]] = "graph.weight"() {handle = "q.merged"} : () -> tensor<12x8xf32>
+// CHECK: %[[BOTH:.*]] = "graph.matmul"(%arg0, %[[W]]) {{.*}}transpose_right = 1
+// CHECK-DAG: "graph.slice"(%[[BOTH]]) {starts = ["0", "0"]
+// CHECK-DAG: "graph.slice"(%[[BOTH]]) {starts = ["0", "8"]
+// CHECK-NOT: graph.map
+func.func @main(%x: !x) -> (!flat, !small) {
+  %q = "graph.weight"() {handle = "q"} : () -> !w
+  %v = "graph.weight"() {handle = "v"} : () -> !v
+  %0 = "graph.matmul"(%x, %q) {transpose_left = 0 : i64, transpose_right = 1 : i64} : (!x, !w) -> !x
+  %1 = "graph.matmul"(%x, %v) {transpose_left = 0 : i64, transpose_right = 1 : i64} : (!x, !v) -> !y
+  %2 = "graph.reshape"(%0) : (!x) -> !flat
+  %3 = "graph.reshape"(%1) : (!y) -> !small
+  return %2, %3 : !flat, !small
+}

@@ -102,3 +102,76 @@ func.func private @loop_0(%x: !x) -> !x attributes {graph.kernel = "loop", graph
   }) : () -> !x
   return %0 : !x
 }
+
+// -----
+// Also a result that the model returns by another name.
+
+!x = tensor<?x8xf32, ["n", "8"]>
+!flat = tensor<?xf32, ["8*n"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: call @loop_0(%arg0) {{.*}} -> tensor<?x8xf32
+// CHECK-NOT: f16
+func.func @main(%x: !x) -> (!flat, !x) {
+  %0 = call @loop_0(%x) : (!x) -> !x
+  %1 = "graph.reshape"(%0) : (!x) -> !flat
+  %2 = call @loop_0(%0) : (!x) -> !x
+  return %1, %2 : !flat, !x
+}
+func.func private @loop_0(%x: !x) -> !x attributes {graph.kernel = "loop", graph.nodes = []} {
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %b = math.exp %a : f32
+    gpu.yield %b : f32
+  }) : () -> !x
+  return %0 : !x
+}
+
+// -----
+// Doubles and integers are what they are; activations that a sum has scaled are narrow again.
+
+!x = tensor<?x512xf32, ["n", "512"]>
+!line = tensor<?x1xf32, ["n", "1"]>
+!double = tensor<?x512xf64, ["n", "512"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[SUM:.*]] = call @row_0(%arg0) {{.*}} -> tensor<?x1xf32
+// CHECK: %[[SCALED:.*]] = call @loop_0(%arg0, %[[SUM]]) {{.*}} -> tensor<?x512xf16
+// CHECK: %[[DOUBLE:.*]] = call @loop_1(%[[SCALED]]) {{.*}} -> tensor<?x512xf64
+// CHECK: call @loop_2(%[[DOUBLE]])
+func.func @main(%x: !x) -> !double {
+  %0 = call @row_0(%x) : (!x) -> !line
+  %1 = call @loop_0(%x, %0) : (!x, !line) -> !x
+  %2 = call @loop_1(%1) : (!x) -> !double
+  %3 = call @loop_2(%2) : (!double) -> !double
+  return %3 : !double
+}
+func.func private @row_0(%x: !x) -> !line attributes {graph.kernel = "row", graph.nodes = []} {
+  %0 = "graph.reduce"(%x) {kind = "sum", axes = array<i64: 1>} : (!x) -> !line
+  return %0 : !line
+}
+func.func private @loop_0(%x: !x, %scale: !line) -> !x attributes {graph.kernel = "loop", graph.nodes = []} {
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %b = "graph.element"(%scale) : (!line) -> f32
+    %c = arith.divf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !x
+  return %0 : !x
+}
+func.func private @loop_1(%x: !x) -> !double attributes {graph.kernel = "loop", graph.nodes = []} {
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %b = arith.extf %a : f32 to f64
+    gpu.yield %b : f64
+  }) : () -> !double
+  return %0 : !double
+}
+func.func private @loop_2(%x: !double) -> !double attributes {graph.kernel = "loop", graph.nodes = []} {
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!double) -> f64
+    %b = arith.negf %a : f64
+    gpu.yield %b : f64
+  }) : () -> !double
+  return %0 : !double
+}
