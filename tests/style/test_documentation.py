@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-import textwrap
 from pathlib import Path
 
 import onnx.defs
 import pytest
 from examples.walk_ir import model
+from tests.style import operators_page
 from tests.style.sources import ROOT
 from tests.support.excerpts import MARKER, refresh
 
@@ -22,27 +22,6 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")  # relative links; those with a scheme have a colon
 OPERATORS = ROOT / "docs" / "operators.md"
 NOT_ONNX = {"SimplifiedLayerNormalization"}  # onnxruntime's, which writes it in the standard domain
-OPERATORS_HEAD = """\
-# Operators
-
-Every ONNX operator that tilewright imports, written by tests/style/test_documentation.py from the registered
-importers. An operator that is not here but that ONNX defines by a function body is inlined from it. What an operator
-supports of its modes and types is said by the error when something is not.
-
-"""
-
-
-def operators_page() -> str:
-    """The list of operators, by domain."""
-    from tilewright.compiler.frontend.registry import registered_operators
-
-    domains: dict[str, list[str]] = {}
-    for domain, name in registered_operators():
-        domains.setdefault(domain or "ai.onnx", []).append(name)
-    paragraphs = {domain: textwrap.fill(", ".join(names), 118) for domain, names in sorted(domains.items())}
-    sections = [f"## {domain} ({len(domains[domain])})\n\n{text}\n" for domain, text in paragraphs.items()]
-    return OPERATORS_HEAD + "\n".join(sections)
-
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
@@ -51,10 +30,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_operators_page_is_up_to_date() -> None:
-    page = operators_page()
+    text = operators_page.page()
     if os.environ.get("TILEWRIGHT_UPDATE"):
-        OPERATORS.write_text(page)
-    assert OPERATORS.read_text() == page, "run make docs"
+        OPERATORS.write_text(text)
+    assert OPERATORS.read_text() == text, "run make docs"
 
 
 def test_registered_operators_exist_in_onnx() -> None:

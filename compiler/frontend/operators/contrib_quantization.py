@@ -1,0 +1,200 @@
+"""onnxruntime's quantised operators (com.microsoft): 4-bit weights, dynamic quantisation, QLinear arithmetic.
+
+In: integers with scales and zero points. Out: integer products in i32, or maps over dequantised values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mlir import ir
+
+from ....dialects import graph_builder as build
+from ....dialects.scalar import Scalar
+from ....runtime.errors import ModelError
+from ..errors import Unsupported
+from ..node import Node
+from ..registry import onnx_operator
+from ..tensor import Tensor
+from .contrib import DOMAIN
+from .matrix import product_of, shifted, zero_of
+from .quantization import dynamic_quantize_linear, saturated
+from .reduction import softmax_of
+
+ScalarFunction = Callable[..., Scalar]
+
+
+@onnx_operator("MatMulNBits", domain=DOMAIN)
+def matmul_n_bits(node: Node) -> ir.Value:
+    """A x dequantised(B)': B holds [N, blocks, bytes] of 2, 4 or 8-bit weights, a scale and zero point a block."""
+    a, packed, scales = node.input(0), node.input(1), node.input(2)
+    depth, columns, block = (int(node.get(name)) for name in ("K", "N", "block_size"))
+    bits = int(node.get("bits", 4))
+    if bits not in (2, 4, 8):
+        raise Unsupported(f"MatMulNBits with {bits} bits", "2, 4, 8")
+    blocks, per_byte = -(-depth // block), 8 // bits
+    rows = node.reshaped(packed, [columns, blocks * block // per_byte]).value
+    factors = node.reshaped(scales, [columns, blocks]).value
+    groups = node.optional(4)
+    zeros = node.optional(3)
+    zero_bytes = -(-blocks // per_byte)
+    if zeros is not None:
+        zeros = node.reshaped(zeros, [columns, zero_bytes if zeros.dtype == "ui8" else blocks])
+
+    def unpacked(table: ir.Value, row: Scalar, number: Scalar) -> Scalar:
+        byte = build.element_at(table, [row, number / per_byte]).cast("i32")
+        shift = (number.remainder(per_byte) * bits).cast("i32")
+        return byte.shift_right(shift) & ((1 << bits) - 1)
+
+    def weight() -> Scalar:
+        row, place = build.index(0), build.index(1)
+        group = place / block
+        if groups is not None:
+            group = build.element_at(groups.value, [place]).cast("i64").clip(0, blocks - 1)
+        value = unpacked(rows, row, place).cast("f32")
+        if zeros is None:
+            centred = value - float(1 << (bits - 1))
+        elif zeros.dtype == "ui8":
+            centred = value - unpacked(zeros.value, row, group).cast("f32")
+        else:
+            centred = value - build.element_at(zeros.value, [row, group]).cast("f32")
+        return (centred * build.element_at(factors, [row, group]).cast("f32")).cast(a.dtype)
+
+    weights = node.map([], weight, shape=build.expressions([columns, depth]))
+    value = build.matmul(a.value, weights, transpose_right=True, unify=node.unify)
+    return node.map([value, node.input(5)], lambda v, b: v + b) if node.has(5) else value
+
+
+@onnx_operator("DynamicQuantizeMatMul", domain=DOMAIN)
+def dynamic_quantize_matmul(node: Node) -> ir.Value:
+    """A is quantised to ui8 with the scale of its own range; B has a scale and zero point, for all or a column."""
+    a, scale, zero = (node.tensor(value) for value in dynamic_quantize_linear(node))
+    b = node.input(1)
+    product = product_of(node, shifted(node, a, zero), shifted(node, b, zero_of(node, 3, b.rank, b.rank - 1)), "i32")
+    inputs = [node.tensor(product), scale, _columns(node, 2)]
+    return _scaled(node, inputs, node.optional(4), "f32")
+
+
+@onnx_operator("MatMulIntegerToFloat", domain=DOMAIN)
+def matmul_integer_to_float(node: Node) -> ir.Value:
+    a, b = node.input(0), node.input(1)
+    first = shifted(node, a, zero_of(node, 4, a.rank, a.rank - 2))
+    second = shifted(node, b, zero_of(node, 5, b.rank, b.rank - 1))
+    inputs = [node.tensor(product_of(node, first, second, "i32")), _columns(node, 2), _columns(node, 3)]
+    return _scaled(node, inputs, node.optional(6), node.dtype(2))
+
+
+def _columns(node: Node, position: int) -> Tensor:
+    """A scale for all columns or one each."""
+    tensor = node.input(position)
+    return node.reshaped(tensor, []) if tensor.size == 1 else tensor
+
+
+def _scaled(node: Node, inputs: list[Tensor], bias: Tensor | None, dtype: str) -> ir.Value:
+    """product * scale * scale + bias"""
+
+    def body(v: Scalar, a: Scalar, b: Scalar, *rest: Scalar) -> Scalar:
+        value = v.cast("f32") * (a.cast("f32") * b.cast("f32"))
+        return (value + rest[0].cast("f32") if rest else value).cast(dtype)
+
+    return node.map([*inputs, *([bias] if bias is not None else [])], body)
+
+
+# QLinear: dequantise, compute, quantise ---------------------------------------------------------------------
+def dequantised(x: Scalar, scale: Scalar, *zero: Scalar) -> Scalar:
+    """(x - zero point) * scale"""
+    centred = x.cast("i32") - zero[0].cast("i32") if zero else x.cast("i32")
+    return centred.cast("f32") * scale.cast("f32")
+
+
+def quantised(value: Scalar, dtype: str, scale: Scalar, *zero: Scalar) -> Scalar:
+    """saturate(round(value / scale) + zero point)"""
+    rounded = (value / scale.cast("f32")).round()
+    return saturated(rounded + zero[0].cast("f32") if zero else rounded, dtype)
+
+
+def parameters(node: Node, scale: int, zero: int) -> list[Tensor]:
+    """A scalar scale and, where it is given, zero point."""
+    tensors = [node.input(scale)] + ([node.input(zero)] if node.has(zero) else [])
+    if any(tensor.size != 1 for tensor in tensors):
+        raise Unsupported(f"{node.operator} with a scale for each channel", "one scale for the tensor")
+    return [node.reshaped(tensor, []) for tensor in tensors]
+
+
+def read(node: Node, position: int, scale: int, zero: int) -> ir.Value:
+    """An input dequantised to f32."""
+    return node.map([node.input(position), *parameters(node, scale, zero)], dequantised)
+
+
+def write(node: Node, value: ir.Value, scale: int, zero: int, dtype: str) -> ir.Value:
+    """An f32 tensor quantised to that dtype."""
+    return node.map([value, *parameters(node, scale, zero)], lambda v, *rest: quantised(v, dtype, *rest))
+
+
+BINARY: dict[str, ScalarFunction] = {"QLinearAdd": lambda a, b: a + b, "QLinearMul": lambda a, b: a * b}
+UNARY: dict[str, ScalarFunction] = {"QLinearSigmoid": Scalar.sigmoid}
+
+
+@onnx_operator("QLinearAdd", "QLinearMul", domain=DOMAIN)
+def q_linear_binary(node: Node) -> ir.Value:
+    values = [read(node, 0, 1, 2), read(node, 3, 4, 5)]
+    return write(node, node.map(values, BINARY[node.operator]), 6, 7, node.dtype(0))
+
+
+@onnx_operator("QLinearSigmoid", "QLinearLeakyRelu", domain=DOMAIN)
+def q_linear_unary(node: Node) -> ir.Value:
+    alpha = float(node.get("alpha", 0.01))
+    function = UNARY.get(node.operator, lambda x: x.lt(0.0).select(x * alpha, x))
+    return write(node, node.map([read(node, 0, 1, 2)], function), 3, 4, node.dtype(0))
+
+
+@onnx_operator("QLinearSoftmax", domain=DOMAIN)
+def q_linear_softmax(node: Node) -> ir.Value:
+    rank = node.rank(0)
+    axis = node.axis(node.get("axis", -1), rank)
+    axes = [axis] if int(node.get("opset", 13)) >= 13 else list(range(axis, rank))
+    return write(node, softmax_of(node, read(node, 0, 1, 2), axes, "f32"), 3, 4, node.dtype(0))
+
+
+@onnx_operator("QLinearGlobalAveragePool", domain=DOMAIN)
+def q_linear_global_average_pool(node: Node) -> ir.Value:
+    rank = node.rank(0)
+    axes = list(range(1, rank - 1)) if node.get("channels_last", 0) else list(range(2, rank))
+    return write(node, build.mean(read(node, 0, 1, 2), axes), 3, 4, node.dtype(0))
+
+
+@onnx_operator("QLinearAveragePool", domain=DOMAIN)
+def q_linear_average_pool(node: Node) -> ir.Value:
+    from .pooling import pool
+
+    if node.get("channels_last", 0) or node.get("ceil_mode", 0):
+        raise Unsupported("QLinearAveragePool with channels_last or ceil_mode", "neither")
+    pooled = pool(node, read(node, 0, 1, 2), "average", bool(node.get("count_include_pad", 0)))
+    return write(node, pooled, 3, 4, node.dtype(0))
+
+
+@onnx_operator("QLinearConcat", domain=DOMAIN)
+def q_linear_concat(node: Node) -> ir.Value:
+    """Scale and zero point of the result, then a tensor, scale and zero point for each part."""
+    places: Sequence[int] = range(2, len(node.inputs), 3)
+    if not places:
+        raise ModelError(f"node '{node.name}' (QLinearConcat) has no parts")
+    parts = [read(node, place, place + 1, place + 2) for place in places]
+    axis = node.axis(node.get("axis", 0), node.rank(2))
+    return write(node, build.concatenate(parts, axis, node.unify), 0, 1, node.dtype(2))
+
+
+@onnx_operator("QGemm", domain=DOMAIN)
+def q_gemm(node: Node) -> ir.Value:
+    """alpha * A' x B' + C with C in units of the product's scale; a float result where no output scale is given."""
+    first, second = (
+        shifted(node, node.input(place), zero_of(node, place + 2, 2, axis)) for place, axis in ((0, 0), (3, 1))
+    )
+    flags = bool(node.get("transA", 0)), bool(node.get("transB", 0))
+    value = build.matmul(first.value, second.value, *flags, element="i32", unify=node.unify)
+    if node.has(6):
+        value = node.map([value, node.input(6)], lambda v, c: v + c)
+    alpha = float(node.get("alpha", 1.0))
+    factors = [_columns(node, 1), _columns(node, 4)]
+    result = node.map([value, *factors], lambda v, a, b: v.cast("f32") * (a.cast("f32") * b.cast("f32") * alpha))
+    return write(node, result, 7, 8, node.dtype(8) if node.has(8) else node.dtype(0)) if node.has(7) else result
