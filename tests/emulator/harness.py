@@ -7,6 +7,7 @@ same everywhere.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tilewright.runtime.emulator.device import EmulatorDevice
+from tilewright.runtime.emulator.policy import VARIABLE
 
 CUDA = Path(__file__).parent / "cuda"
 
@@ -21,14 +23,15 @@ CUDA = Path(__file__).parent / "cuda"
 class Runner:
     """A device and the kernels of one PTX text."""
 
-    def __init__(self, ptx: str) -> None:
+    def __init__(self, ptx: str, engine: str | None = None) -> None:
+        """`engine` as in `EmulatorDevice`; by default the environment decides (conftest.py sets it)."""
         self.ptx = ptx
-        self.device = EmulatorDevice()
+        self.device = EmulatorDevice(engine=engine)
 
     @classmethod
-    def of(cls, stem: str) -> Runner:
+    def of(cls, stem: str, engine: str | None = None) -> Runner:
         """The PTX that nvcc made of cuda/<stem>.cu."""
-        return cls((CUDA / f"{stem}.ptx").read_text())
+        return cls((CUDA / f"{stem}.ptx").read_text(), engine)
 
     def __call__(
         self,
@@ -98,8 +101,8 @@ def instruction_kernel(body: str, inputs: Sequence[str], output: str, registers:
 
 
 @functools.lru_cache(maxsize=64)
-def _runner(body: str, inputs: tuple[str, ...], output: str) -> Runner:
-    return Runner(instruction_kernel(body, inputs, output))
+def _runner(body: str, inputs: tuple[str, ...], output: str, engine: str) -> Runner:
+    return Runner(instruction_kernel(body, inputs, output), engine)
 
 
 def apply_instruction(
@@ -108,7 +111,7 @@ def apply_instruction(
     """Run `body` on equally long arrays (padded to whole warps here); gives the output as `dtype`."""
     length = len(arrays[0])
     padded = -(-length // 32) * 32
-    runner = _runner(body, tuple(inputs), output)
+    runner = _runner(body, tuple(inputs), output, os.environ.get(VARIABLE, "auto"))
     given = [np.resize(array, padded) for array in arrays]
     result = np.zeros(padded, "u4" if output == "pred" else dtype)
     *_, answer = runner("k", *given, result, grid=(padded // 32,))
