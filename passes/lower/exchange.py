@@ -1,7 +1,7 @@
 """tile.exchange: a register tile changes its layout on the way through shared memory.
 
-In: an accumulator of wgmma, whose threads hold pairs of columns. Out: the same tile in a `blocked` layout, whose threads
-hold neighbours enough for accesses of 16 bytes. A strip of columns at a time, so that little shared memory is needed.
+In: an accumulator of wgmma, whose threads hold pairs of columns. Out: the same tile in a `blocked` layout, whose
+threads hold neighbours enough for accesses of 16 bytes. A strip of columns at a time: little shared memory is needed.
 """
 
 from __future__ import annotations
@@ -77,4 +77,3 @@ class _Exchange:
             pointer = self.context.offset_pointer(place, lane, self.element)
             values += load_shared_vector(self.context, pointer, self.element, step)
         return values
-

@@ -1,0 +1,155 @@
+"""What is known about the speed of a kernel without running it: a table over the work of benchmarks/workloads.py.
+
+In: workloads and a target. Out: for each the kernels, and of the one that does the most: registers, spills, shared
+memory, blocks on a multiprocessor, the arithmetic instructions of its main loop, the share of its global accesses that
+are 16 bytes wide, and the fraction of the roofline that full waves of tiles allow. The exit code is 1 when a kernel
+spills, is serialised, or multiplies matrices in f16 without tensor cores.
+
+    python -m benchmarks.kernels [--target sm_90a] [--precision f16] [--family NAME] [--json FILE]
+
+The last column is a model, not a measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.workloads import WORKLOADS, Workload
+from rich.console import Console
+from rich.table import Table
+
+import tilewright
+from tilewright.compiler.backend.assemble import assemble, disassemble
+from tilewright.passes.target import find_target
+from tilewright.runtime.gpus import Gpu, gpu_of_target, occupancy
+
+_INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z0-9_.]+)")
+_GLOBAL = re.compile(r"^(LDG|STG|LDGSTS)\b")
+_ARITHMETIC = ("HGMMA", "HMMA", "IGMMA", "IMMA", "QGMMA", "FFMA", "HFMA2", "DFMA")
+_BULK = re.compile(r"^(UTMALDG|UTMASTG|UBLKCP)")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One workload. `wide` is None when a kernel touches global memory by bulk copies only; `problems` end the run."""
+
+    family: str
+    name: str
+    kernels: int
+    registers: int
+    spills: int
+    shared_bytes: int
+    blocks: int
+    arithmetic: str
+    wide: float | None
+    bulk: int
+    roofline: float
+    problems: tuple[str, ...]
+
+
+def inspect(workload: Workload, target: str, precision: str) -> Row:
+    """Compile one workload and look at its largest kernel."""
+    engine = tilewright.compile(workload.make(), target=target, precision=precision)
+    facts, gpu = find_target(target), gpu_of_target(target)
+    looks = []
+    for name, kernel in engine.kernels.items():
+        assembly = assemble(engine.ptx(name), facts, keep_cubin=True)
+        instructions = _INSTRUCTION.findall(disassemble(assembly.cubin))
+        looks.append((len(instructions), name, kernel, assembly, Counter(instructions)))
+    _, name, kernel, assembly, counts = max(looks, key=lambda look: look[0])
+    shared = kernel.shared_bytes + assembly.shared_bytes
+    threads = kernel.block[0] * kernel.block[1] * kernel.block[2]
+    unit, number = _arithmetic(counts)
+    problems = [f"{own.spills} bytes of spills" for _, _, own, _, _ in looks if own.spills]
+    problems += [warning for _, _, _, own, _ in looks for warning in own.warnings if "C75" in warning]
+    if workload.flops and precision != "strict" and unit not in ("HGMMA", "HMMA") and "x1x" not in workload.name:
+        problems.append(f"{unit or 'nothing'} in the main loop")
+    launch = next(launch for launch in engine.program.launches if launch.kernel == name)
+    grid = launch.grid[0].evaluate({}) * launch.grid[1].evaluate({}) * launch.grid[2].evaluate({})
+    resident = occupancy(gpu, threads, kernel.registers, shared).blocks
+    return Row(
+        workload.family,
+        workload.name,
+        len(engine.program.launches),
+        kernel.registers,
+        kernel.spills,
+        shared,
+        resident,
+        f"{number} {unit}" if unit else "",
+        _wide(counts),
+        sum(count for opcode, count in counts.items() if _BULK.match(opcode)),
+        _roofline(workload, engine.ir("pipeline"), grid, resident, gpu, unit),
+        tuple(problems),
+    )
+
+
+def _arithmetic(counts: Counter[str]) -> tuple[str, int]:
+    """The unit that multiplies, and how many of its instructions there are."""
+    totals = Counter[str]()
+    for opcode, count in counts.items():
+        unit = opcode.split(".")[0]
+        if unit in _ARITHMETIC:
+            totals[unit] += count
+    matrix = [unit for unit in ("HGMMA", "HMMA", "IGMMA", "IMMA", "QGMMA") if totals[unit]]
+    unit = matrix[0] if matrix else max(totals, key=lambda key: totals[key], default="")
+    return unit, totals[unit]
+
+
+def _wide(counts: Counter[str]) -> float | None:
+    """The share of 16-byte accesses among those of global memory."""
+    total = sum(count for opcode, count in counts.items() if _GLOBAL.match(opcode))
+    wide = sum(count for opcode, count in counts.items() if _GLOBAL.match(opcode) and ".128" in opcode)
+    return wide / total if total else None
+
+
+def _roofline(workload: Workload, tile_ir: str, grid: int, resident: int, gpu: Gpu, unit: str) -> float:
+    """Useful arithmetic over what whole tiles in whole waves cost, where arithmetic bounds the work; else how much of
+    the card has a block to run.
+    """
+    peak = gpu.tensor["f16"] if unit in ("HGMMA", "HMMA") else gpu.f32
+    bound_by_memory = workload.nbytes / (gpu.bandwidth * 1e9) > workload.flops / (peak * 1e12)
+    places = gpu.multiprocessors * max(1, resident)
+    blocks = re.findall(r"block = array<i64: (\d+), (\d+), (\d+)>", tile_ir)
+    if bound_by_memory or not blocks or workload.family != "matmul":
+        return min(1.0, grid / gpu.multiprocessors) if grid < places else grid / (-(-grid // places) * places)
+    rows, columns, _ = map(int, blocks[-1])
+    m, n, _ = map(int, workload.name.split("x"))
+    tiles = -(-m // rows) * -(-n // columns)
+    waves = -(-tiles // gpu.multiprocessors)
+    return m * n / (waves * gpu.multiprocessors * rows * columns)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--target", default="sm_90a")
+    parser.add_argument("--precision", default="f16")
+    parser.add_argument("--family", choices=sorted({workload.family for workload in WORKLOADS}))
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = []
+    columns = ("kernels", "regs", "spills", "shared", "blocks/SM", "multiplies by", "16 B", "bulk", "waves x tiles")
+    table = Table("work", *columns, title=f"kernels without running them: {options.target}, {options.precision}")
+    for workload in WORKLOADS:
+        if options.family in (None, workload.family):
+            row = inspect(workload, options.target, options.precision)
+            rows.append(row)
+            wide = "-" if row.wide is None else f"{row.wide:.0%}"
+            facts = (row.kernels, row.registers, row.spills, row.shared_bytes, row.blocks)
+            cells = (*facts, row.arithmetic, wide, row.bulk)
+            name = f"{row.family} {row.name}" + (f" [red]{'; '.join(row.problems)}[/red]" if row.problems else "")
+            table.add_row(name, *map(str, cells), f"{row.roofline:.0%}")
+    Console(width=170).print(table)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    sys.exit(any(row.problems for row in rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The work that kernels are judged by: one small ONNX model each, with its arithmetic and its traffic.
+
+In: nothing. Out: `WORKLOADS`, a list of `Workload`. One table for the static checks here and for measurements on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 23
+HALF = TensorProto.FLOAT16
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`flops` and `nbytes` are what the mathematics needs: multiply-adds twice, every tensor once."""
+
+    family: str
+    name: str
+    make: Callable[[], onnx.ModelProto]
+    flops: float
+    nbytes: float
+
+
+def model(
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, tuple[int, ...]],
+    output: tuple[int, ...],
+    weights: dict[str, np.ndarray] | None = None,
+) -> onnx.ModelProto:
+    """A model in f16 from `inputs` to "y"."""
+    graph = helper.make_graph(
+        nodes,
+        "workload",
+        [helper.make_tensor_value_info(name, HALF, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info("y", HALF, output)],
+        [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+
+
+def _random(*shape: int) -> np.ndarray:
+    scale = 1 / np.sqrt(np.prod(shape[1:]))
+    return (np.random.default_rng(0).standard_normal(shape) * scale).astype(np.float16)
+
+
+def _matmul(m: int, n: int, k: int) -> onnx.ModelProto:
+    nodes = [helper.make_node("MatMul", ["a", "b"], ["y"], "matmul")]
+    return model(nodes, {"a": (m, k), "b": (k, n)}, (m, n))
+
+
+def _fused(m: int, n: int, k: int) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("MatMul", ["a", "b"], ["product"], "matmul"),
+        helper.make_node("Add", ["product", "bias"], ["sum"], "bias"),
+        helper.make_node("Gelu", ["sum"], ["active"], "gelu", approximate="tanh"),
+        helper.make_node("Add", ["active", "residual"], ["y"], "residual"),
+    ]
+    return model(nodes, {"a": (m, k), "b": (k, n), "residual": (m, n)}, (m, n), {"bias": _random(n)})
+
+
+def _convolution(images: int, channels: int, size: int, outputs: int, kernel: int, stride: int) -> onnx.ModelProto:
+    """In channels-last, as a convolution in the middle of a model finds its input."""
+    pad = kernel // 2
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["first"], "to channels first", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["first", "w", "b"], ["sum"], "conv", pads=[pad] * 4, strides=[stride] * 2),
+        helper.make_node("Relu", ["sum"], ["active"], "relu"),
+        helper.make_node("Transpose", ["active"], ["y"], "to channels last", perm=[0, 2, 3, 1]),
+    ]
+    result = (size + 2 * pad - kernel) // stride + 1
+    weights = {"w": _random(outputs, channels, kernel, kernel), "b": _random(outputs)}
+    return model(nodes, {"x": (images, size, size, channels)}, (images, result, result, outputs), weights)
+
+
+def _attention(batch: int, heads: int, tokens: int, width: int, causal: bool) -> onnx.ModelProto:
+    shape = (batch, heads, tokens, width)
+    nodes = [helper.make_node("Attention", ["q", "k", "v"], ["y"], "attention", is_causal=int(causal))]
+    return model(nodes, dict.fromkeys("qkv", shape), shape)
+
+
+def _pointwise(rows: int, columns: int) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["gate"], "sigmoid"),
+        helper.make_node("Mul", ["x", "gate"], ["silu"], "multiply"),
+        helper.make_node("Add", ["silu", "z"], ["y"], "add"),
+    ]
+    return model(nodes, {"x": (rows, columns), "z": (rows, columns)}, (rows, columns))
+
+
+def _rows(operator: str, rows: int, columns: int) -> onnx.ModelProto:
+    weights = {} if operator == "Softmax" else {"scale": _random(columns)}
+    if operator == "LayerNormalization":
+        weights["shift"] = _random(columns)
+    return model(
+        [helper.make_node(operator, ["x", *weights], ["y"], operator)], {"x": (rows, columns)}, (rows, columns), weights
+    )
+
+
+SQUARE = [(size, size, size) for size in (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)]
+TALL = [(16384, 512, 512), (8192, 1024, 4096), (4096, 64, 4096), (65536, 256, 256), (2048, 128, 8192)]
+WIDE = [(512, 16384, 512), (256, 4096, 1024), (128, 8192, 2048), (64, 16384, 4096), (1024, 3072, 768)]
+DECODE = [(1, 4096, 4096), (1, 16384, 4096), (4, 4096, 4096), (8, 8192, 8192), (16, 4096, 16384), (16, 1024, 1024)]
+ODD = [(1000, 1000, 1000), (130, 520, 264), (4095, 4096, 1032), (777, 1336, 2000), (12288, 50304, 768)]
+# (channels, size, outputs, kernel, stride): the different ones of ResNet-50, and pointwise ones of MobileNetV2
+RESNET = [
+    (3, 224, 64, 7, 2), (64, 56, 64, 1, 1), (64, 56, 64, 3, 1), (64, 56, 256, 1, 1), (256, 56, 64, 1, 1),
+    (128, 56, 128, 3, 2), (128, 28, 128, 3, 1), (256, 56, 512, 1, 2), (256, 14, 256, 3, 1), (1024, 14, 256, 1, 1),
+    (512, 7, 512, 3, 1), (2048, 7, 512, 1, 1),
+]  # fmt: skip
+MOBILENET = [(32, 112, 16, 1, 1), (96, 56, 24, 1, 1), (144, 28, 32, 1, 1), (576, 14, 96, 1, 1), (320, 7, 1280, 1, 1)]
+ATTENTION = [
+    (batch, heads, tokens, width, causal)
+    for width, heads in ((64, 16), (128, 16), (256, 8))
+    for batch, tokens in ((16, 512), (2, 4096), (1, 16384))
+    for causal in (False, True)
+]
+
+
+def _workloads() -> list[Workload]:
+    found = []
+    for m, n, k in SQUARE + TALL + WIDE + DECODE + ODD:
+        traffic = 2.0 * (m * k + k * n + m * n)
+        found.append(Workload("matmul", f"{m}x{n}x{k}", partial(_matmul, m, n, k), 2.0 * m * n * k, traffic))
+    for m, n, k in [(1024, 3072, 768), (4096, 4096, 4096), (8192, 1024, 4096), (128, 8192, 2048)]:
+        traffic = 2.0 * (m * k + k * n + 2 * m * n)
+        found.append(Workload("matmul + epilogue", f"{m}x{n}x{k}", partial(_fused, m, n, k), 2.0 * m * n * k, traffic))
+    for images in (1, 64):
+        for channels, size, outputs, kernel, stride in RESNET + MOBILENET:
+            pixels = images * ((size - 1) // stride + 1) ** 2
+            taps = channels * kernel * kernel
+            make = partial(_convolution, images, channels, size, outputs, kernel, stride)
+            traffic = 2.0 * (images * channels * size * size + taps * outputs + pixels * outputs)
+            name = f"b{images} {channels}x{size}x{size} to {outputs}, {kernel}x{kernel}/{stride}"
+            found.append(Workload("convolution", name, make, 2.0 * pixels * outputs * taps, traffic))
+    for batch, heads, tokens, width, causal in ATTENTION:
+        work = 4.0 * batch * heads * tokens * tokens * width / (2 if causal else 1)
+        name = f"{batch}x{heads}x{tokens}x{width}{' causal' if causal else ''}"
+        make = partial(_attention, batch, heads, tokens, width, causal)
+        found.append(Workload("attention", name, make, work, 8.0 * batch * heads * tokens * width))
+    for rows, columns in ((4096, 1024), (8192, 4096), (2048, 32768)):
+        size = rows * columns
+        name = f"silu + add {rows}x{columns}"
+        found.append(Workload("memory", name, partial(_pointwise, rows, columns), 0, 6.0 * size))
+        for operator in ("Softmax", "LayerNormalization", "RMSNormalization"):
+            make = partial(_rows, operator, rows, columns)
+            found.append(Workload("memory", f"{operator} {rows}x{columns}", make, 0, 4.0 * size))
+    return found
+
+
+WORKLOADS = _workloads()
