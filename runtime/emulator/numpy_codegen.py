@@ -300,20 +300,23 @@ class _BlockGenerator(BlockRegisters):
         rows, columns = (self._stack("f8", part) for part in (group.rows, group.columns))
         accumulators = self._stack("f4", group.accumulators)
         result = self._new_stack(f"fma_outer(T, {rows}, {columns}, {accumulators})")
-        self._assign_rows(result, group.targets)
+        self._assign_rows(result, group.targets, ("stack", "f4"))
 
     def update(
         self, routine: str, operands: Sequence[Operand], type: str, values: Sequence[str], **static: Any
     ) -> None:
         keywords = "".join(f", {key}={value!r}" for key, value in static.items())
-        arguments = "".join(f", {value}" for value in (self._stack("f4", operands), *values))
-        result = self._new_stack(f"{routine}(T, {self.mask}, {self.instruction.line}{arguments}{keywords})")
         registers = [operand for operand in operands if isinstance(operand, Register)]
+        # What the same routine gave for the same registers just before, or an array of their values.
+        key = (routine, *(f"r{self.numbers[register.name]}" for register in registers))
+        before = self.remembered.get(key) or self._stack("f4", operands)
+        arguments = "".join(f", {value}" for value in (before, *values))
+        result = self._new_stack(f"{routine}(T, {self.mask}, {self.instruction.line}{arguments}{keywords})")
         if self.guarded or len(registers) < len(operands):
             for index, operand in enumerate(operands):
                 self.write(operand, "f32", f"{result}[{index}]")
         else:
-            self._assign_rows(result, registers)
+            self._assign_rows(result, registers, (routine,))
 
     def _immediate(self, operand: Immediate, dtype: str) -> str:
         if dtype == "?":

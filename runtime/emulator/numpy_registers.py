@@ -121,8 +121,8 @@ class BlockRegisters(ABC):
         self.line(f"{result} = {expression}")
         return result
 
-    def _assign_rows(self, result: str, targets: Sequence[Register]) -> None:
-        """Registers `targets` are the rows of `result` from here on."""
+    def _assign_rows(self, result: str, targets: Sequence[Register], kind: tuple[str, ...]) -> None:
+        """Registers `targets` are the rows of `result` from here on; it is remembered as `kind` of them."""
         names = []
         for target in targets:
             number = self.numbers[target.name]
@@ -132,7 +132,7 @@ class BlockRegisters(ABC):
             if number in self.loaded or number in self.written:
                 self.line(f"{names[-1]} = None")
             self.written.add(number)
-        key = ("stack", "f4", *names)
+        key = (*kind, *names)
         self.remembered[key] = result
         self.stack_rows[result] = len(names)
         for index, name in enumerate(names):

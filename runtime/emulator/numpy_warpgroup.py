@@ -25,6 +25,10 @@ from .observer import READ, WGMMA
 _LANES = 128
 _ROWS = 64
 _PIECE = 16
+_MOST_JOINED = 8
+"""Products that become one; sums of so many products of bytes are exact in f32."""
+_MOST_MULTIPLICATIONS = 1 << 18
+"""Of one call of BLAS: from more on it would start threads of its own."""
 _DEPTH_BYTES = 32
 """Bytes of k that one instruction takes, whatever the type."""
 _SPANS = {0: 16, 1: 128, 2: 64, 3: 32}
@@ -98,8 +102,6 @@ class _Call:
 
     chunk: Chunk
     line: int
-    columns: int
-    types: tuple[str, ...]
     known: dict[tuple[int, int, int], Array] = field(default_factory=dict)
     """Operands read so far: warpgroups of a block mostly share B."""
 
@@ -138,22 +140,88 @@ def _registers_of_a(chunk: Chunk, type: str, registers: tuple[Values, ...]) -> A
     return np.ascontiguousarray(ordered)
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A warpgroup that takes part: its first thread, those of its warps that do, and whether it adds to D."""
+
+    first: int
+    warps: tuple[int, ...]
+    adds: bool
+
+
+class Products:
+    """Accumulators as rows, computed when somebody wants one: products that add to the same D become one longer one.
+
+    `base` are the rows before, `factors` of each group the operands [64, k] and [columns, k] of every product.
+    """
+
+    def __init__(
+        self, base: Array, groups: list[_Group], factors: list[list[tuple[Array, Array]]], form: tuple[str, bool, bool]
+    ) -> None:
+        self._base = base
+        self._groups = groups
+        self._factors = factors
+        self._form = form
+        self._rows: Array | None = None
+
+    def and_then(
+        self, groups: list[_Group], factors: list[tuple[Array, Array]], form: tuple[str, bool, bool]
+    ) -> Products:
+        """The accumulators after one more product."""
+        type, _, saturating = form
+        same = form == self._form and [(group.first, group.warps) for group in groups] == [
+            (group.first, group.warps) for group in self._groups
+        ]
+        joins = same and all(group.adds for group in groups) and type != "f16" and not saturating
+        known, (_, b) = self._factors[0], factors[0]
+        if not joins or len(known) == _MOST_JOINED or (len(known) + 1) * b.size * _ROWS // 4 > _MOST_MULTIPLICATIONS:
+            return Products(self.rows(), groups, [[pair] for pair in factors], form)
+        joined = [[*known, pair] for known, pair in zip(self._factors, factors, strict=True)]
+        return Products(self._base, self._groups, joined, form)
+
+    def rows(self) -> Array:
+        """One row of threads for each accumulator."""
+        if self._rows is None:
+            self._rows = self._base.copy()
+            for group, pairs in zip(self._groups, self._factors, strict=True):
+                self._add(self._rows, group, pairs)
+        return self._rows
+
+    def _add(self, rows: Array, group: _Group, pairs: list[tuple[Array, Array]]) -> None:
+        type, negated, saturating = self._form
+        a, b = (np.concatenate(column, axis=1) if len(column) > 1 else column[0] for column in zip(*pairs, strict=True))
+        # Warp by warp: small enough for BLAS to stay in this thread, since others keep the other cores busy.
+        product = np.matmul(a.reshape(4, _ROWS // 4, -1), b.T).reshape(_ROWS, -1)
+        part = slice(group.first, group.first + _LANES)
+        before = self._base[:, part] if group.adds else None
+        after = _accumulate(-product if negated else product, before, type, saturating)
+        if len(group.warps) == _LANES // 32:
+            rows[:, part] = after
+            return
+        for warp in group.warps:
+            mine = slice(32 * warp, 32 * warp + 32)
+            rows[:, part][:, mine] = after[:, mine]
+
+    def __getitem__(self, row: int) -> Array:
+        return np.asarray(self.rows()[row])
+
+
 def warpgroup_multiply(
-    chunk: Chunk, mask: Mask, line: int, accumulators: Array, *values: Values, columns: int, types: tuple[str, ...],
-    in_registers: bool, negated: bool, transposed: tuple[bool, bool], saturating: bool,
-) -> Array:  # fmt: skip
+    chunk: Chunk, mask: Mask, line: int, accumulators: Array | Products, *values: Values, columns: int,
+    types: tuple[str, ...], in_registers: bool, negated: bool, transposed: tuple[bool, bool], saturating: bool,
+) -> Products:  # fmt: skip
     """wgmma.mma_async: D = A B + D, or A B where scale-d is false, for every active warp; gives the rows of D.
 
     Products are exact and summed in f32 (integers exactly), D is added last; the hardware's order is not specified.
     """
-    call = _Call(chunk, line, columns, types)
-    result: Array = accumulators.copy()
+    call = _Call(chunk, line)
     _, left_type, right_type = types
     *left, right, scale = values
     descriptors = np.broadcast_to(right, (chunk.threads,))
     scales = np.broadcast_to(scale, (chunk.threads,))
     register_a = _registers_of_a(chunk, left_type, tuple(left)) if in_registers else None
     left_descriptors = None if in_registers else np.broadcast_to(left[0], (chunk.threads,))
+    groups, factors = [], []
     for first, warps in _active_warps(chunk, mask, line):
         lead = first + 32 * warps[0]
         b = call.shared_operand(lead, int(descriptors[lead]), columns, right_type, transposed[1])
@@ -162,34 +230,35 @@ def warpgroup_multiply(
         else:
             assert left_descriptors is not None
             a = call.operand(lead, int(left_descriptors[lead]), _ROWS, left_type, transposed[0])
-        product = np.matmul(a, b.T)
-        part = slice(first, first + _LANES)
-        before = accumulators[:, part] if bool(scales[lead]) else None
-        after = _accumulate(-product if negated else product, before, types[0], saturating)
-        if len(warps) == 4:
-            result[:, part] = after
-        else:
-            for warp in warps:
-                result[:, first + 32 * warp : first + 32 * warp + 32] = after[:, 32 * warp : 32 * warp + 32]
-    return result
+        groups.append(_Group(first, tuple(warps), bool(scales[lead])))
+        factors.append((a, b))
+    form = (types[0], negated, saturating)
+    if isinstance(accumulators, Products):
+        return accumulators.and_then(groups, factors, form)
+    return Products(accumulators, groups, [[pair] for pair in factors], form)
 
 
 def _active_warps(chunk: Chunk, mask: Mask, line: int) -> list[tuple[int, list[int]]]:
     """The first thread of each warpgroup that takes part, with its warps that do."""
-    if chunk.geometry.padded % _LANES:
-        chunk.fault(line, f"wgmma in a block of {chunk.geometry.block_threads} threads, which are no whole warpgroups")
-    active = np.ones((chunk.threads // _LANES, 4, 32), bool) if mask is None else mask.reshape(-1, 4, 32)
-    partial = active.any(axis=2) & ~active.all(axis=2)
+    blocks, warps = chunk.geometry.blocks, chunk.geometry.padded // 32
+    active = np.ones((chunk.threads // 32, 32), bool) if mask is None else mask.reshape(-1, 32)
+    whole = np.asarray(active.all(axis=1)).reshape(blocks, warps)
+    partial = active.any(axis=1) & ~active.all(axis=1)
     if partial.any():
-        warp = int(partial.reshape(-1).argmax())
-        lane = int((~active.reshape(-1, 32)[warp]).argmax())
+        warp = int(partial.argmax())
+        lane = int((~active[warp]).argmax())
         what = f"wgmma executed by a part of a warp (lane {lane} does not take part)"
         chunk.fault(line, what, 32 * warp + lane)
-    groups = []
-    for group, warps in enumerate(np.asarray(active.all(axis=2))):
-        if warps.any():
-            groups.append((group * _LANES, np.flatnonzero(warps).tolist()))
-    return groups
+    grouped = warps // 4 * 4
+    if whole[:, grouped:].any():
+        block, warp = np.argwhere(whole[:, grouped:])[0].tolist()
+        thread = block * chunk.geometry.padded + 32 * (grouped + warp)
+        chunk.fault(line, "wgmma executed by a warp whose warpgroup lacks warps", thread)
+    taking_part = whole[:, :grouped].reshape(blocks, -1, 4)
+    return [
+        (int(block) * chunk.geometry.padded + int(group) * _LANES, np.flatnonzero(taking_part[block, group]).tolist())
+        for block, group in np.argwhere(taking_part.any(axis=2))
+    ]
 
 
 def _accumulate(product: Array, before: Array | None, type: str, saturating: bool) -> Array:

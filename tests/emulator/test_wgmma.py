@@ -42,12 +42,12 @@ ld.param.u64 %rd4, [db]; ld.param.u64 %rd6, [a]; ld.param.u32 %r1, [scale];
 mov.u32 %r2, s; shl.b32 %r3, %r0, 2;
 COPY: cvt.u64.u32 %rd8, %r3; add.u64 %rd8, %rd1, %rd8; ld.global.b32 %r4, [%rd8]; add.u32 %r5, %r2, %r3;
 st.shared.b32 [%r5], %r4; add.u32 %r3, %r3, 512; setp.lt.u32 %p0, %r3, {IMAGE}; @%p0 bra COPY;
-fence.proxy.async.shared::cta; bar.sync 0;
+fence.proxy.async.shared::cta; bar.sync 0; setp.ge.u32 %p2, %r0, 128; @%p2 bra END;
 mad.wide.u32 %rd5, %r0, {4 * accumulators}, %rd2; mad.wide.u32 %rd7, %r0, {4 * a_registers}, %rd6; {loads}
 setp.ne.b32 %p1, %r1, 0;
 wgmma.fence.sync.aligned;
 {instruction} {_names("d", accumulators)}, {left}, %rd4, %p1{tail};
-wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; {stores} ret; }}"""
+wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; {stores} END: ret; }}"""
 
 
 def place(image: np.ndarray, matrix: np.ndarray, start: int, swizzle: int, along_rows: bool) -> int:
@@ -100,7 +100,7 @@ def lanes(columns: int) -> tuple[np.ndarray, np.ndarray]:
 def run(
     types: tuple[str, str, str], columns: int, swizzles: tuple[int, int] = (1, 1),
     transposed: tuple[bool, bool] = (False, False), in_registers: bool = False, scale: int = 1,
-    signs: tuple[int, int] = (1, 1), satfinite: bool = False, initial: int = 0,
+    signs: tuple[int, int] = (1, 1), satfinite: bool = False, initial: int = 0, threads: int = 128,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The product by the emulator and in float64, both [64, columns]."""
     d, left, right = types
@@ -175,3 +175,9 @@ def test_saturation() -> None:
     top = (1 << 31) - 1
     got, expected = run(("s32", "u8", "u8"), 16, satfinite=True, initial=top - 100_000)
     assert (expected > top).any() and (got == np.minimum(expected, top)).all()
+
+
+def test_a_warpgroup_beside_a_single_warp() -> None:
+    """As in kernels whose producer is one warp."""
+    got, expected = run(("f32", "f16", "f16"), 64, threads=160)
+    np.testing.assert_allclose(got, expected, atol=2e-5)  # as above
