@@ -69,7 +69,6 @@ func.func @main(%x: !x, %w: !w) -> !x {
 // CHECK: %[[PRODUCT:.*]] = "graph.matmul"
 // CHECK-NEXT: graph.map
 // CHECK: "graph.element"(%[[PRODUCT]])
-// CHECK: arith.mulf
 // CHECK-NOT: graph.map
 // CHECK: return
 func.func @main(%x: !x, %w: !w, %row: !row, %other: !row) -> !x {
@@ -121,4 +120,31 @@ func.func @main(%x: !x, %w: !w) -> !x {
   }) : () -> !half
   %2 = "graph.matmul"(%1, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!half, !w) -> !x
   return %2 : !x
+}
+
+// -----
+// Nothing of that holds behind other operations.
+
+!x = tensor<?x8xf32, ["n", "8"]>
+!turned = tensor<8x?xf32, ["8", "n"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: graph.transpose
+// CHECK-NEXT: graph.map
+// CHECK-NOT: graph.map
+// CHECK: return
+func.func @main(%turned: !turned, %residual: !x) -> !x {
+  %x = "graph.transpose"(%turned) {permutation = array<i64: 1, 0>} : (!turned) -> !x
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %b = arith.negf %a : f32
+    gpu.yield %b : f32
+  }) : () -> !x
+  %1 = "graph.map"() ({
+    %a = "graph.element"(%0) : (!x) -> f32
+    %b = "graph.element"(%residual) : (!x) -> f32
+    %c = arith.addf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !x
+  return %1 : !x
 }

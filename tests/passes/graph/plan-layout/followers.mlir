@@ -108,3 +108,115 @@ func.func @main(%x: !x) -> !flat {
   %1 = "graph.reshape"(%0) : (!x) -> !flat
   return %1 : !flat
 }
+
+// -----
+// An element that is gathered is read with its indices in the other order.
+
+!x = tensor<?x4x8x8xf32, ["n", "4", "8", "8"]>
+!indices = tensor<4xi64>
+!y = tensor<4xf32>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[POOL:.*]] = "graph.pool"
+// CHECK: graph.map
+// CHECK-DAG: %[[CHANNEL:.*]] = "graph.index"() {axis = 0 : i64}
+// CHECK-DAG: %[[COLUMN:.*]] = "graph.element"(%arg1)
+// CHECK-DAG: %[[ZERO:.*]] = arith.constant 0 : i64
+// CHECK: "graph.element_at"(%[[POOL]], %[[ZERO]], %[[ZERO]], %[[COLUMN]], %[[CHANNEL]])
+func.func @main(%x: !x, %indices: !indices) -> !y {
+  %0 = "graph.pool"(%x) {kind = "max", kernel = array<i64: 3, 3>, include_padding = 0 : i64, strides = array<i64: 1, 1>,
+    pads = ["1", "1", "1", "1"], dilations = array<i64: 1, 1>, layout = "channels_first"} : (!x) -> !x
+  %1 = "graph.map"() ({
+    %zero = arith.constant 0 : i64
+    %channel = "graph.index"() {axis = 0 : i64} : () -> i64
+    %column = "graph.element"(%indices) : (!indices) -> i64
+    %a = "graph.element_at"(%0, %zero, %channel, %zero, %column) : (!x, i64, i64, i64, i64) -> f32
+    gpu.yield %a : f32
+  }) : () -> !y
+  return %1 : !y
+}
+
+// -----
+// Scans, arg-reductions, padding and broadcasts have their axes renamed, too.
+
+!x = tensor<?x4x8x8xf32, ["n", "4", "8", "8"]>
+!found = tensor<?x1x8x8xi64, ["n", "1", "8", "8"]>
+!wide = tensor<?x4x9x8xf32, ["n", "4", "9", "8"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[POOL:.*]] = "graph.pool"
+// CHECK: "graph.scan"(%[[POOL]]) {axis = 3 : i64
+// CHECK: "graph.arg_reduce"(%[[POOL]]) {axis = 3 : i64{{.*}} -> tensor<?x8x8x1xi64
+// CHECK: "graph.pad"(%[[POOL]], %arg1) {low = ["0", "1", "0", "0"]} {{.*}} -> tensor<?x9x8x4xf32
+func.func @main(%x: !x, %value: tensor<f32>) -> (!x, !found, !wide) {
+  %0 = "graph.pool"(%x) {kind = "max", kernel = array<i64: 3, 3>, include_padding = 0 : i64, strides = array<i64: 1, 1>,
+    pads = ["1", "1", "1", "1"], dilations = array<i64: 1, 1>, layout = "channels_first"} : (!x) -> !x
+  %1 = "graph.scan"(%0) {kind = "sum", axis = 1 : i64, exclusive = 0 : i64, reverse = 0 : i64} : (!x) -> !x
+  %2 = "graph.arg_reduce"(%0) {kind = "max", axis = 1 : i64, last = 0 : i64} : (!x) -> !found
+  %3 = "graph.pad"(%0, %value) {low = ["0", "0", "1", "0"]} : (!x, tensor<f32>) -> !wide
+  return %1, %2, %3 : !x, !found, !wide
+}
+
+// -----
+// A map goes with the majority of what it reads: of two images that are not stored channels-last and one that is, the one
+// is turned.
+
+!x = tensor<?x4x8x8xf32, ["n", "4", "8", "8"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[POOL:.*]] = "graph.pool"
+// CHECK: %[[TURNED:.*]] = "graph.transpose"(%[[POOL]]) {permutation = array<i64: 0, 3, 1, 2>}
+// CHECK-NEXT: %[[SUM:.*]] = "graph.map"
+// CHECK: "graph.element"(%[[TURNED]])
+// CHECK: }) : () -> tensor<?x4x8x8xf32
+// CHECK-NEXT: return %[[SUM]]
+func.func @main(%x: !x, %y: !x, %z: !x) -> !x {
+  %0 = "graph.pool"(%x) {kind = "max", kernel = array<i64: 3, 3>, include_padding = 0 : i64, strides = array<i64: 1, 1>,
+    pads = ["1", "1", "1", "1"], dilations = array<i64: 1, 1>, layout = "channels_first"} : (!x) -> !x
+  %1 = "graph.map"() ({
+    %a = "graph.element"(%0) : (!x) -> f32
+    %b = "graph.element"(%y) : (!x) -> f32
+    %c = "graph.element"(%z) : (!x) -> f32
+    %d = arith.addf %a, %b : f32
+    %e = arith.addf %d, %c : f32
+    gpu.yield %e : f32
+  }) : () -> !x
+  return %1 : !x
+}
+
+// -----
+// Each branch of an if plans for itself: its inputs and results are in the model's order.
+
+!x = tensor<?x4x8x8xf32, ["n", "4", "8", "8"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: scf.if
+// CHECK-NEXT: %[[X:.*]] = "graph.transpose"(%arg0)
+// CHECK-NEXT: %[[POOL:.*]] = "graph.pool"(%[[X]]) {{.*}}layout = "channels_last"
+// CHECK-NEXT: %[[Y:.*]] = "graph.transpose"(%[[POOL]])
+// CHECK-NEXT: scf.yield %[[Y]]
+func.func @main(%x: !x, %condition: tensor<i1>) -> !x {
+  %bit = tensor.extract %condition[] : tensor<i1>
+  %0 = scf.if %bit -> !x {
+    %1 = "graph.pool"(%x) {kind = "max", kernel = array<i64: 3, 3>, include_padding = 0 : i64, strides = array<i64: 1, 1>,
+    pads = ["1", "1", "1", "1"], dilations = array<i64: 1, 1>, layout = "channels_first"} : (!x) -> !x
+    scf.yield %1 : !x
+  } else {
+    scf.yield %x : !x
+  }
+  return %0 : !x
+}
+
+// -----
+// A window that is channels-last already reads what it read before.
+
+!x = tensor<?x8x8x4xf32, ["n", "8", "8", "4"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT: %[[POOL:.*]] = "graph.pool"(%arg0)
+// CHECK-NEXT: return %[[POOL]]
+func.func @main(%x: !x) -> !x {
+  %0 = "graph.pool"(%x) {kind = "max", kernel = array<i64: 3, 3>, include_padding = 0 : i64, strides = array<i64: 1, 1>,
+    pads = ["1", "1", "1", "1"], dilations = array<i64: 1, 1>, layout = "channels_last"} : (!x) -> !x
+  return %0 : !x
+}

@@ -55,3 +55,25 @@ func.func @main(%x: !x) -> !x {
   }) {axis = 0 : i64} : () -> !x
   return %0 : !x
 }
+
+// -----
+// One along another axis stays whole.
+
+!x = tensor<2x3xf32>
+!two = tensor<4x3xf32>
+!three = tensor<4x6xf32>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[INNER:.*]] = "graph.concatenate"
+// CHECK: {axis = 0 : i64}
+// CHECK: "graph.concatenate"
+// CHECK-NEXT: gpu.yield %[[INNER]], %arg1
+func.func @main(%x: !x, %y: !two) -> !three {
+  %inner = "graph.concatenate"() ({
+    gpu.yield %x, %x : !x, !x
+  }) {axis = 0 : i64} : () -> !two
+  %outer = "graph.concatenate"() ({
+    gpu.yield %inner, %y : !two, !two
+  }) {axis = 1 : i64} : () -> !three
+  return %outer : !three
+}

@@ -67,3 +67,22 @@ func.func @main(%x: !x, %row: !row) -> (!x, !x) {
   }) : () -> !x
   return %0, %1 : !x, !x
 }
+
+// -----
+// A reshape that does more than add leading ones is read as it is.
+
+!x = tensor<?x8xf32, ["n", "8"]>
+!flat = tensor<?xf32, ["8*n"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[X:.*]] = "graph.reshape"(%arg0)
+// CHECK: "graph.element"(%[[X]])
+func.func @main(%flat: !flat) -> !x {
+  %x = "graph.reshape"(%flat) : (!flat) -> !x
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %b = math.exp %a : f32
+    gpu.yield %b : f32
+  }) : () -> !x
+  return %0 : !x
+}

@@ -85,3 +85,41 @@ func.func @main(%x: !x, %value: tensor<f32>) -> !x {
   %0 = "graph.pad"(%x, %value) {low = ["0", "0"]} : (!x, tensor<f32>) -> !x
   return %0 : !x
 }
+
+// -----
+// Moving by one and cropping the same at the other side is something, though the shape stays.
+
+!x = tensor<?x8xf32, ["n", "8"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT: "graph.pad"
+func.func @main(%x: !x, %value: tensor<f32>) -> !x {
+  %0 = "graph.pad"(%x, %value) {low = ["0", "1"]} : (!x, tensor<f32>) -> !x
+  return %0 : !x
+}
+
+// -----
+// A computed value may be anything: no convolution's own padding. A splat of zero is zero.
+
+!x = tensor<1x2x5x5xf32>
+!padded = tensor<1x2x7x7xf32>
+!w = tensor<3x2x2x2xf32>
+!y = tensor<1x3x6x6xf32>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[PADDED:.*]] = "graph.pad"(%arg0, %arg2)
+// CHECK: "graph.convolution"(%[[PADDED]], %arg1)
+// CHECK: "graph.convolution"(%arg0, %arg1) {{.*}}pads = ["1", "1", "1", "1"]
+func.func @main(%x: !x, %w: !w, %value: tensor<f32>) -> (!y, !y) {
+  %0 = "graph.pad"(%x, %value) {low = ["0", "0", "1", "1"]} : (!x, tensor<f32>) -> !padded
+  %1 = "graph.convolution"(%0, %w) {groups = 1 : i64, strides = array<i64: 1, 1>, pads = ["0", "0", "0", "0"],
+    dilations = array<i64: 1, 1>, layout = "channels_first"} : (!padded, !w) -> !y
+  %zero = "graph.map"() ({
+    %a = arith.constant 0.0 : f32
+    gpu.yield %a : f32
+  }) : () -> tensor<f32>
+  %2 = "graph.pad"(%x, %zero) {low = ["0", "0", "1", "1"]} : (!x, tensor<f32>) -> !padded
+  %3 = "graph.convolution"(%2, %w) {groups = 1 : i64, strides = array<i64: 1, 1>, pads = ["0", "0", "0", "0"],
+    dilations = array<i64: 1, 1>, layout = "channels_first"} : (!padded, !w) -> !y
+  return %1, %3 : !y, !y
+}

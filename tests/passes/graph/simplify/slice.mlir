@@ -57,3 +57,26 @@ func.func @main(%x: !x, %y: !y) -> (!y, !y) {
   %across = "graph.slice"(%joined) {starts = ["0", "2"], steps = array<i64: 1, 1>} : (!joined) -> !y
   return %part, %across : !y, !y
 }
+
+// -----
+// What begins elsewhere or is shorter than a part, or steps through it, is no part.
+
+!x = tensor<4x4xf32>
+!joined = tensor<4x8xf32>
+!short = tensor<3x4xf32>
+!narrow = tensor<4x2xf32>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[JOINED:.*]] = "graph.concatenate"
+// CHECK: "graph.slice"(%[[JOINED]]) {starts = ["1", "4"]
+// CHECK: "graph.slice"(%[[JOINED]]) {starts = ["0", "4"]{{.*}} -> tensor<4x2xf32>
+// CHECK: "graph.slice"(%[[JOINED]]) {starts = ["0", "0"], steps = array<i64: 1, 2>}
+func.func @main(%x: !x, %y: !x) -> (!short, !narrow, !x) {
+  %joined = "graph.concatenate"() ({
+    gpu.yield %x, %y : !x, !x
+  }) {axis = 1 : i64} : () -> !joined
+  %0 = "graph.slice"(%joined) {starts = ["1", "4"], steps = array<i64: 1, 1>} : (!joined) -> !short
+  %1 = "graph.slice"(%joined) {starts = ["0", "4"], steps = array<i64: 1, 1>} : (!joined) -> !narrow
+  %2 = "graph.slice"(%joined) {starts = ["0", "0"], steps = array<i64: 1, 2>} : (!joined) -> !x
+  return %0, %1, %2 : !short, !narrow, !x
+}

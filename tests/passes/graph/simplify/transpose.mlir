@@ -54,3 +54,15 @@ func.func @main(%x: !x) -> !y {
   %0 = "graph.transpose"(%x) {permutation = array<i64: 1, 0, 2>} : (!x) -> !y
   return %0 : !y
 }
+
+// -----
+// One that moves nothing is nothing.
+
+!x = tensor<?x4x8xf32, ["n", "4", "8"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT: return %arg0
+func.func @main(%x: !x) -> !x {
+  %0 = "graph.transpose"(%x) {permutation = array<i64: 0, 1, 2>} : (!x) -> !x
+  return %0 : !x
+}

@@ -62,3 +62,56 @@ func.func @main(%x: !x) -> !sum {
   %sum = "graph.reduce"(%other) {kind = "sum", axes = array<i64: 1>} : (!other) -> !sum
   return %sum : !sum
 }
+
+// -----
+// A map that asks for its position in the joined shape is computed there.
+
+!x = tensor<?x8x?xf32, ["n", "8", "w"]>
+!joined = tensor<?x4x?xf32, ["n", "4", "2*w"]>
+!sum = tensor<?x4x1xf32, ["n", "4", "1"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: graph.reduce
+// CHECK: graph.map
+// CHECK: "graph.index"() {axis = 2 : i64}
+// CHECK: }) : () -> tensor<?x4x?xf32, ["n", "4", "2*w"]>
+func.func @main(%x: !x) -> !joined {
+  %joined = "graph.reshape"(%x) : (!x) -> !joined
+  %sum = "graph.reduce"(%joined) {kind = "sum", axes = array<i64: 2>} : (!joined) -> !sum
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%joined) : (!joined) -> f32
+    %b = "graph.element"(%sum) : (!sum) -> f32
+    %i = "graph.index"() {axis = 2 : i64} : () -> i64
+    %c = arith.sitofp %i : i64 to f32
+    %d = arith.subf %a, %b : f32
+    %e = arith.mulf %d, %c : f32
+    gpu.yield %e : f32
+  }) : () -> !joined
+  return %0 : !joined
+}
+
+// -----
+// So is one that stretches the sums to another shape.
+
+!x = tensor<?x8x?xf32, ["n", "8", "w"]>
+!joined = tensor<?x4x?xf32, ["n", "4", "2*w"]>
+!sum = tensor<?x4x1xf32, ["n", "4", "1"]>
+!y = tensor<?x4x7xf32, ["n", "4", "7"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[SUM:.*]] = "graph.reduce"
+// CHECK: %[[JOINED:.*]] = "graph.reshape"(%[[SUM]]) {{.*}} -> tensor<?x4x1xf32
+// CHECK: graph.map
+// CHECK: "graph.element"(%[[JOINED]])
+// CHECK: }) : () -> tensor<?x4x7xf32
+func.func @main(%x: !x, %y: !y) -> !y {
+  %joined = "graph.reshape"(%x) : (!x) -> !joined
+  %sum = "graph.reduce"(%joined) {kind = "sum", axes = array<i64: 2>} : (!joined) -> !sum
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%y) : (!y) -> f32
+    %b = "graph.element"(%sum) : (!sum) -> f32
+    %c = arith.subf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !y
+  return %0 : !y
+}
