@@ -141,8 +141,8 @@ def call_after(instruction: Instruction) -> str:
         if instruction.has("wait_group") and isinstance(instruction.operands[0], Immediate):
             return f"wait_for_copies(T, {{mask}}, {line}, {instruction.operands[0].bits})"
     if opcode in _FENCES and not instruction.has("mbarrier_init"):
-        kind = "async" if instruction.has("proxy") else "memory"
-        return f"T.observer.fenced({{mask}}, {line}, {kind!r})"
+        kind = "memory" if not instruction.has("proxy") else "async" if instruction.has("async") else ""
+        return f"T.observer.fenced({{mask}}, {line}, {kind!r})" if kind else ""
     if opcode in _MEETINGS or (opcode in ("bar", "barrier") and instruction.has("warp")):
         return f"T.observer.warps_met({{mask}}, {line})"
     return ""

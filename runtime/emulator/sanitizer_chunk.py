@@ -191,10 +191,10 @@ class ChunkSanitizer(Observer):
         self._clocks.barrier_passed(mask, number)
 
     def cluster_barrier_arrived(self, mask: Mask, line: int) -> None:
-        self._clocks.tick(self._clocks.warps_of(mask))
+        self._clocks.cluster_arrived(mask)
 
     def cluster_barrier_passed(self, mask: Mask, line: int) -> None:
-        self._clocks.join_clusters(mask)
+        self._clocks.cluster_passed(mask)
 
     def mbarrier_initialised(self, mask: Mask, line: int, address: Values) -> None:
         self.accessed(mask, line, WRITE, "shared", address, _MBARRIER_BYTES)

@@ -89,6 +89,7 @@ class Clocks:
         self.generic = np.ones(self.capacity, bool)
         """Of each agent, whether it writes through the generic proxy."""
         self._barriers: dict[int, _Barrier] = {}
+        self._cluster_gathered = np.zeros((2, self.warps // self.group_warps, self.capacity), np.uint32)
         self._groups: dict[str, _Groups] = {}
         self._mbarriers: dict[tuple[int, int], _Phases] = {}
 
@@ -118,6 +119,7 @@ class Clocks:
 
         self.known = wider(self.known)
         self.generic = wider(self.generic)
+        self._cluster_gathered = wider(self._cluster_gathered)
         for barrier in self._barriers.values():
             barrier.gathered = wider(barrier.gathered)
         for phases in self._mbarriers.values():
@@ -183,13 +185,21 @@ class Clocks:
         self.learn(warps, barrier.gathered[:, blocks])
         barrier.passed[blocks] = True
 
-    def join_clusters(self, mask: Mask) -> None:
-        """All warps of each cluster with a thread in `mask` know what any of them knows (barrier.cluster)."""
-        shaped = self.known.reshape(2, -1, self.group_warps, self.capacity)
-        groups = np.unique(self.warps_of(mask) // self.group_warps)
-        joined = shaped[:, groups].max(axis=2, keepdims=True)
-        shaped[:, groups] = joined
-        self.tick(self.warps_of(mask))
+    def cluster_arrived(self, mask: Mask) -> None:
+        """barrier.cluster.arrive: what these warps know is there for those of their cluster. It stays there: a warp that
+        passes late may learn of arrivals at the next phase too.
+        """
+        warps = self.warps_of(mask)
+        brought = np.zeros_like(self.known)
+        brought[:, warps] = self.known[:, warps]
+        joined = brought.reshape(2, -1, self.group_warps, self.capacity).max(axis=2)
+        self._cluster_gathered = np.maximum(self._cluster_gathered, joined)
+        self.tick(warps)
+
+    def cluster_passed(self, mask: Mask) -> None:
+        """barrier.cluster.wait."""
+        warps = self.warps_of(mask)
+        self.learn(warps, self._cluster_gathered[:, warps // self.group_warps])
 
     # Asynchronous groups.
     def groups(self, kind: str) -> _Groups:
