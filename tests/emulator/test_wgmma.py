@@ -122,7 +122,7 @@ def run(
     name = f"wgmma.mma_async.sync.aligned.m64n{columns}k{depth}{'.satfinite' if satfinite else ''}.{'.'.join(types)}"
     text = kernel(name, packed.shape[1], 4 if in_registers else 0, "".join(flags))
     got = Runner(text)(
-        "k", image, packed, registers, *map(np.int64, np.array(descriptors, "u8").view("i8")), scale, block=(128,)
+        "k", image, packed, registers, *map(np.int64, np.array(descriptors, "u8").view("i8")), scale, block=(threads,)
     )
     result = np.zeros((64, columns))
     result[row, column] = got[1].view(storage)
