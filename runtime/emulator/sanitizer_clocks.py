@@ -186,8 +186,8 @@ class Clocks:
         barrier.passed[blocks] = True
 
     def cluster_arrived(self, mask: Mask) -> None:
-        """barrier.cluster.arrive: what these warps know is there for those of their cluster. It stays there: a warp that
-        passes late may learn of arrivals at the next phase too.
+        """barrier.cluster.arrive: what these warps know is there for those of their cluster. It stays there: a warp
+        that passes late may learn of arrivals at the next phase too.
         """
         warps = self.warps_of(mask)
         brought = np.zeros_like(self.known)
