@@ -26,8 +26,9 @@ class Observer:
     """Everything that happens in one chunk. Each method does nothing here.
 
     `mask` says which threads of the chunk take part (None: all), `line` is that of the PTX, addresses are values over
-    threads: u64, offsets from the start of their space for `shared` and `local`. Every access has passed the bounds and
-    alignment checks, and routines call after they have read or written.
+    threads: u64, offsets from the start of their space for `shared` and `local`, and for `cluster` (shared memory of any
+    block of the cluster) as numpy_cluster.py writes them. Every access has passed the bounds and alignment checks, and
+    routines call after they have read or written.
     """
 
     def executed(self, block: int, mask: Mask) -> None:

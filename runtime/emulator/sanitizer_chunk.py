@@ -27,7 +27,7 @@ _MBARRIER_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class _Threads:
-    """The threads of one access: their numbers, warps, and (where they differ) byte addresses."""
+    """The threads of one access, and the byte address of each."""
 
     threads: Array
     addresses: Array
@@ -60,6 +60,8 @@ class ChunkSanitizer(Observer):
             return
         strong = kind == ATOMIC or line in self._facts.strong
         acting = self._acting(mask, address)
+        if not len(acting.threads):
+            return
         if space == "global":
             self._global.touch(self._chunk, kind, acting.threads, line, acting.addresses, nbytes, strong)
             places = acting.addresses.astype(np.int64)
