@@ -11,6 +11,7 @@ swizzle moves 16-byte pieces by address bits: 128B bits 4-6 ^= 7-9, 64B bits 4-5
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,14 +74,14 @@ def tile_parts(tensor_map: TensorMap, coordinates: tuple[int, ...]) -> list[Part
 
 
 @functools.lru_cache(maxsize=256)
-def piece_offsets(rows: int, row_bytes: int, swizzle: str, low_bits: int) -> Array:
-    """Where each 16-byte piece of a box lies, [rows, pieces of a row], in bytes from a 1024-byte boundary at or
-    before its start; `low_bits` is the start modulo 1024.
+def piece_places(rows: int, row_bytes: int, swizzle: str, low_bits: int) -> tuple[Array, int]:
+    """Where each 16-byte piece of a box lies, row by row, in pieces from a 1024-byte boundary at or before its start
+    (`low_bits` is the start modulo 1024), and the byte where the last of them ends, from there too.
     """
     span = SWIZZLE_BYTES[swizzle]
     starts = low_bits + np.arange(rows, dtype=np.int64)[:, None] * (span or row_bytes)
-    address = starts + np.arange(0, row_bytes, 16, dtype=np.int64)
-    return swizzled(address, swizzle)
+    address = swizzled((starts + np.arange(0, row_bytes, 16, dtype=np.int64)).reshape(-1), swizzle)
+    return address >> 4, int(address.max()) + 16
 
 
 def swizzled(address: Array, swizzle: str) -> Array:
@@ -112,24 +113,27 @@ class Box:
     @property
     def rows(self) -> int:
         """Innermost rows of the box."""
-        return int(np.prod(self.shape[:-1]))
+        return math.prod(self.shape[:-1])
 
     @property
     def nbytes(self) -> int:
         """Bytes of the box, which is what the mbarrier is told."""
         return self.rows * self.tensor_map.row_bytes
 
+    def _places(self) -> tuple[Array, int, int]:
+        """Of `piece_places` both results, and the start modulo 1024."""
+        low = self.place.address % 1024
+        return (*piece_places(self.rows, self.tensor_map.row_bytes, self.tensor_map.swizzle, low), low)
+
     def pieces(self) -> Array:
         """Indices of the box's 16-byte pieces in the chunk's shared memory, row by row."""
-        low = self.place.address % 1024
-        offsets = piece_offsets(self.rows, self.tensor_map.row_bytes, self.tensor_map.swizzle, low)
-        return np.asarray((offsets + (self.place.start(self.chunk) - low)) >> 4)
+        places, _, low = self._places()
+        return np.asarray(places + ((self.place.start(self.chunk) - low) >> 4))
 
     def check(self) -> None:
         """A fault when the box leaves shared memory, or a part of it an allocation."""
-        check_run(self.chunk, self.line, self.thread, self.place, 0, self.verb, _SHARED_ALIGNMENT)
-        last = 16 * int(self.pieces().max()) + 16 - self.place.start(self.chunk)
-        check_run(self.chunk, self.line, self.thread, self.place, last, self.verb)
+        _, end, low = self._places()
+        check_run(self.chunk, self.line, self.thread, self.place, end - low, self.verb, _SHARED_ALIGNMENT)
         for part in self.parts:
             length = sum((count - 1) * stride for count, stride in zip(part.shape, part.strides, strict=True))
             memory, end = self.chunk.memory, part.address + length + self.tensor_map.element_bytes
@@ -147,12 +151,15 @@ class Box:
 
     def load(self) -> None:
         """Global to shared memory; what is outside the tensor is zero, or NaN where the map says so."""
-        nan = self.tensor_map.fill == "nan"
-        box = np.full(self.shape, _NANS[self.type] if nan else 0, _DTYPES[self.type])
-        for part in self.parts:
-            box[part.box] = self._view(part)
+        if len(self.parts) == 1 and self.parts[0].shape == self.shape:
+            box = np.ascontiguousarray(self._view(self.parts[0]))
+        else:
+            nan = self.tensor_map.fill == "nan"
+            box = np.full(self.shape, _NANS[self.type] if nan else 0, _DTYPES[self.type])
+            for part in self.parts:
+                box[part.box] = self._view(part)
         chunk = self.chunk
-        chunk.view("shared", "c16")[self.pieces().reshape(-1)] = box.reshape(-1).view("c16")
+        chunk.view("shared", "c16")[self.pieces()] = box.reshape(-1).view("c16")
         chunk.changes += 1
         if self.word is not None:
             complete_bytes(chunk, self.line, self.word, self.nbytes, self.thread)
@@ -160,7 +167,7 @@ class Box:
     def store(self) -> None:
         """Shared to global memory, or combined with what is there; what is outside the tensor is dropped."""
         chunk = self.chunk
-        box = chunk.view("shared", "c16").take(self.pieces().reshape(-1)).view(_DTYPES[self.type]).reshape(self.shape)
+        box = chunk.view("shared", "c16").take(self.pieces()).view(_DTYPES[self.type]).reshape(self.shape)
         for part in self.parts:
             view = self._view(part)
             new = box[part.box]
@@ -180,7 +187,7 @@ class Box:
             nbytes = part.shape[-1] * self.tensor_map.element_bytes
             kind = READ if loading else WRITE
             observer.bulk_accessed(self.thread, self.line, kind, "global", rows, nbytes, mbarrier=barrier, group=group)
-        inside = (16 * self.pieces().reshape(-1) - self.place.block * self.chunk.shared_stride).astype("u8")
+        inside = (16 * self.pieces() - self.place.block * self.chunk.shared_stride).astype("u8")
         observer.bulk_accessed(
             self.thread, self.line, WRITE if loading else READ, "shared", inside, 16,
             block=self.place.block, mbarrier=barrier, group=group,

@@ -212,7 +212,8 @@ def warpgroup_multiply(
 ) -> Products:  # fmt: skip
     """wgmma.mma_async: D = A B + D, or A B where scale-d is false, for every active warp; gives the rows of D.
 
-    Products are exact and summed in f32 (integers exactly), D is added last; the hardware's order is not specified.
+    Operands are read now. Products are exact and summed in f32 (integers exactly), D is added last; the hardware's
+    order is not specified.
     """
     call = _Call(chunk, line)
     _, left_type, right_type = types
