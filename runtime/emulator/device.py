@@ -158,7 +158,10 @@ class EmulatorDevice:
         "i64", number) or ("bytes", bytes).
         """
         facts = kernel.facts
-        self._check_shape(facts, grid, block, shared_bytes)
+        shape = (grid, block, shared_bytes)
+        if kernel.checked != shape:
+            self._check_shape(facts, grid, block, shared_bytes)
+            kernel.checked = shape
         launch = Launch(
             facts.name, kernel.module, (grid[0], grid[1], grid[2]), (block[0], block[1], block[2]),
             facts.static_shared + shared_bytes, shared_bytes, facts.local_bytes, self._pack(facts, arguments),

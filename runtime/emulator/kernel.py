@@ -41,7 +41,7 @@ class Engines:
 @dataclass(slots=True)
 class EmulatedKernel:
     """A kernel that `EmulatorDevice.load` made; opaque to callers. `choices` tells for each block shape which engine
-    runs it, and why."""
+    runs it, and why; `checked` is the grid, block and shared memory that was last found to be allowed."""
 
     name: str
     ptx: str
@@ -49,6 +49,7 @@ class EmulatedKernel:
     module: Module = field(init=False)
     facts: KernelFacts = field(init=False)
     choices: dict[Extents, Choice] = field(default_factory=dict)
+    checked: tuple[Extents, Extents, int] | None = None
     _program: Program | None = None
     _addresses: dict[str, int] = field(default_factory=dict)
     _compiled: Compiled | None = None
@@ -96,6 +97,11 @@ class EmulatedKernel:
         self.engines.numpy.run(self.compiled, launch)
         self._seconds += time.perf_counter() - start
 
+    def prepare(self, shape: Extents) -> None:
+        """Have the fast engine's code for one block shape, whatever the policy would say, if it can be had."""
+        if self.engines.fast is not None and shape not in self._fast:
+            self._compile(shape, "asked for")
+
     def _compile_if_wanted(self, launch: Launch) -> Kernel | None:
         """The kernel for the fast engine, if the policy says so and it can be translated."""
         old = self.choices.get(launch.block)
@@ -107,7 +113,9 @@ class EmulatedKernel:
         self.choices[launch.block] = choice
         if choice.engine != "llvm":
             return None
-        shape = launch.block
+        return self._compile(launch.block, choice.reason)
+
+    def _compile(self, shape: Extents, reason: str) -> Kernel | None:
         fixed = self.facts.block_shape == shape and self.facts.block_required
         found = None if fixed else self._cached(str(shape))
         if found is None:
@@ -116,7 +124,7 @@ class EmulatedKernel:
             except Unsupported as error:
                 self.choices[shape] = Choice("refused", f"the LLVM engine lacks it: {error}")
                 return None
-        return self._link(found, shape, choice.reason)
+        return self._link(found, shape, reason)
 
     def _translate(self, shape: Extents, part: str) -> Translation:
         program = self.program

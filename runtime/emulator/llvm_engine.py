@@ -7,6 +7,7 @@ everything that costs time while a kernel runs is in its compiled code; here con
 from __future__ import annotations
 
 import ctypes
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import numpy as np
 
 from ..errors import DeviceError
 from .llvm_compile import Translation
-from .llvm_context import CONTEXT
+from .llvm_context import CONTEXT, offset
 from .llvm_faults import finding
 from .llvm_library import Library
 from .llvm_values import LANES
@@ -70,46 +71,55 @@ def _aligned(nbytes: int) -> tuple[Array, int]:
     return array, address + -address % _ALIGNMENT
 
 
-class _Workspace:
+_HEAD = struct.Struct("=12Q8I")
+"""The first fields of a context: pointers, grid, block, dynamic bytes, and the space of a fault."""
+_KIND = struct.Struct("=I")
+_KIND_AT = offset("fault_kind")
+
+
+class Workspace:
     """The context of one host thread and the memories that it points to; they grow as launches need."""
 
     def __init__(self) -> None:
-        self.keep, self.address = _aligned(CONTEXT.itemsize)
-        start = self.address - self.keep.ctypes.data
-        self.context = self.keep[start : start + CONTEXT.itemsize].view(CONTEXT)
-        self.sizes: dict[str, int] = {}
+        keep, self.address = _aligned(CONTEXT.itemsize)
+        start = self.address - keep.ctypes.data
+        whole = keep[start : start + CONTEXT.itemsize]
+        self.context = whole.view(CONTEXT)
+        self._head = whole.data
+        self._sizes: dict[str, int] = {}
+        self._addresses: dict[str, int] = {}
         self.arrays: dict[str, Array] = {}
-        self.addresses: dict[str, int] = {}
 
     def room(self, name: str, nbytes: int) -> int:
         """Address of at least `nbytes` of memory for one purpose."""
-        if self.sizes.get(name, -1) < nbytes:
-            self.arrays[name], self.addresses[name] = _aligned(nbytes)
-            self.sizes[name] = nbytes
-        return self.addresses[name]
+        if self._sizes.get(name, -1) < nbytes:
+            self.arrays[name], self._addresses[name] = _aligned(nbytes)
+            self._sizes[name] = nbytes
+        return self._addresses[name]
 
-    def prepare(self, kernel: Kernel, launch: Launch, table: Array, stop: int) -> None:
-        """Fill the context for a launch."""
+    def records(self) -> Array:
+        """The bytes of the warps' records."""
+        array = self.arrays["warps"]
+        return array[self._addresses["warps"] - array.ctypes.data :]
+
+    def prepare(self, kernel: Kernel, launch: Launch, stop: int) -> None:
+        """Fill the context for a launch. `stop` is the address of the last block that anybody still wants."""
         translation = kernel.translation
         x, y, z = launch.block
         warps = -(-(x * y * z) // LANES)
         recent_bytes = 16 * len(translation.sites)
         recent = self.room("recent", recent_bytes)
         ctypes.memset(recent, 0, recent_bytes)
-        record = self.context[0]
         frames = self.room("local", translation.local_bytes * LANES * warps)
         parameters = self.room("parameters", len(launch.parameters) + 16)
         ctypes.memmove(parameters, launch.parameters, len(launch.parameters))
-        head = (
-            launch.memory.bytes.ctypes.data, parameters, self.room("shared", launch.shared_bytes + 1024),
-            launch.shared_bytes, frames, self.room("warps", translation.record_bytes * warps), table.ctypes.data,
-            len(table), recent, stop, self.room("scratch", _SCRATCH_BYTES), frames,
+        table, count = launch.memory.table_address()
+        _HEAD.pack_into(
+            self._head, 0, launch.memory.address, parameters, self.room("shared", launch.shared_bytes + 1024),
+            launch.shared_bytes, frames, self.room("warps", translation.record_bytes * warps), table, count, recent,
+            stop, self.room("scratch", _SCRATCH_BYTES), frames, *launch.grid, 0, 0, 0, launch.dynamic_bytes, 0,
         )  # fmt: skip
-        for name, value in zip(CONTEXT.names[: len(head)], head, strict=True):  # type: ignore[index]
-            record[name] = value
-        record["grid"] = launch.grid
-        record["dynamic_bytes"] = launch.dynamic_bytes
-        record["fault_kind"] = 0
+        _KIND.pack_into(self._head, _KIND_AT, 0)
 
 
 class LlvmEngine:
@@ -118,7 +128,7 @@ class LlvmEngine:
     def __init__(self, library: Library, cores: int | None = None) -> None:
         self.library = library
         self.cores = cores or min(_MOST_CORES, available_cores())
-        self._idle: deque[_Workspace] = deque()
+        self._idle: deque[Workspace] = deque()
         self._pool: ThreadPoolExecutor | None = None
 
     def run(self, kernel: Kernel, launch: Launch) -> None:
@@ -126,36 +136,39 @@ class LlvmEngine:
         x, y, z = launch.grid
         total = x * y * z
         warps = total * -(-(launch.block[0] * launch.block[1] * launch.block[2]) // LANES)
-        cores = 1 if kernel.translation.atomics or warps < _SMALL_LAUNCH_WARPS else min(self.cores, total)
-        table = launch.memory.table()
-        stop = np.full(1, _EVERY_BLOCK, np.uint32)
-        share = -(-total // (cores * _SHARES_PER_CORE)) if cores > 1 else total
-        portions = deque((first, min(first + share, total)) for first in range(0, total, share))
-        task = _Task(self, kernel, launch, table, stop, portions)
-        if cores == 1:
+        task = _Task(self, kernel, launch)
+        if self.cores == 1 or kernel.translation.atomics or warps < _SMALL_LAUNCH_WARPS or total == 1:
+            task.portions.append((0, total))
             found = [task.work()]
         else:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.cores, thread_name_prefix="emulator")
-            futures = [self._pool.submit(task.work) for _ in range(cores)]
-            try:
-                found = [future.result() for future in futures]
-            except BaseException:
-                stop[0] = 0
-                portions.clear()
-                raise
+            found = self._run_together(task, total)
         findings = [one for one in found if one is not None]
         if findings:
             raise min(findings, key=lambda one: one[0])[1]
 
-    def workspace(self) -> _Workspace:
+    def _run_together(self, task: _Task, total: int) -> list[tuple[int, DeviceError] | None]:
+        """Several threads take portions of the blocks; the calling one waits."""
+        cores = min(self.cores, total)
+        share = -(-total // (cores * _SHARES_PER_CORE))
+        task.portions.extend((first, min(first + share, total)) for first in range(0, total, share))
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.cores, thread_name_prefix="emulator")
+        futures = [self._pool.submit(task.work) for _ in range(cores)]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            task.stop.value = 0
+            task.portions.clear()
+            raise
+
+    def workspace(self) -> Workspace:
         """One that nobody uses."""
         try:
             return self._idle.pop()
         except IndexError:
-            return _Workspace()
+            return Workspace()
 
-    def give_back(self, workspace: _Workspace) -> None:
+    def give_back(self, workspace: Workspace) -> None:
         """Let another launch use it."""
         self._idle.append(workspace)
 
@@ -168,36 +181,30 @@ class LlvmEngine:
 
 
 class _Task:
-    """One launch as its threads share it."""
+    """One launch as its threads share it: blocks still to run, and the last one that anybody wants."""
 
-    def __init__(
-        self, engine: LlvmEngine, kernel: Kernel, launch: Launch, table: Array, stop: Array,
-        portions: deque[tuple[int, int]],
-    ) -> None:  # fmt: skip
+    def __init__(self, engine: LlvmEngine, kernel: Kernel, launch: Launch) -> None:
         self.engine = engine
         self.kernel = kernel
         self.launch = launch
-        self.table = table
-        self.stop = stop
-        self.portions = portions
+        self.stop = ctypes.c_uint32(_EVERY_BLOCK)
+        self.portions: deque[tuple[int, int]] = deque()
 
     def work(self) -> tuple[int, DeviceError] | None:
         """Run portions until there are none; (block, error) of a finding. Blocks below it still run elsewhere, so
-        that the finding of the lowest block is the one that is told."""
+        that the finding of the lowest block is the one that is told.
+        """
         workspace = self.engine.workspace()
         try:
-            workspace.prepare(self.kernel, self.launch, self.table, self.stop.ctypes.data)
+            workspace.prepare(self.kernel, self.launch, ctypes.addressof(self.stop))
             while True:
                 try:
                     first, behind = self.portions.popleft()
                 except IndexError:
                     return None
                 if self.kernel.function(workspace.address, first, behind):
-                    context = workspace.context[0]
-                    block = int(context["block_number"])
-                    self.stop[0] = min(int(self.stop[0]), block)
+                    block = int(workspace.context[0]["block_number"])
+                    self.stop.value = min(self.stop.value, block)
                     return block, finding(self.kernel.translation, self.launch, workspace)
         finally:
             self.engine.give_back(workspace)
-
-

@@ -26,12 +26,12 @@ from .numpy_chunk import Chunk, Geometry, Launch
 from .numpy_memory import beyond_limit, misaligned, out_of_bounds
 
 if TYPE_CHECKING:
-    from .llvm_engine import _Workspace
+    from .llvm_engine import Workspace
 
 _SLOT = np.dtype([("lanes", "u4"), ("number", "u4"), ("generation", "u4"), ("expected", "u4")])
 
 
-def finding(translation: Translation, launch: Launch, workspace: _Workspace) -> DeviceError:
+def finding(translation: Translation, launch: Launch, workspace: Workspace) -> DeviceError:
     """The error that the context of `workspace` describes."""
     context = workspace.context[0]
     chunk = Chunk(launch, Geometry(launch.block, 1), int(context["block_number"]))
@@ -83,18 +83,18 @@ def _tell_access(chunk: Chunk, context: Any, mask: Any, site: Site) -> NoReturn:
     beyond_limit(chunk, site.line, addresses, mask, site.nbytes, space, site.verb)
 
 
-def _tell_deadlock(translation: Translation, chunk: Chunk, workspace: _Workspace) -> NoReturn:
+def _tell_deadlock(translation: Translation, chunk: Chunk, workspace: Workspace) -> NoReturn:
     """Who waits where, and who never came."""
     threads = chunk.geometry.block_threads
     warps = -(-threads // LANES)
-    start = workspace.addresses["warps"] - workspace.arrays["warps"].ctypes.data
+    records = workspace.records()
     waiting = []
     for slot, (_, line, _) in enumerate(translation.barriers):
         mask = np.zeros(chunk.threads, bool)
         number = expected = 0
         for warp in range(warps):
-            place = start + warp * translation.record_bytes + RECORD_SLOTS + SLOT_BYTES * slot
-            record = workspace.arrays["warps"][place : place + SLOT_BYTES].view(_SLOT)[0]
+            place = warp * translation.record_bytes + RECORD_SLOTS + SLOT_BYTES * slot
+            record = records[place : place + SLOT_BYTES].view(_SLOT)[0]
             if record["lanes"]:
                 mask |= _lanes(chunk, warp, int(record["lanes"]))
                 number, expected = int(record["number"]), int(record["expected"])

@@ -50,6 +50,8 @@ class GlobalMemory:
         self._labels: dict[int, str] = {}
         self._count = 0
         self._table: Array | None = None
+        self._table_address = 0
+        self.address = self.bytes.ctypes.data
 
     def view(self, dtype: str) -> Array:
         """The arena as an array of `dtype`."""
@@ -109,11 +111,14 @@ class GlobalMemory:
             last = end // mmap.PAGESIZE * mmap.PAGESIZE
             self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
-    def table(self) -> Array:
-        """(start, end) of every allocation, sorted, as u64 rows."""
+    def table_address(self) -> tuple[int, int]:
+        """Where (start, end) of every allocation stand, sorted, as pairs of u64, and how many there are; valid until
+        the next allocation.
+        """
         if self._table is None:
             self._table = np.array([self._starts, self._ends], np.uint64).T.copy()
-        return self._table
+            self._table_address = self._table.ctypes.data
+        return self._table_address, len(self._starts)
 
     def contains(self, start: int, end: int) -> bool:
         """Whether [start, end) lies inside one allocation."""
