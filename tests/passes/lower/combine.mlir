@@ -1,6 +1,6 @@
 // RUN: tilewright opt %s --from lower --target sm_80
-// Two warps have each multiplied half of k: one round through the shared memory that the operands no longer need, between
-// barriers, gives every thread its part of the sum in another layout.
+// Two warps have each multiplied half of k: one round through the shared memory that the operands no longer need,
+// between barriers, gives every thread its part of the sum in another layout.
 
 !scratch = !tile.tile<[16, 64], f32, "shared<rows, line=64>">
 !parts = !tile.tile<[16, 16], f32, "mma<1x1x2 warps, width=2>">

@@ -5,7 +5,8 @@
 
 // CHECK: llvm.func @loop(%{{[^:]*}}: !llvm.ptr<1> {{{[^}]*}}}, %{{[^:]*}}: !llvm.ptr<1> {{{[^}]*}}}, %[[N:[^:]*]]: i32)
 // CHECK: nvvm.read.ptx.sreg.ctaid.x : i32
-// CHECK: %[[SUMS:.*]]:2 = scf.for %{{.*}} = %c0_i32 to %[[N]] step %{{.*}} iter_args(%[[A:.*]] = %cst, %[[B:.*]] = %cst) -> (f32, f32) : i32
+// CHECK: %[[SUMS:.*]]:2 = scf.for %{{.*}} = %c0_i32 to %[[N]] step %{{.*}} iter_args(%[[A:.*]] = %cst,
+// CHECK-SAME: %[[B:.*]] = %cst) -> (f32, f32) : i32
 // CHECK-DAG: %[[C:.*]] = arith.addf %[[A]],
 // CHECK-DAG: %[[D:.*]] = arith.addf %[[B]],
 // CHECK: scf.yield %[[C]], %[[D]]

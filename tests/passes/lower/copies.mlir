@@ -1,6 +1,6 @@
 // RUN: tilewright opt %s --from lower --target sm_80
-// A copy of eight f16 is a cp.async of 16 bytes past the first-level cache. Where the predicate is false the source size
-// is 0, which fills with zeros, and the address is that of the first element, which exists.
+// A copy of eight f16 is a cp.async of 16 bytes past the first-level cache. Where the predicate is false the source
+// size is 0, which fills with zeros, and the address is that of the first element, which exists.
 
 !shared = !tile.tile<[16, 32], f16, "shared<rows, line=40>">
 

@@ -28,7 +28,7 @@ func.func @dot(%y: memref<?xf32>) attributes {tile.threads = 32 : i64} {
     %value = "tile.element"(%sum) : (!sum) -> f32
     "tile.store"(%value, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
     gpu.yield
-  }) {full = ["rows", "columns"], layout = "fma<1x1x1 warps, 4x8 lanes, vector=4x4, width=4>", shape = array<i64: 16, 32>}
-    : (index, index, index, index) -> ()
+  }) {full = ["rows", "columns"], layout = "fma<1x1x1 warps, 4x8 lanes, vector=4x4, width=4>",
+      shape = array<i64: 16, 32>} : (index, index, index, index) -> ()
   return
 }

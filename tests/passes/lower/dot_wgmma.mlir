@@ -1,8 +1,9 @@
 // RUN: tilewright opt %s --from lower --target sm_90a
-// wgmma reads both tiles by descriptors: 64 of k are four instructions of 16, in one group that tile.dot_wait waits for.
+// wgmma reads both tiles by descriptors: 64 of k are four instructions of 16 in one group, for which tile.dot_wait
+// waits.
 
 !tile = !tile.tile<[64, 64], f16, "shared<rows, line=64, swizzle=128>">
-!sum = !tile.tile<[64, 64], f32, "wgmma<1 groups, width=2>">
+!sum = !tile.tile<[64, 64], f32, "wgmma<1 groups>">
 
 // CHECK: llvm.func @dot
 // CHECK: nvvm.wgmma.fence.aligned
@@ -20,14 +21,15 @@ func.func @dot(%y: memref<?xf32>) attributes {tile.threads = 128 : i64} {
   %left = "tile.allocate"() {stages = 1 : i64} : () -> !tile
   %right = "tile.allocate"() {stages = 1 : i64} : () -> !tile
   %start = "tile.full"(%zero) : (f32) -> !sum
-  %running = "tile.dot"(%left, %right, %start, %c0) {instruction = "m64n64k16.f16"} : (!tile, !tile, !sum, index) -> !sum
+  %running = "tile.dot"(%left, %right, %start, %c0) {instruction = "m64n64k16.f16"}
+    : (!tile, !tile, !sum, index) -> !sum
   %sum = "tile.dot_wait"(%running) {pending = 0 : i64} : (!sum) -> !sum
   "tile.map"(%c0, %c0, %c64, %c64) ({
   ^bb0(%i: index, %j: index):
     %value = "tile.element"(%sum) : (!sum) -> f32
     "tile.store"(%value, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
     gpu.yield
-  }) {full = ["rows", "columns"], layout = "wgmma<1 groups, width=2>", shape = array<i64: 64, 64>}
+  }) {full = ["rows", "columns"], layout = "wgmma<1 groups>", shape = array<i64: 64, 64>}
     : (index, index, index, index) -> ()
   return
 }

@@ -2,7 +2,8 @@
 // Four neighbours are one access of 16 bytes, and so is what repeats for all of them: a uniform load happens once.
 // Positions past the end are clamped for loading and not stored.
 
-// CHECK: llvm.func @map(%[[X:[^:]*]]: !llvm.ptr<1> {{{[^}]*}}}, %[[S:[^:]*]]: !llvm.ptr<1> {{{[^}]*}}}, %[[Y:[^:]*]]: !llvm.ptr<1> {{{[^}]*}}}, %[[N:[^:]*]]: i32)
+// CHECK: llvm.func @map(%[[X:[^:]*]]: !llvm.ptr<1> {{{[^}]*}}}, %[[S:[^:]*]]: !llvm.ptr<1> {{{[^}]*}}},
+// CHECK-SAME: %[[Y:[^:]*]]: !llvm.ptr<1> {{{[^}]*}}}, %[[N:[^:]*]]: i32)
 // CHECK: %[[INSIDE:.*]] = arith.cmpi slt, %[[POSITION:.*]], %[[N]]
 // CHECK-NEXT: %[[LAST:.*]] = arith.subi %[[N]], %c4_i32
 // CHECK-NEXT: %[[CLAMPED:.*]] = arith.select %[[INSIDE]], %[[POSITION]], %[[LAST]]
@@ -14,7 +15,8 @@
 // CHECK: llvm.getelementptr %[[Y]]
 // CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xf32>, !llvm.ptr<1>
 // CHECK-NOT: llvm.load
-func.func @map(%x: memref<?xf32>, %scale: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile.threads = 32 : i64} {
+func.func @map(%x: memref<?xf32>, %scale: memref<?xf32>, %y: memref<?xf32>, %n: index)
+    attributes {tile.threads = 32 : i64} {
   %c0 = arith.constant 0 : index
   %c1 = arith.constant 1 : index
   "tile.map"(%c0, %c0, %c1, %n) ({
@@ -24,7 +26,8 @@ func.func @map(%x: memref<?xf32>, %scale: memref<?xf32>, %y: memref<?xf32>, %n: 
     %c = arith.mulf %a, %b : f32
     "tile.store"(%c, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
     gpu.yield
-  }) {full = ["rows"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 128>} : (index, index, index, index) -> ()
+  }) {full = ["rows"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 128>}
+    : (index, index, index, index) -> ()
   return
 }
 
@@ -44,7 +47,8 @@ func.func @map(%x: memref<?xf32>, %y: memref<?xf32>) attributes {tile.threads = 
     %a = "tile.load"(%x, %k) {lanes = "scattered"} : (memref<?xf32>, index) -> f32
     "tile.store"(%a, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
     gpu.yield
-  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 128>} : (index, index, index, index) -> ()
+  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 128>}
+    : (index, index, index, index) -> ()
   return
 }
 
@@ -68,14 +72,16 @@ func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile
     %a = "tile.masked_load"(%x, %j, %holds, %zero) {lanes = "contiguous"} : (memref<?xf32>, index, i1, f32) -> f32
     "tile.store"(%a, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
     gpu.yield
-  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 128>} : (index, index, index, index) -> ()
+  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 128>}
+    : (index, index, index, index) -> ()
   return
 }
 
 // -----
 // What is only read may be cached and not aliased; what is written may not be said to be read only.
 
-// CHECK: llvm.func @map(%arg0: !llvm.ptr<1> {{{.*}}llvm.noalias, llvm.readonly}, %arg1: !llvm.ptr<1> {{{[^}]*}}llvm.noalias},
+// CHECK: llvm.func @map(%arg0: !llvm.ptr<1> {{{.*}}llvm.noalias, llvm.readonly},
+// CHECK-SAME: %arg1: !llvm.ptr<1> {{{[^}]*}}llvm.noalias},
 // CHECK-SAME: nvvm.kernel
 func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile.threads = 32 : i64} {
   %c0 = arith.constant 0 : index
@@ -85,7 +91,8 @@ func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile
     %a = "tile.load"(%x, %j) {lanes = "uniform"} : (memref<?xf32>, index) -> f32
     "tile.store"(%a, %y, %j) {lanes = "uniform"} : (f32, memref<?xf32>, index) -> ()
     gpu.yield
-  }) {full = ["rows"], layout = "blocked<1x32, vector=1>", shape = array<i64: 1, 32>} : (index, index, index, index) -> ()
+  }) {full = ["rows"], layout = "blocked<1x32, vector=1>", shape = array<i64: 1, 32>}
+    : (index, index, index, index) -> ()
   return
 }
 
@@ -104,6 +111,7 @@ func.func @map(%x: memref<?xf32>, %y: memref<?xf32>) attributes {tile.threads = 
     %a = "tile.load"(%x, %j) {lanes = "contiguous"} : (memref<?xf32>, index) -> f32
     "tile.store"(%a, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
     gpu.yield
-  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 512>} : (index, index, index, index) -> ()
+  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 512>}
+    : (index, index, index, index) -> ()
   return
 }

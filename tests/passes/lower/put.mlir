@@ -1,5 +1,5 @@
 // RUN: tilewright opt %s --from lower --target sm_80
-// Sums of a product become the operand of another one: rounded to f16 and stored to shared memory, two neighbours at once.
+// Sums of a product become the operand of another one: rounded to f16 and stored to shared memory, two at once.
 
 !sum = !tile.tile<[16, 8], f32, "mma<1x1 warps, width=2>">
 !shared = !tile.tile<[16, 8], f16, "shared<rows, line=16>">

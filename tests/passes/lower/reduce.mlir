@@ -31,7 +31,8 @@ func.func @reduce(%x: memref<?xf32>, %y: memref<?xf32>) attributes {tile.threads
     %a = "tile.element"(%1) : (!sum) -> f32
     "tile.store"(%a, %y, %i) {lanes = "uniform"} : (f32, memref<?xf32>, index) -> ()
     gpu.yield
-  }) {full = ["rows"], layout = "blocked<4x32, vector=1>", shape = array<i64: 4, 32>} : (index, index, index, index) -> ()
+  }) {full = ["rows"], layout = "blocked<4x32, vector=1>", shape = array<i64: 4, 32>}
+    : (index, index, index, index) -> ()
   return
 }
 
@@ -63,7 +64,8 @@ func.func @reduce(%x: memref<?xf32>, %y: memref<?xf32>) attributes {tile.threads
     %a = "tile.element"(%1) : (!top) -> f32
     "tile.store"(%a, %y, %i) {lanes = "uniform"} : (f32, memref<?xf32>, index) -> ()
     gpu.yield
-  }) {full = ["rows"], layout = "blocked<1x128, vector=1>", shape = array<i64: 1, 128>} : (index, index, index, index) -> ()
+  }) {full = ["rows"], layout = "blocked<1x128, vector=1>", shape = array<i64: 1, 128>}
+    : (index, index, index, index) -> ()
   return
 }
 
@@ -95,7 +97,8 @@ func.func @reduce(%x: memref<?xf32>, %y: memref<?xf32>) attributes {tile.threads
     %a = "tile.element"(%1) : (!sum) -> f32
     "tile.store"(%a, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
     gpu.yield
-  }) {full = ["columns"], layout = "blocked<4x8, vector=4>", shape = array<i64: 4, 32>} : (index, index, index, index) -> ()
+  }) {full = ["columns"], layout = "blocked<4x8, vector=4>", shape = array<i64: 4, 32>}
+    : (index, index, index, index) -> ()
   return
 }
 
@@ -124,6 +127,7 @@ func.func @reduce(%x: memref<?xi64>, %y: memref<?xi64>) attributes {tile.threads
     %a = "tile.element"(%1) : (!sum) -> i64
     "tile.store"(%a, %y, %i) {lanes = "uniform"} : (i64, memref<?xi64>, index) -> ()
     gpu.yield
-  }) {full = ["rows"], layout = "blocked<1x32, vector=1>", shape = array<i64: 1, 32>} : (index, index, index, index) -> ()
+  }) {full = ["rows"], layout = "blocked<1x32, vector=1>", shape = array<i64: 1, 32>}
+    : (index, index, index, index) -> ()
   return
 }

@@ -1,6 +1,6 @@
 // RUN: tilewright opt %s --from lower --target sm_90a
-// Roles are branches on the thread; barriers are mbarriers in shared memory, initialised by one thread and made visible to
-// copies; a box is one bulk copy whose bytes arrive at its barrier.
+// Roles are branches on the thread; barriers are mbarriers in shared memory, initialised by one thread and made visible
+// to copies; a box is one bulk copy whose bytes arrive at its barrier.
 
 !tile = !tile.tile<[64, 64], f16, "shared<rows, line=64, swizzle=128>">
 !map = !tile.tensor_map<f16, [64, 64], "128b">

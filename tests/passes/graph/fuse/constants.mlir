@@ -1,6 +1,6 @@
 // RUN: tilewright opt %s --from fuse
-// Constants of several elements become weights, so that kernels which differ in them only are one kernel later; one of a
-// single element stays in the body.
+// Constants of several elements become weights, so that kernels which differ in them only are one kernel later; one of
+// a single element stays in the body.
 
 !x = tensor<?x2xf32, ["n", "2"]>
 !row = tensor<2xf32>

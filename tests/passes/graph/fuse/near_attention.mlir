@@ -1,6 +1,6 @@
 // RUN: tilewright opt %s --from fuse
-// What is only like a softmax between two products is no attention, because an attention kernel computes a softmax. Here the
-// smallest score is subtracted.
+// What is only like a softmax between two products is no attention, because an attention kernel computes a softmax.
+// Here the smallest score is subtracted.
 
 !q = tensor<2x4x32x64xf32>
 !scores = tensor<2x4x32x32xf32>

@@ -2,8 +2,8 @@
 // RUN: tilewright opt %s --from narrow-storage --precision tf32 | FileCheck %s --check-prefix=STRICT
 // RUN: tilewright opt %s --from narrow-storage --precision f16 | FileCheck %s --check-prefix=NARROW -DT=f16
 // RUN: tilewright opt %s --from narrow-storage --precision bf16 | FileCheck %s --check-prefix=NARROW -DT=bf16
-// What one kernel hands to another, through a reshape as well, is stored narrow; both convert at their edges and compute
-// in f32. What the model returns keeps its type.
+// What one kernel hands to another, through a reshape as well, is stored narrow; both convert at their edges and
+// compute in f32. What the model returns keeps its type.
 
 !x = tensor<?x8xf32, ["n", "8"]>
 !flat = tensor<?xf32, ["8*n"]>

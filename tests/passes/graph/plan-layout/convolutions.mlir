@@ -57,7 +57,8 @@ func.func @main(%x: !x) -> !x {
 !y = tensor<?x6x9x9xf32, ["n", "6", "9", "9"]>
 
 // CHECK-LABEL: func.func @main
-// CHECK: "graph.convolution_transpose"(%{{.*}}, %{{.*}}) {{.*}} : (tensor<?x8x8x4xf32, {{.*}}>, tensor<2x2x4x6xf32>) -> tensor<?x9x9x6xf32
+// CHECK: "graph.convolution_transpose"(%{{.*}}, %{{.*}}) {{.*}} : (tensor<?x8x8x4xf32, {{.*}}>,
+// CHECK-SAME: tensor<2x2x4x6xf32>) -> tensor<?x9x9x6xf32
 func.func @main(%x: !x) -> !y {
   %w = "graph.weight"() {handle = "w"} : () -> !w
   %0 = "graph.convolution_transpose"(%x, %w) {groups = 1 : i64, strides = array<i64: 1, 1>, pads = ["0", "0", "0", "0"],

@@ -158,8 +158,8 @@ func.func @main(%x: !x, %value: tensor<f32>) -> (!x, !found, !wide) {
 }
 
 // -----
-// A map goes with the majority of what it reads: of two images that are not stored channels-last and one that is, the one
-// is turned.
+// A map goes with the majority of what it reads: of two images that are not stored channels-last and one that is, the
+// one is turned.
 
 !x = tensor<?x4x8x8xf32, ["n", "4", "8", "8"]>
 
@@ -198,8 +198,9 @@ func.func @main(%x: !x, %y: !x, %z: !x) -> !x {
 func.func @main(%x: !x, %condition: tensor<i1>) -> !x {
   %bit = tensor.extract %condition[] : tensor<i1>
   %0 = scf.if %bit -> !x {
-    %1 = "graph.pool"(%x) {kind = "max", kernel = array<i64: 3, 3>, include_padding = 0 : i64, strides = array<i64: 1, 1>,
-    pads = ["1", "1", "1", "1"], dilations = array<i64: 1, 1>, layout = "channels_first"} : (!x) -> !x
+    %1 = "graph.pool"(%x) {kind = "max", kernel = array<i64: 3, 3>, include_padding = 0 : i64,
+      strides = array<i64: 1, 1>, pads = ["1", "1", "1", "1"], dilations = array<i64: 1, 1>,
+      layout = "channels_first"} : (!x) -> !x
     scf.yield %1 : !x
   } else {
     scf.yield %x : !x

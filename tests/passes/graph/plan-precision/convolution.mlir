@@ -10,7 +10,8 @@
 // CHECK: scf.if
 // CHECK: %[[X:.*]] = "graph.map"
 // CHECK: arith.truncf {{.*}} : f32 to f16
-// CHECK: %[[Y:.*]] = "graph.convolution"(%[[X]], %{{.*}}) {{.*}} : (tensor<1x8x8x4xf16>, tensor<1x1x4x16xf16>) -> tensor<1x8x8x16xf32>
+// CHECK: %[[Y:.*]] = "graph.convolution"(%[[X]], %{{.*}}) {{.*}} : (tensor<1x8x8x4xf16>,
+// CHECK-SAME: tensor<1x1x4x16xf16>) -> tensor<1x8x8x16xf32>
 // CHECK: "graph.reduce"(%[[Y]]) {{.*}} : (tensor<1x8x8x16xf32>) -> tensor<1x1x1x16xf32>
 func.func @main(%x: !x, %zero: !sum, %condition: tensor<i1>) -> !sum {
   %w = "graph.weight"() {handle = "w"} : () -> !w

@@ -1,5 +1,5 @@
 // RUN: tilewright opt %s --from simplify
-// A map broadcasts by itself: it reads the small tensor, not the stretched one, and no leading ones that a reshape added.
+// A map broadcasts by itself: it reads the small tensor, not the stretched one, and without leading ones of a reshape.
 
 !x = tensor<?x4x8xf32, ["n", "4", "8"]>
 !row = tensor<8xf32>

@@ -1,5 +1,5 @@
 // RUN: tilewright opt %s --from tile --to plan-host
-// The importer had to assume that m is n + 1: m is replaced everywhere, and so every run checks the shape of b by itself.
+// The importer had to assume that m is n + 1: m is replaced everywhere, so that a run which checks b's shape checks it.
 
 !a = tensor<?xf32, ["n"]>
 !b = tensor<?xf32, ["m"]>
@@ -27,7 +27,8 @@ func.func private @loop_0(%x: !b) -> !b attributes {graph.kernel = "loop", graph
 !a = tensor<?xf32, ["n"]>
 !b = tensor<?xf32, ["m"]>
 
-// CHECK: module attributes {host.equalities = {{\[\[}}"2*n", "3*m"{{\]\]}}, host.symbols = {m = ["b", 0], n = ["a", 0]}}
+// CHECK: module attributes {host.equalities = {{\[\[}}"2*n", "3*m"{{\]\]}},
+// CHECK-SAME: host.symbols = {m = ["b", 0], n = ["a", 0]}}
 func.func @main(%a: !a {graph.name = "a"}, %b: !b {graph.name = "b"}) -> (!b {graph.name = "y"})
     attributes {graph.constraints = [["2*n", "3*m"]]} {
   return %b : !b

@@ -15,7 +15,8 @@
 // CHECK: "tile.copy"(%[[RIGHT]], %[[STAGE]], %[[W]],
 // CHECK: "tile.commit"
 // CHECK: %[[AHEAD:.*]] = arith.muli %c16{{.*}}, %[[TWO]]
-// CHECK: scf.for %[[POSITION:.*]] = %c0 to %[[K]] step %c16{{.*}} iter_args(%[[SUM:.*]] = %{{.*}}, %[[READ:.*]] = %{{.*}}, %[[WRITE:.*]] = %[[TWO]])
+// CHECK: scf.for %[[POSITION:.*]] = %c0 to %[[K]] step %c16{{.*}} iter_args(
+// CHECK-SAME: %[[SUM:[^ ]*]] = %{{[^,]*}}, %[[READ:[^ ]*]] = %{{[^,]*}}, %[[WRITE:[^ ]*]] = %[[TWO]])
 // CHECK-NEXT: "tile.wait"() {pending = 1 : i64}
 // CHECK-NEXT: "tile.barrier"
 // CHECK-NEXT: %[[NEXT:.*]] = arith.addi %[[POSITION]], %[[AHEAD]]
@@ -51,7 +52,8 @@ func.func @dot(%x: memref<?xf16>, %w: memref<?xf16>, %y: memref<?xf32>, %k: inde
     "tile.commit"() : () -> ()
     "tile.wait"() {pending = 0 : i64} : () -> ()
     "tile.barrier"() : () -> ()
-    %next = "tile.dot"(%left, %right, %so_far, %c0) {instruction = "m16n8k16.f16"} : (!left, !right, !sum, index) -> !sum
+    %next = "tile.dot"(%left, %right, %so_far, %c0) {instruction = "m16n8k16.f16"}
+      : (!left, !right, !sum, index) -> !sum
     "tile.barrier"() : () -> ()
     scf.yield %next : !sum
   }

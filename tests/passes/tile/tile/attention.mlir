@@ -8,9 +8,11 @@
 !weights = tensor<?x4x?x?xf16, ["n", "4", "s", "s"]>
 !line = tensor<?x4x?x1xf32, ["n", "4", "s", "1"]>
 
-// CHECK: func.func @attention_0(%[[Q:[^:]*]]: memref<?xf16>, %[[K:[^:]*]]: memref<?xf16>, %[[V:[^:]*]]: memref<?xf16>, %[[O:[^:]*]]: memref<?xf32>, %{{[^:]*}}: index, %[[S:[^:]*]]: index)
+// CHECK: func.func @attention_0(%[[Q:[^:]*]]: memref<?xf16>, %[[K:[^:]*]]: memref<?xf16>,
+// CHECK-SAME: %[[V:[^:]*]]: memref<?xf16>, %[[O:[^:]*]]: memref<?xf32>, %{{[^:]*}}: index, %[[S:[^:]*]]: index)
 // CHECK: "tile.copy"(%[[QUERIES:.*]], %c0, %[[Q]],
-// CHECK: %[[RESULT:.*]]:3 = scf.for %[[KEY:.*]] = %c0 to %[[S]] step %{{.*}} iter_args(%[[TOP:.*]] = %{{.*}}, %[[SUM:.*]] = %{{.*}}, %[[OUTPUT:.*]] = %{{.*}})
+// CHECK: %[[RESULT:.*]]:3 = scf.for %[[KEY:.*]] = %c0 to %[[S]] step %{{.*}} iter_args(
+// CHECK-SAME: %[[TOP:[^ ]*]] = %{{[^,]*}}, %[[SUM:[^ ]*]] = %{{[^,]*}}, %[[OUTPUT:[^ ]*]] = %{{[^,]*}})
 // CHECK: "tile.copy"(%[[KEYS:.*]], %c0, %[[K]],
 // CHECK: "tile.copy"(%[[VALUES:.*]], %c0, %[[V]],
 // CHECK: %[[SCORES:.*]] = "tile.dot"(%[[QUERIES]], %[[KEYS]],

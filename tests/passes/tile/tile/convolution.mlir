@@ -1,12 +1,13 @@
 // RUN: tilewright opt %s --from tile --target sm_80
-// A convolution is a product whose k runs over the kernel's positions and the input channels: the copy computes where an
-// element of the image stands, and leaves out rows, columns and images that are not there. No image of columns is made.
+// A convolution is a product whose k runs over the kernel's positions and the input channels: the copy computes where
+// an element of the image stands, and leaves out rows, columns and images that are not there.
 
 !x = tensor<?x?x?x16xf16, ["n", "h", "w", "16"]>
 !w = tensor<3x3x16x32xf16>
 !y = tensor<?x?x?x32xf32, ["n", "h", "w", "32"]>
 
-// CHECK: func.func @dot_0(%[[X:[^:]*]]: memref<?xf16>, %[[W:[^:]*]]: memref<?xf16>, %{{[^:]*}}: memref<?xf32>, %[[H:[^:]*]]: index, %[[N:[^:]*]]: index, %[[WIDTH:[^:]*]]: index)
+// CHECK: func.func @dot_0(%[[X:[^:]*]]: memref<?xf16>, %[[W:[^:]*]]: memref<?xf16>, %{{[^:]*}}: memref<?xf32>,
+// CHECK-SAME: %[[H:[^:]*]]: index, %[[N:[^:]*]]: index, %[[WIDTH:[^:]*]]: index)
 // CHECK: scf.for %[[K:.*]] = %c0 to %c144{{.*}} step
 // CHECK: "tile.copy"(%{{.*}}, %c0, %[[X]],
 // CHECK: %[[KERNEL_ROW:.*]] = arith.divui %{{.*}}, %c48

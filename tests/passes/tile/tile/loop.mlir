@@ -5,7 +5,8 @@
 !x = tensor<?x8xf32, ["n", "8"]>
 !row = tensor<8xf32>
 
-// CHECK: func.func @loop_0(%[[X:.*]]: memref<?xf32>, %[[ROW:.*]]: memref<?xf32>, %[[Y:.*]]: memref<?xf32>, %[[N:.*]]: index)
+// CHECK: func.func @loop_0(%[[X:.*]]: memref<?xf32>, %[[ROW:.*]]: memref<?xf32>, %[[Y:.*]]: memref<?xf32>,
+// CHECK-SAME: %[[N:.*]]: index)
 // CHECK-SAME: vector = 4
 // CHECK-SAME: tile.threads = 128
 // CHECK: %[[SIZE:.*]] = arith.muli %[[N]], %c8
@@ -82,7 +83,8 @@ func.func private @loop_0(%x: !x) -> !x attributes {graph.kernel = "loop", graph
 
 !x = tensor<?x8xf32, ["n", "8"]>
 
-// CHECK: func.func @loop_0(%[[X:[^:]*]]: memref<?xf32>, %[[Y:[^:]*]]: memref<?xf32>, %[[Z:[^:]*]]: memref<?xf32>, %{{.*}}: index)
+// CHECK: func.func @loop_0(%[[X:[^:]*]]: memref<?xf32>, %[[Y:[^:]*]]: memref<?xf32>, %[[Z:[^:]*]]: memref<?xf32>,
+// CHECK-SAME: %{{.*}}: index)
 // CHECK-COUNT-1: "tile.load"(%[[X]],
 // CHECK: %[[EXP:.*]] = math.exp
 // CHECK-NEXT: "tile.store"(%[[EXP]], %[[Y]],

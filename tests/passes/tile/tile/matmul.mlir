@@ -6,7 +6,8 @@
 !w = tensor<64x96xf16>
 !y = tensor<?x96xf32, ["n", "96"]>
 
-// CHECK: func.func @dot_0(%[[X:[^:]*]]: memref<?xf16>, %[[W:[^:]*]]: memref<?xf16>, %[[Y:[^:]*]]: memref<?xf32>, %[[N:[^:]*]]: index)
+// CHECK: func.func @dot_0(%[[X:[^:]*]]: memref<?xf16>, %[[W:[^:]*]]: memref<?xf16>, %[[Y:[^:]*]]: memref<?xf32>,
+// CHECK-SAME: %[[N:[^:]*]]: index)
 // CHECK-SAME: tile.schedule = {block = array<i64: 64, 64, 32>, instruction = "m16n8k16.f16"
 // CHECK: %[[ZERO:.*]] = "tile.full"{{.*}}f32, "mma<
 // CHECK: %[[LEFT:.*]] = "tile.allocate"() {{.*}} -> !tile.tile<[64, 32], f16, "shared<rows, line=40>">

@@ -1,5 +1,6 @@
 // RUN: tilewright opt %s --from tile
-// A transpose of symbolic size is index arithmetic: row j/n, column j%n; neighbours of the result are apart in the source.
+// A transpose of symbolic size is index arithmetic: row j/n, column j%n; neighbours of the result are apart in
+// the source.
 
 !x = tensor<?x8xf32, ["n", "8"]>
 !y = tensor<8x?xf32, ["8", "n"]>
@@ -42,7 +43,8 @@ func.func private @loop_0(%x: !x, %y: !y) -> !z attributes {graph.kernel = "loop
 !x = tensor<?xf32, ["n"]>
 !y = tensor<?xf32, ["n + s"]>
 
-// CHECK: func.func @loop_0(%[[X:[^:]*]]: memref<?xf32>, %{{.*}}: memref<?xf32>, %[[VALUE:[^:]*]]: memref<?xf32>, %{{.*}}: memref<?xf32>, %{{.*}}: index, %{{.*}}: index)
+// CHECK: func.func @loop_0(%[[X:[^:]*]]: memref<?xf32>, %{{[^:]*}}: memref<?xf32>,
+// CHECK-SAME: %[[VALUE:[^:]*]]: memref<?xf32>, %{{[^:]*}}: memref<?xf32>, %{{[^:]*}}: index, %{{[^:]*}}: index)
 // CHECK-DAG: "tile.load"(%[[VALUE]], %c0) {lanes = "uniform"}
 // CHECK-DAG: "tile.masked_load"(%[[X]],
 // CHECK: arith.select

@@ -34,7 +34,8 @@ func.func private @row_0(%x: !x) -> !x attributes {graph.kernel = "row", graph.n
 !x = tensor<?x?xf32, ["n", "s"]>
 !line = tensor<?x1xf32, ["n", "1"]>
 
-// CHECK: func.func @row_0(%[[X:[^:]*]]: memref<?xf32>, %[[Y:[^:]*]]: memref<?xf32>, %[[N:[^:]*]]: index, %[[S:[^:]*]]: index)
+// CHECK: func.func @row_0(%[[X:[^:]*]]: memref<?xf32>, %[[Y:[^:]*]]: memref<?xf32>, %[[N:[^:]*]]: index,
+// CHECK-SAME: %[[S:[^:]*]]: index)
 // CHECK: %[[ZERO:.*]] = "tile.full"
 // CHECK: %[[PARTIAL:.*]] = scf.for %{{.*}} = %c0 to %[[S]] step %[[CHUNK:.*]] iter_args(%[[SO_FAR:.*]] = %[[ZERO]])
 // CHECK: %[[PART:.*]] = "tile.map"

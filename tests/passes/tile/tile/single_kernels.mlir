@@ -20,7 +20,8 @@ func.func private @scan_0(%x: !x) -> !x attributes {graph.kernel = "scan", graph
 !x = tensor<?x?xf32, ["n", "s"]>
 !line = tensor<?x1xi64, ["n", "1"]>
 
-// CHECK: func.func @arg_reduce_0(%[[X:[^:]*]]: memref<?xf32>, %[[Y:[^:]*]]: memref<?xi64>, %{{.*}}: index, %[[S:.*]]: index)
+// CHECK: func.func @arg_reduce_0(%[[X:[^:]*]]: memref<?xf32>, %[[Y:[^:]*]]: memref<?xi64>, %{{.*}}: index,
+// CHECK-SAME: %[[S:.*]]: index)
 // CHECK: %[[FOUND:.*]]:2 = scf.for %{{.*}} = %c0 to %[[S]] {{.*}} -> (f32, i64)
 // CHECK: %[[VALUE:.*]] = "tile.load"(%[[X]]
 // CHECK-DAG: arith.cmpf ogt, %[[VALUE]],

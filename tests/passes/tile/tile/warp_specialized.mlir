@@ -1,13 +1,14 @@
 // RUN: tilewright opt %s --from tile --target sm_90a | FileCheck %s --check-prefix=HOPPER
 // RUN: tilewright opt %s --from tile --target sm_100 | FileCheck %s --check-prefix=OTHER
-// On Hopper a product of f16 has two roles: consumers wait for a full stage, multiply it and give it back; one thread of
-// the producer waits for an empty one and fetches a box of each operand. Other targets keep the plain loop.
+// On Hopper a product of f16 has two roles: consumers wait for a full stage, multiply it and give it back; one thread
+// of the producer waits for an empty one and fetches a box of each operand. Other targets keep the plain loop.
 
 !x = tensor<256x512xf16>
 !w = tensor<512x256xf16>
 !y = tensor<256x256xf32>
 
-// HOPPER: func.func @dot_0({{.*}}, %[[LEFT_MAP:[^:]*]]: !tile.tensor_map<f16, {{.*}}>, %[[RIGHT_MAP:[^:]*]]: !tile.tensor_map<f16, {{.*}}>)
+// HOPPER: func.func @dot_0(
+// HOPPER-SAME: %[[LEFT_MAP:[^:]*]]: !tile.tensor_map<f16, {{[^>]*}}>, %[[RIGHT_MAP:[^:]*]]: !tile.tensor_map<f16,
 // HOPPER: %[[LEFT:.*]] = "tile.allocate"() {{.*}}swizzle=128
 // HOPPER: %[[RIGHT:.*]] = "tile.allocate"() {{.*}}swizzle=128
 // HOPPER: %[[FULL:.*]] = "tile.make_barriers"() {arrivals = 1
@@ -35,8 +36,8 @@ func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot",
 }
 
 // -----
-// Boxes take memory as it is: an operand that is computed, or whose rows do not begin at multiples of 16 bytes, goes the
-// other way on Hopper, too.
+// Boxes take memory as it is: an operand that is computed, or whose rows do not begin at multiples of 16 bytes, goes
+// the other way on Hopper, too.
 
 !x = tensor<256x500xf16>
 !w = tensor<500x256xf16>
