@@ -73,3 +73,21 @@ func.func @main(%x: !x, %w: !w) -> !x {
   }) : () -> !x
   return %1 : !x
 }
+
+// -----
+// Padding by other than zeros is stored: a convolution reads every padded element nine times.
+
+!x = tensor<?x8x8x16xf32, ["n", "8", "8", "16"]>
+!padded = tensor<?x10x10x16xf32, ["n", "10", "10", "16"]>
+!w = tensor<3x3x16x16xf32>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[PADDED:.*]] = call @loop_0({{.*}} -> tensor<?x10x10x16xf32
+// CHECK-NEXT: call @dot_0(%[[PADDED]], %arg1)
+func.func @main(%x: !x, %w: !w) -> !x {
+  %one = "graph.constant"() {value = dense<1.0> : tensor<f32>} : () -> tensor<f32>
+  %0 = "graph.pad"(%x, %one) {low = ["0", "1", "1", "0"]} : (!x, tensor<f32>) -> !padded
+  %1 = "graph.convolution"(%0, %w) {groups = 1 : i64, strides = array<i64: 1, 1>, pads = ["0", "0", "0", "0"],
+    dilations = array<i64: 1, 1>, layout = "channels_last"} : (!padded, !w) -> !x
+  return %1 : !x
+}

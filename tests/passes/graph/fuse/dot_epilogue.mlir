@@ -132,3 +132,59 @@ func.func @main(%x: !x, %w: !w, %v: !w) -> !x {
   }) : () -> !x
   return %2 : !x
 }
+
+// -----
+// Behind data that has moved one more map is computed, but not two: a kernel stores only one such result.
+
+!x = tensor<?x8xf32, ["n", "8"]>
+!w = tensor<8x8xf32>
+!turned = tensor<8x?xf32, ["8", "n"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK-DAG: %[[ONE:.*]] = call @dot_0(%arg0, %arg1)
+// CHECK-DAG: %[[TURNED:.*]] = call @dot_1(%arg0, %arg2)
+// CHECK-DAG: %[[TWO:.*]]:2 = call @loop_0(%[[TURNED]])
+// CHECK: return %[[ONE]], %[[TWO]]#0, %[[TWO]]#1
+func.func @main(%x: !x, %w: !w, %v: !w) -> (!turned, !turned, !turned) {
+  %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !x
+  %1 = "graph.transpose"(%0) {permutation = array<i64: 1, 0>} : (!x) -> !turned
+  %2 = "graph.map"() ({
+    %a = "graph.element"(%1) : (!turned) -> f32
+    %b = math.exp %a : f32
+    gpu.yield %b : f32
+  }) : () -> !turned
+  %3 = "graph.matmul"(%x, %v) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !x
+  %4 = "graph.transpose"(%3) {permutation = array<i64: 1, 0>} : (!x) -> !turned
+  %5 = "graph.map"() ({
+    %a = "graph.element"(%4) : (!turned) -> f32
+    %b = math.exp %a : f32
+    gpu.yield %b : f32
+  }) : () -> !turned
+  %6 = "graph.map"() ({
+    %a = "graph.element"(%4) : (!turned) -> f32
+    %b = "graph.element"(%5) : (!turned) -> f32
+    %c = arith.addf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !turned
+  return %2, %5, %6 : !turned, !turned, !turned
+}
+
+// -----
+// A map that reads the product at computed positions needs all of it: another kernel.
+
+!x = tensor<?x8xf32, ["n", "8"]>
+!w = tensor<8x8xf32>
+
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT: %[[Y:.*]] = call @dot_0(
+// CHECK-NEXT: call @loop_0(%[[Y]])
+func.func @main(%x: !x, %w: !w) -> !x {
+  %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !x
+  %1 = "graph.map"() ({
+    %i = "graph.index"() {axis = 0 : i64} : () -> i64
+    %zero = arith.constant 0 : i64
+    %a = "graph.element_at"(%0, %i, %zero) : (!x, i64, i64) -> f32
+    gpu.yield %a : f32
+  }) : () -> !x
+  return %1 : !x
+}

@@ -135,3 +135,70 @@ func.func @main(%x: !x) -> !line {
   }) : () -> !line
   return %1 : !line
 }
+
+// -----
+// A map leads from one reduction to another over the other axis: it ends the first kernel.
+
+!x = tensor<?x32xf32, ["n", "32"]>
+!line = tensor<?x1xf32, ["n", "1"]>
+!column = tensor<1x32xf32>
+
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT: %[[CENTRED:.*]] = call @row_0(%arg0) {{.*}} -> tensor<?x32xf32
+// CHECK-NEXT: call @row_1(%[[CENTRED]])
+// CHECK-NEXT: return
+func.func @main(%x: !x) -> !column {
+  %0 = "graph.reduce"(%x) {kind = "sum", axes = array<i64: 1>} : (!x) -> !line
+  %1 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %b = "graph.element"(%0) : (!line) -> f32
+    %c = arith.subf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !x
+  %2 = "graph.reduce"(%1) {kind = "sum", axes = array<i64: 0>} : (!x) -> !column
+  return %2 : !column
+}
+
+// -----
+// Lines of another length are another kernel; what adds up both sums is in one of them.
+
+!x = tensor<?x32xf32, ["n", "32"]>
+!y = tensor<?x64xf32, ["n", "64"]>
+!line = tensor<?x1xf32, ["n", "1"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT: %[[SUM:.*]] = call @row_{{[01]}}
+// CHECK-NEXT: call @row_{{[01]}}({{.*}}%[[SUM]]
+// CHECK-NEXT: return
+func.func @main(%x: !x, %y: !y) -> !line {
+  %0 = "graph.reduce"(%x) {kind = "sum", axes = array<i64: 1>} : (!x) -> !line
+  %1 = "graph.reduce"(%y) {kind = "sum", axes = array<i64: 1>} : (!y) -> !line
+  %2 = "graph.map"() ({
+    %a = "graph.element"(%0) : (!line) -> f32
+    %b = "graph.element"(%1) : (!line) -> f32
+    %c = arith.addf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !line
+  return %2 : !line
+}
+
+// -----
+// A map that stretches the sums to a third shape is a loop.
+
+!x = tensor<?x32xf32, ["n", "32"]>
+!line = tensor<?x1xf32, ["n", "1"]>
+!wide = tensor<?x8xf32, ["n", "8"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT: %[[SUM:.*]] = call @row_0(%arg0)
+// CHECK-NEXT: call @loop_0({{.*}}%[[SUM]]
+func.func @main(%x: !x, %wide: !wide) -> !wide {
+  %0 = "graph.reduce"(%x) {kind = "sum", axes = array<i64: 1>} : (!x) -> !line
+  %1 = "graph.map"() ({
+    %a = "graph.element"(%wide) : (!wide) -> f32
+    %b = "graph.element"(%0) : (!line) -> f32
+    %c = arith.mulf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !wide
+  return %1 : !wide
+}
