@@ -26,7 +26,7 @@ from tests.support.zoo import MODELS, Inputs
 
 import tilewright
 from tilewright.compiler.random_inputs import fill_inputs
-from tilewright.runtime.sanitizing import parse_order, sanitize
+from tilewright.runtime.sanitizing import Arrays, parse_order, sanitize
 
 SMALL_GIGAFLOP = 0.1
 
@@ -63,28 +63,20 @@ def watch(
         for arrays in inputs:
             session.run(arrays)
     plain = time.perf_counter() - began
-    wanted: list[dict[str, np.ndarray] | None] = []
+    wanted: list[Arrays] | None = None
     for order in orders:
         began = time.perf_counter()
-        reports, same = [], True
-        for number, arrays in enumerate(inputs):
-            outputs, report = sanitize(engine, arrays, parse_order(order))
-            reports.append(report)
-            if number == len(wanted):
-                wanted.append(outputs)
-            same &= _same(outputs, wanted[number])
-        findings = [str(finding) for report in reports for finding in report.findings]
-        launches, kernels = sum(report.launches for report in reports), len(engine.kernels)
+        outputs, report = sanitize(engine, inputs, parse_order(order))
+        wanted = outputs if wanted is None else wanted
+        same = [_bytes(run) for run in outputs] == [_bytes(run) for run in wanted]
+        findings = [str(finding) for finding in report.findings]
         seconds = time.perf_counter() - began
         where = (name, engine.target, engine.precision, order)
-        yield Outcome(*where, kernels, launches, seconds, plain, same, findings)
+        yield Outcome(*where, len(engine.kernels), report.launches, seconds, plain, same, findings)
 
 
-def _same(outputs: dict[str, np.ndarray] | None, wanted: dict[str, np.ndarray] | None) -> bool:
-    """Whether both runs gave the same bytes, or both none."""
-    if outputs is None or wanted is None:
-        return outputs is wanted
-    return all(outputs[name].tobytes() == wanted[name].tobytes() for name in wanted)
+def _bytes(outputs: Arrays) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in outputs.items()}
 
 
 def engines(chosen: argparse.Namespace) -> Iterator[tuple[str, str, str, tilewright.Engine | str, list[Inputs]]]:

@@ -7,7 +7,7 @@ its own, contents that count for nothing before each run, asynchronous copies as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from .emulator.sanitizer_findings import Finding
 from .engine import Engine
 from .errors import DeviceError, ModelError
 from .session import Session
+
+Arrays = dict[str, np.ndarray[Any, Any]]
 
 CHECKS = (
     "bounds and alignment", "races in shared memory", "races between blocks", "asynchronous copies and their waits",
@@ -62,14 +64,17 @@ def parse_order(text: str) -> Order:
 
 
 def sanitize(
-    engine: Engine, inputs: Mapping[str, Any], order: Order | None = None
-) -> tuple[dict[str, np.ndarray[Any, Any]] | None, Report]:
-    """(the outputs, or None where a fault ended the run, and the report). Raises ModelError for wrong inputs."""
+    engine: Engine, runs: Sequence[Mapping[str, Any]], order: Order | None = None
+) -> tuple[list[Arrays], Report]:
+    """Run once for each of the inputs `runs`; gives (the outputs of each, up to a fault that ends them, and the report).
+
+    Raises ModelError for wrong inputs.
+    """
     sanitizer = Sanitizer(order)
-    outputs = None
+    outputs: list[Arrays] = []
     try:
         with Session(engine, EmulatorDevice(instrument=sanitizer), "sanitizer", checked=True) as session:
-            outputs = session.run(inputs)
+            outputs.extend(session.run(inputs) for inputs in runs)
     except DeviceError:
         if not len(sanitizer.findings):
             raise

@@ -106,8 +106,8 @@ def _sanitized(engine: Engine, arrays: dict[str, Array], order: str, save: Path 
     from ...runtime.sanitizing import parse_order, sanitize
     from .sanitize import show_report
 
-    results, report = sanitize(engine, arrays, parse_order(order))
-    if results is not None:
+    outputs, report = sanitize(engine, [arrays], parse_order(order))
+    for results in outputs:
         _report(results)
         if save is not None:
             _save(save, results)

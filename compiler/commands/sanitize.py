@@ -56,7 +56,7 @@ def command(
     given, sizes = read_arrays(inputs), parse_shapes(shapes)
     engine = engine_of(file, target, precision, shapes, jobs, no_cache)
     arrays = fill_inputs(engine, given, sizes, seed)
-    reports = [sanitize(engine, arrays, order)[1] for order in wanted]
+    reports = [sanitize(engine, [arrays], order)[1] for order in wanted]
     if as_json:
         click.echo(json.dumps([report.to_json() for report in reports], indent=1))
     for report in reports:

@@ -25,10 +25,10 @@ COPY, BULK, WGMMA = "copy", "bulk", "wgmma"
 class Observer:
     """Everything that happens in one chunk. Each method does nothing here.
 
-    `mask` says which threads of the chunk take part (None: all), `line` is that of the PTX, addresses are values over
-    threads: u64, offsets from the start of their space for `shared` and `local`, and for `cluster` (shared memory of any
-    block of the cluster) as numpy_cluster.py writes them. Every access has passed the bounds and alignment checks, and
-    routines call after they have read or written.
+    `mask` says which threads of the chunk take part (None: all), `line` is that of the PTX, addresses are values
+    over threads: u64, offsets from the start of their space for `shared` and `local`, and for `cluster` (shared
+    memory of any block of the cluster) as numpy_cluster.py writes them. Every access has passed the bounds and
+    alignment checks, and routines call after they have read or written.
     """
 
     def executed(self, block: int, mask: Mask) -> None:
@@ -61,9 +61,9 @@ class Observer:
         """A TMA or bulk copy, or a wgmma, that `thread` has begun reads or writes (`kind`) through the asynchronous
         proxy `nbytes` bytes at each of `addresses` (an array of byte addresses).
 
-        `block` is whose shared memory is meant, counted within the chunk; by default that of `thread`. It is complete
-        when the current phase of the mbarrier at shared address `mbarrier` of that block is, or when the thread's open
-        group of kind `group` is (`BULK`, or `WGMMA`, for which `thread` is any of the warpgroup).
+        `block` is whose shared memory is meant, counted within the chunk; by default that of `thread`. It is
+        complete when the current phase of the mbarrier at shared address `mbarrier` of that block is, or when the
+        thread's open group of kind `group` is (`BULK`, or `WGMMA`, for which `thread` is any of the warpgroup).
         """
 
     # Asynchronous groups.
@@ -86,8 +86,8 @@ class Observer:
         """Threads have arrived at barrier `number` of their block (bar.sync, bar.arrive, bar.red)."""
 
     def barrier_passed(self, mask: Mask, number: int, complete: Mask) -> None:
-        """Threads leave barrier `number`, which has become complete in the blocks `complete` (one bool a block; None:
-        in all). Those that only arrive (bar.arrive) have gone on before.
+        """Threads leave barrier `number`, which has become complete in the blocks `complete` (one bool a block;
+        None: in all). Those that only arrive (bar.arrive) have gone on before.
         """
 
     def mbarrier_initialised(self, mask: Mask, line: int, address: Values) -> None:
@@ -104,7 +104,8 @@ class Observer:
         """The phase of an mbarrier is complete; the next one begins. Called after the arrival that completes it."""
 
     def mbarrier_waited(self, mask: Mask, line: int, address: Values, block: Values | None = None) -> None:
-        """test_wait or try_wait answered true: the threads know that the last phase before the current is complete."""
+        """test_wait or try_wait answered true: the threads know that the last phase before the current is complete.
+        """
 
     def cluster_barrier_arrived(self, mask: Mask, line: int) -> None:
         """barrier.cluster.arrive."""
@@ -119,8 +120,8 @@ class Observer:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """In which order warps and blocks advance, among those that can: `lockstep` (as fast as it goes), `reversed` (the
-    last warp as far as it can go, then the one before), or `random` by `seed`.
+    """In which order warps and blocks advance, among those that can: `lockstep` (as fast as it goes), `reversed`
+    (the last warp as far as it can go, then the one before), or `random` by `seed`.
     """
 
     name: str = "lockstep"
