@@ -66,7 +66,7 @@ def parse_order(text: str) -> Order:
 def sanitize(
     engine: Engine, runs: Sequence[Mapping[str, Any]], order: Order | None = None
 ) -> tuple[list[Arrays], Report]:
-    """Run once for each of the inputs `runs`; gives (the outputs of each, up to a fault that ends them, and the report).
+    """Run once for each of the inputs `runs`; gives (the outputs of each, up to a fault that ends them; the report).
 
     Raises ModelError for wrong inputs.
     """
