@@ -20,10 +20,10 @@ from ..unit import BoxedTensor, Im2colBox
 from .builder import TileBuilder
 from .contraction import Contraction, Window, convolution_window
 from .elements import ElementEmitter
+from .tile_types import ACCESS_BYTES
 
 LINE_BYTES = 128  # of a swizzled shared tile
 MOST_BOX = 256  # elements of a box along one dimension
-ACCESS_BYTES = 16  # what strides of a tensor map are multiples of
 MOST_STRIDE = 8  # between the pixels that one copy takes
 FARTHEST_CORNER = {1: 1 << 15, 2: 1 << 7, 3: 1 << 4}  # pixels, by the number of spatial dimensions
 DATA_TYPES = {"f16": "float16", "bf16": "bfloat16"}

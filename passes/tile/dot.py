@@ -20,7 +20,7 @@ from ..lower.context import byte_width
 from ..lower.dot_layouts import FmaLayout, MmaLayout, WarpgroupLayout
 from ..target import Target
 from ..unit import KernelProgram
-from .boxes import ACCESS_BYTES, Boxes, find_boxes
+from .boxes import Boxes, find_boxes
 from .builder import TileBuilder
 from .contraction import Contraction, Place, contraction_of, find_contraction
 from .elements import ElementEmitter
@@ -37,7 +37,7 @@ from .schedule import (
     value_guess,
 )
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
-from .tile_types import element, full, i64, map_, program_id, tile_of
+from .tile_types import ACCESS_BYTES, element, full, i64, map_, program_id, tile_of
 from .warp_specialized import EXCHANGE_COLUMNS, Position, WarpSpecialized
 
 _INSTRUCTIONS = {"f16": "m16n8k16.f16", "bf16": "m16n8k16.bf16"}

@@ -26,10 +26,11 @@ from .forward import forward_position
 from .loop import store
 from .programs import Request, finished, tile_program
 from .scalars import accumulator, combine, convert, neutral, reduce_kind
-from .tile_types import element, full, map_, program_id, reduce, tile_of
+from .tile_types import ACCESS_BYTES, element, full, map_, program_id, reduce, tile_of
 
 REGISTERS = 32  # elements of a line that a thread may keep
 THREADS = 256
+MOST_VECTOR = 8  # elements: of bytes, sixteen would be too many registers
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def choose_schedule(
 ) -> Schedule:
     """Threads along the dimension that is contiguous in memory; the rest by how long the lines are."""
     constant = length.as_constant()
-    vector = 4 if widest <= 4 else 2
+    vector = min(MOST_VECTOR, ACCESS_BYTES // widest)
     if kept_inner:
         while vector > 1 and not inner.divisible_by(vector):
             vector //= 2
@@ -255,7 +256,7 @@ def row_program(request: Request) -> KernelProgram:
     real = [axis for axis in range(len(shape)) if shape[axis] != 1]
     kept_inner = bool(real) and real[-1] not in axes
     inner = _contiguous_extent(shape, axes, kept_inner)
-    widest = max(bytes_of(argument.element) for argument in [*builder.inputs, *builder.outputs])
+    widest = max(bytes_of(argument.element) for argument in builder.outputs)  # wider inputs take several accesses
     schedule = choose_schedule(lines, length, inner, kept_inner, widest)
     with ir.InsertionPoint(builder.block):
         count = lines.ceil_divide(schedule.lines)

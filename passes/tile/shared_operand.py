@@ -22,9 +22,8 @@ from .contraction import Condition, Place
 from .elements import Address, ElementEmitter, zero
 from .scalars import convert
 from .schedule import size_guess, value_guess
-from .tile_types import i64, tile_of
+from .tile_types import ACCESS_BYTES, i64, tile_of
 
-ACCESS_BYTES = 16
 NEAR = 8  # elements: the lanes of a warp then share the sectors of a few lines
 
 PlaceAt = Callable[[Expression, Expression], Place]  # (row, column) of the operand's tile -> place

@@ -11,6 +11,8 @@ from mlir import ir
 
 from .builder import TileBuilder
 
+ACCESS_BYTES = 16  # of the widest access to memory, which strides and vectors should be multiples of
+
 
 def tile_of(rows: int, columns: int, element: ir.Type, layout: str) -> ir.Type:
     """``!tile.tile<[rows, columns], element, "layout">``."""
