@@ -179,6 +179,7 @@ def barrier_arrive(
 
 
 def arrive(chunk: Chunk, line: int, barrier: Barrier, number: int, place: int, thread: int) -> None:
+    """`number` arrivals, which the phase must lack; a fault else. The caller puts the barrier back."""
     if not 1 <= number <= barrier.pending:
         chunk.fault(
             line, f"{number} arrivals at the mbarrier at {where(chunk, place)}, whose phase lacks {barrier.pending} of "

@@ -19,6 +19,7 @@ OPERATIONS = ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "de
 
 
 def address_operand(emit: Emitter, operand: Operand) -> Address:
+    """`operand`, which must be an address."""
     if not isinstance(operand, Address):
         emit.unsupported("a memory operand that is not an address")
         raise AssertionError
