@@ -10,6 +10,7 @@ import pytest
 from tests.emulator.hopper_harness import Tensors
 
 from tilewright.runtime.emulator.observer import Instrument, Order
+from tilewright.runtime.emulator.sanitizer import Sanitizer
 
 BF16 = ml_dtypes.bfloat16
 SHARED = 3 * 2 * 128 * 64 * 2 + 2 * 64 * 128 * 2
@@ -71,3 +72,10 @@ def test_what_llvm_makes_of_nvvm_operations() -> None:
     pairs = x.reshape(2, 16, 64)
     assert (tensors.get(place_y, y).reshape(4, 16, 64) == np.repeat(pairs, 2, axis=0)).all()
     assert (tensors.get(place_out, out) == np.repeat(pairs[:, 0, :32], 2, axis=0)).all()
+
+
+@pytest.mark.parametrize("name", ["wsgemm", "wsgemm_cluster"])
+def test_the_sanitizer_finds_nothing(name: str) -> None:
+    sanitizer = Sanitizer(Order("random", 5))
+    _product(name, 256, 128, 256, 2, sanitizer)
+    assert not len(sanitizer.findings)
