@@ -29,6 +29,7 @@ from ..runtime.program import (
     Im2colArgument,
     Instruction,
     Launch,
+    Loop,
     Program,
     TensorMapArgument,
     Upload,
@@ -175,6 +176,10 @@ def _if(operation: Any, names: Mapping[ir.Value, str]) -> If:
     return If(names[operation.operands[0]], then, otherwise)
 
 
+def _loop(operation: Any, names: Mapping[ir.Value, str]) -> Loop:
+    return Loop(names[operation.operands[0]], _instructions(operation.regions[0].blocks[0], names))
+
+
 def _download(operation: Any, names: Mapping[ir.Value, str]) -> Download:
     return Download(names[operation.operands[0]], names[operation.operands[1]], _expressions(operation, "shape"))
 
@@ -202,6 +207,7 @@ _READERS: dict[str, Callable[[Any, Mapping[ir.Value, str]], Instruction]] = {
     "host.copy": _copy,
     "host.fill": _fill,
     "host.if": _if,
+    "host.loop": _loop,
     "host.download": _download,
     "host.upload": _upload,
     "host.call": _call,

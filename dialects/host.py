@@ -51,6 +51,13 @@ OPERATIONS = (
     ),
     OperationDefinition("host.fill", "Set every byte.", ("target",), (), {"byte": "integer"}),
     OperationDefinition(
+        "host.loop",
+        "Read the one-byte condition back to the host and run the region, again and again, until it is 0.",
+        ("condition",),
+        (),
+        regions=1,
+    ),
+    OperationDefinition(
         "host.if",
         "Read the one-byte condition back to the host and run the first region or the second.",
         ("condition",),

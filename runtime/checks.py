@@ -13,7 +13,18 @@ from collections.abc import Iterable
 
 from .host_functions import known_functions
 from .manifest import BUFFER_KINDS, PARAMETER_TYPES, WEIGHT_ALIGNMENT, Buffer, KernelDescription, Manifest
-from .program import BufferArgument, Call, Copy, Download, ExpressionArgument, If, Launch, TensorMapArgument, Upload
+from .program import (
+    BufferArgument,
+    Call,
+    Copy,
+    Download,
+    ExpressionArgument,
+    If,
+    Launch,
+    Loop,
+    TensorMapArgument,
+    Upload,
+)
 from .records import fail
 from .symbolic import Expression
 
@@ -109,7 +120,7 @@ def _check_program(manifest: Manifest) -> None:
                 raise fail(place, f"a copy between the device and the host: {instruction.source!r}")
         elif isinstance(instruction, Download | Upload | Call):
             _check_host(manifest, instruction, place)
-        elif isinstance(instruction, If):
+        elif isinstance(instruction, If | Loop):
             condition = buffers[instruction.condition]
             if condition.dtype != "i1":
                 raise fail(place, f"the condition {condition.name!r} is {condition.dtype}, not i1")
@@ -188,9 +199,7 @@ def check_weights(manifest: Manifest) -> None:
         if any(extent.as_constant() is None for extent in buffer.shape):
             raise fail(f"weight {buffer.name!r}", f"shape {[str(e) for e in buffer.shape]} is not constant")
         if buffer.nbytes != buffer.size({}):
-            raise fail(
-                f"weight {buffer.name!r}", f"{buffer.nbytes} bytes for a shape of {buffer.size({})} bytes"
-            )
+            raise fail(f"weight {buffer.name!r}", f"{buffer.nbytes} bytes for a shape of {buffer.size({})} bytes")
     for buffer in sorted(manifest.weights, key=lambda weight: (weight.offset or 0, weight.nbytes or 0)):
         offset, nbytes = buffer.offset or 0, buffer.nbytes or 0
         if offset % WEIGHT_ALIGNMENT:

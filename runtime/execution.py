@@ -29,6 +29,7 @@ from .program import (
     If,
     Instruction,
     Launch,
+    Loop,
     TensorMapArgument,
     Upload,
 )
@@ -115,6 +116,14 @@ class IfStep:
 
 
 @dataclass(frozen=True)
+class LoopStep:
+    """Runs its body while the buffer `condition` holds true."""
+
+    condition: str
+    body: Branch
+
+
+@dataclass(frozen=True)
 class TransferStep:
     """A whole tensor between a device buffer and a host value."""
 
@@ -148,7 +157,7 @@ class LateStep:
     instruction: Instruction
 
 
-Step: TypeAlias = LaunchStep | CopyStep | FillStep | IfStep | TransferStep | HandStep | CallStep | LateStep
+Step: TypeAlias = LaunchStep | CopyStep | FillStep | IfStep | LoopStep | TransferStep | HandStep | CallStep | LateStep
 
 
 class Planner:
@@ -194,11 +203,13 @@ class Planner:
         if isinstance(instruction, Call):
             place = f"host function {instruction.function!r}"
             return CallStep(instruction, tuple(evaluate(size, self._symbols, place) for size in instruction.sizes))
+        if isinstance(instruction, Loop):
+            return LoopStep(instruction.condition, Branch(self, instruction.body))
         return IfStep(instruction.condition, Branch(self, instruction.then), Branch(self, instruction.otherwise))
 
     def _mentions(self, instruction: Instruction) -> frozenset[str]:
         """Symbols that preparing the instruction needs."""
-        if isinstance(instruction, If):
+        if isinstance(instruction, If | Loop):
             return frozenset()
         expressions: tuple[Expression, ...] = ()
         if isinstance(instruction, Launch):
@@ -316,9 +327,10 @@ class Run:
             elif isinstance(step, FillStep):
                 device.fill(addresses[step.target], step.byte, step.nbytes)
             elif isinstance(step, IfStep):
-                condition = np.zeros(1, np.uint8)
-                device.download(addresses[step.condition], condition)
-                self.execute((step.then if condition[0] else step.otherwise).steps)
+                self.execute((step.then if self._is_true(step.condition) else step.otherwise).steps)
+            elif isinstance(step, LoopStep):
+                while self._is_true(step.condition):
+                    self.execute(step.body.steps)
             elif isinstance(step, TransferStep):
                 self._transfer(step)
             elif isinstance(step, CallStep):
@@ -330,6 +342,11 @@ class Run:
                 if any(isinstance(item, LateStep) for item in ready):
                     raise ModelError(f"damaged engine: a size is used before it is found: {step.instruction}")
                 self.execute(ready)
+
+    def _is_true(self, condition: str) -> bool:
+        value = np.zeros(1, np.uint8)
+        self.device.download(self.addresses[condition], value)
+        return bool(value[0])
 
     def _transfer(self, step: TransferStep) -> None:
         if step.to_host:

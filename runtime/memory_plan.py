@@ -87,6 +87,7 @@ def lifetimes(manifest: Manifest, symbols: Mapping[str, int], placed: Container[
     for index, instruction in manifest.program.flatten():
         for name in instruction.buffers:
             uses.setdefault(name, []).append(index)
+    loops = manifest.program.loops
     returned = {binding.buffer for binding in manifest.outputs}
     result = []
     for buffer in manifest.buffers:
@@ -97,6 +98,8 @@ def lifetimes(manifest: Manifest, symbols: Mapping[str, int], placed: Container[
         last = used[-1] if used else end
         if buffer.kind == "input":
             first, last = -1, used[-1] if used else -1
+            # What a loop reads must stay until the loop is done.
+            last = max([last, *(end for start, end in loops if start <= last <= end)])
         elif buffer.kind == "temporary":
             first, last = buffer.first or 0, buffer.last or 0
         if buffer.name in returned:

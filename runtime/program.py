@@ -188,6 +188,25 @@ class If:
 
 
 @dataclass(frozen=True)
+class Loop:
+    """Run `body` again and again while the one `i1` of the buffer `condition`, read back each time, is true."""
+
+    condition: str
+    body: tuple[Instruction, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "op": "loop",
+            "condition": self.condition,
+            "body": [instruction.to_json() for instruction in self.body],
+        }
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        return (self.condition,)
+
+
+@dataclass(frozen=True)
 class Download:
     """Bring the whole device buffer `source` to the host, as the host value `target`: an array of `shape`."""
 
@@ -250,7 +269,7 @@ class Call:
         return self.inputs + self.outputs
 
 
-Instruction: TypeAlias = Launch | Copy | Fill | If | Download | Upload | Call
+Instruction: TypeAlias = Launch | Copy | Fill | If | Loop | Download | Upload | Call
 
 
 @dataclass(frozen=True)
@@ -272,14 +291,23 @@ class Program:
         """(index, instruction) over the flattened program, which lifetimes count in.
 
         An `if` takes one index, the reading of its condition, and the instructions of `then`, then `else`,
-        follow it.
+        follow it; a `loop` takes one, and its body follows.
         """
         return enumerate(_flattened(self.instructions))
 
     @property
+    def loops(self) -> tuple[tuple[int, int], ...]:
+        """(index of the loop, index of the last instruction in it) of every loop of the flattened program."""
+        return tuple(
+            (index, index + sum(1 for _ in _flattened(instruction.body)))
+            for index, instruction in self.flatten()
+            if isinstance(instruction, Loop)
+        )
+
+    @property
     def returns_to_host(self) -> bool:
         """True when the host has a part in every run: it cannot be captured as one graph of launches."""
-        return any(isinstance(instruction, If | Download | Upload | Call) for instruction in self.instructions)
+        return any(isinstance(instruction, If | Loop | Download | Upload | Call) for instruction in self.instructions)
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -303,6 +331,8 @@ def _flattened(instructions: tuple[Instruction, ...]) -> Iterator[Instruction]:
         if isinstance(instruction, If):
             yield from _flattened(instruction.then)
             yield from _flattened(instruction.otherwise)
+        elif isinstance(instruction, Loop):
+            yield from _flattened(instruction.body)
 
 
 def _instructions(value: Any, place: str, depth: int) -> tuple[Instruction, ...]:
@@ -315,7 +345,7 @@ def _instructions(value: Any, place: str, depth: int) -> tuple[Instruction, ...]
 
 def _instruction(value: Any, place: str, depth: int) -> Instruction:
     record = Record(value, place)
-    operation = record.text("op", choices=("launch", "copy", "fill", "if", "download", "upload", "call"))
+    operation = record.text("op", choices=("launch", "copy", "fill", "if", "loop", "download", "upload", "call"))
     result: Instruction
     if operation == "launch":
         result = _launch(record)
@@ -323,6 +353,9 @@ def _instruction(value: Any, place: str, depth: int) -> Instruction:
         result = Copy(source=record.text("source"), target=record.text("target"))
     elif operation == "fill":
         result = Fill(target=record.text("target"), byte=record.integer("byte", most=255))
+    elif operation == "loop":
+        body = _instructions(record.take("body"), f"{place}.body", depth + 1)
+        result = Loop(condition=record.text("condition"), body=body)
     elif operation == "download":
         shape = record.array("shape", read_expression)
         result = Download(source=record.text("source"), target=record.text("target"), shape=shape)

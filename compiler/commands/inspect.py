@@ -23,6 +23,7 @@ from ...runtime.program import (
     If,
     Instruction,
     Launch,
+    Loop,
     TensorMapArgument,
     Upload,
 )
@@ -151,6 +152,8 @@ def program_lines(instructions: Sequence[Instruction], indent: str = "") -> list
             lines.append(f"{indent}copy {item.source} to {item.target}")
         elif isinstance(item, Fill):
             lines.append(f"{indent}fill {item.target} with {item.byte}")
+        elif isinstance(item, Loop):
+            lines += [f"{indent}while {item.condition}", *program_lines(item.body, indent + "  ")]
         elif isinstance(item, Download | Upload):
             lines.append(f"{indent}{item.to_json()['op']} {item.source} to {item.target}")
         elif isinstance(item, Call):

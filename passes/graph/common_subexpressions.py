@@ -13,15 +13,15 @@ from mlir import ir
 
 from .rewriting import operations_of, replace
 
-CONTROL = frozenset({"scf.if", "func.return", "scf.yield", "gpu.yield", "func.call"})
+CONTROL = frozenset({"scf.if", "scf.while", "scf.condition", "func.return", "scf.yield", "gpu.yield", "func.call"})
 
 
 def merge_duplicates(block: ir.Block, visible: dict[Hashable, ir.Operation] | None = None) -> int:
-    """Replace duplicates in the block and in the branches of its `scf.if`; returns how many."""
+    """Replace duplicates in the block and in what its `scf.if` and `scf.while` hold; returns how many."""
     known = dict(visible or {})
     merged = 0
     for operation in operations_of(block):
-        if operation.name == "scf.if":
+        if operation.name in ("scf.if", "scf.while"):
             for region in operation.regions:
                 if len(region.blocks):
                     merged += merge_duplicates(region.blocks[0], known)

@@ -90,7 +90,7 @@ class Interpreter:
     def run_block(self, block: ir.Block) -> list[Array]:
         """Run a block; the operands of its terminator."""
         for operation in operations_of(block):
-            if operation.name in ("func.return", "scf.yield", "gpu.yield"):
+            if operation.name in ("func.return", "scf.yield", "scf.condition", "gpu.yield"):
                 return [self.values[operand] for operand in operation.operands]
             self.run(operation)
         return []
@@ -116,6 +116,8 @@ class Interpreter:
         if name == "scf.if":
             region = operation.regions[0 if operands[0] else 1]
             return self.run_block(region.blocks[0]) if len(region.blocks) else []
+        if name == "scf.while":
+            return self._loop(operation, operands)
         if name in ("graph.download", "graph.upload"):
             return [operands[0]]
         if name == "graph.host":
@@ -129,6 +131,16 @@ class Interpreter:
             return [apply_scalar(operation, operands)]
         raise InternalError(f"the interpreter has no rule for '{name}' at {operation.location}")
 
+
+    def _loop(self, operation: ir.Operation, values: list[Array]) -> list[Array]:
+        before, after = (region.blocks[0] for region in operation.regions)
+        while True:
+            self.values.update(zip(before.arguments, values, strict=True))
+            condition, *values = self.run_block(before)
+            if not condition:
+                return values
+            self.values.update(zip(after.arguments, values, strict=True))
+            values = self.run_block(after)
 
     def _call_host(self, operation: ir.Operation, operands: list[Any]) -> list[Any]:
         symbols = [str(symbol) for symbol in expressions(operation, "symbols")]

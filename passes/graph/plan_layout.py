@@ -114,7 +114,7 @@ class _Planner:
                 self._window(operation)
             elif rule is None or not self._has_views(operation) or not rule(self, operation):
                 self._settle(operation)
-            if operation.name == "scf.if":
+            if operation.name in ("scf.if", "scf.while"):
                 for region in operation.regions:
                     if len(region.blocks):
                         _Planner().run(region.blocks[0])

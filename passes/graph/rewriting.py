@@ -19,7 +19,7 @@ from ...runtime.symbolic import Expression, expression
 
 Array = np.ndarray[Any, Any]
 
-REGION_OPERATIONS = frozenset({"graph.map", "graph.concatenate", "scf.if"})
+REGION_OPERATIONS = frozenset({"graph.map", "graph.concatenate", "scf.if", "scf.while"})
 
 
 # Attributes ---------------------------------------------------------------------------------------------------------
@@ -64,13 +64,13 @@ def operations_of(block: ir.Block) -> list[ir.Operation]:
 
 
 def blocks_within(function: ir.Operation) -> Iterator[ir.Block]:
-    """The function's block and those of every `scf.if` in it, outer ones first."""
+    """The function's block and those of every `scf.if` and `scf.while` in it, outer ones first."""
     pending = [body_of(function)]
     while pending:
         block = pending.pop(0)
         yield block
         for operation in operations_of(block):
-            if operation.name == "scf.if":
+            if operation.name in ("scf.if", "scf.while"):
                 pending += [region.blocks[0] for region in operation.regions if len(region.blocks)]
 
 

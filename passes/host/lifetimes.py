@@ -16,10 +16,18 @@ from mlir import ir
 def annotate_lifetimes(module: ir.Module) -> None:
     """Set `first` (the first write) and `last` (the last use); a temporary that nothing uses is removed."""
     spans: dict[ir.Value, tuple[int, int]] = {}
+    loops: list[tuple[int, int]] = []
     for index, operation in enumerate(walk_instructions(module.body)):
         for operand in operation.operands:
             first, _ = spans.get(operand, (index, index))
             spans[operand] = (first, index)
+        if operation.operation.name == "host.loop":
+            inside = sum(1 for _ in walk_instructions(operation.regions[0].blocks[0]))
+            loops.append((index, index + inside))
+    for start, end in loops:  # what comes from before a loop and is used in it must last until the loop is done
+        for value, (first, last) in spans.items():
+            if first <= start <= last < end:
+                spans[value] = (first, end)
     integer = ir.IntegerType.get_signless(64)
     for operation in list(module.body.operations):
         if operation.operation.name != "host.declare":

@@ -126,6 +126,8 @@ class _Planner:
             self._plan_call(operation, written, point)
         elif name == "scf.if":
             self._plan_if(operation, written, point)
+        elif name == "scf.while":
+            self._plan_loop(operation, written, point)
         elif name in ("graph.download", "graph.upload"):
             target = self._result(operation.results[0], written)
             source = operation.operands[0]
@@ -245,6 +247,25 @@ class _Planner:
             if len(source.blocks):
                 self._plan_block(source.blocks[0], targets, ir.InsertionPoint(block))
             ir.Operation.create("gpu.yield", ip=ir.InsertionPoint(block))  # ours cannot be terminators
+
+    def _plan_loop(self, operation: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint) -> None:
+        """A loop's values live in one buffer each: set before it, and after each turn from what the turn made."""
+        before, after = (region.blocks[0] for region in operation.regions)
+        states = [self._result(result, written) for result in operation.results]
+        for given, state in zip(operation.operands, states, strict=True):
+            ir.Operation.create("host.copy", operands=[self._buffer(given), state], ip=point, loc=operation.location)
+        for block in (before, after):
+            self.buffers.update(zip(block.arguments, states, strict=True))
+        condition = list(before.operations)[-1].operands[0].owner.operands[0]
+        loop = ir.Operation.create(
+            "host.loop", operands=[self._buffer(condition)], regions=1, ip=point, loc=operation.location
+        )
+        block = ir.Block.create_at_start(loop.regions[0], [])
+        fresh = [self._temporary(result) for result in operation.results]
+        self._plan_block(after, fresh, ir.InsertionPoint(block))
+        for new, state in zip(fresh, states, strict=True):
+            ir.Operation.create("host.copy", operands=[new, state], ip=ir.InsertionPoint(block), loc=operation.location)
+        ir.Operation.create("gpu.yield", ip=ir.InsertionPoint(block))
 
     def _nodes(self, call: Any, function: str) -> list[str]:
         """The ONNX nodes of a call: functions that deduplication made share a kernel keep their own in the
@@ -374,7 +395,7 @@ def _name(operation: Any) -> str:
 
 
 def _makes_buffers(operation: Any) -> bool:
-    return _name(operation) in ("func.call", "scf.if", "graph.download", "graph.upload", "graph.host")
+    return _name(operation) in ("func.call", "scf.if", "scf.while", "graph.download", "graph.upload", "graph.host")
 
 
 def _terminator(block: ir.Block) -> Any:

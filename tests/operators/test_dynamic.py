@@ -21,6 +21,7 @@ DYNAMIC_REASONS = (
     "computed from data",
     "static number",  # unrolled operators
     "static lengths",
+    "Det of matrices",
     "steps",
 )
 

@@ -1,8 +1,7 @@
-"""Loop and Scan, unrolled while importing.
+"""Loop and Scan: unrolled while importing where the number of iterations is known, else a loop of the program.
 
-In: a body and a number of iterations that is known. Out: the operations of every iteration, one after the
-other; constant folding makes the iteration number a literal. A number of iterations that depends on data is
-not supported.
+In: a body. Out: the operations of every iteration, one after the other, in which constant folding makes the
+iteration number a literal; or one `scf.while`, whose carried values keep their shapes.
 """
 
 from __future__ import annotations
@@ -13,8 +12,11 @@ from copy import copy
 import numpy as np
 import onnx
 from mlir import ir
+from mlir.dialects import scf
+from mlir.dialects import tensor as tensor_dialect
 
 from ....dialects import graph_builder as build
+from ....dialects.scalar import Scalar
 from ....runtime.errors import ModelError
 from ....runtime.symbolic import ONE, ZERO, Expression
 from ..errors import Unsupported
@@ -23,14 +25,80 @@ from ..registry import onnx_operator
 from ..tensor import Tensor
 
 MOST_ITERATIONS = 512
+KNOWN = "a known number of iterations"
+
+
+class _DependsOnData(Exception):
+    """The number of iterations cannot be known while importing."""
 
 
 @onnx_operator("Loop", host=True)
 def loop(node: Node) -> list[Tensor | ir.Value | None]:
-    """Runs while the trip count lasts and the condition holds; both must be known while importing."""
+    """Runs while the trip count lasts and the condition holds: unrolled where both are known, else as a loop."""
+    pairs = list(node.importer.constraints.pairs)
+    try:
+        return _unrolled(node)
+    except _DependsOnData:
+        node.importer.constraints.pairs[:] = pairs
+        return _repeated(node)
+
+
+def _repeated(node: Node) -> list[Tensor | ir.Value | None]:
+    """`scf.while` over the iteration number, whether to go on, and what is carried, which keeps its types."""
     body: onnx.GraphProto = node.get("body")
-    trips = _number(node, 0, "trip count") if node.has(0) else MOST_ITERATIONS + 1
-    going = _number(node, 1, "condition") != 0 if node.has(1) else True
+    carried = [node.input(position) for position in range(2, len(node.inputs))]
+    if len(body.output) - 1 > len(carried):
+        raise Unsupported("Loop that collects as many values as data says", KNOWN, node.sources)
+    if any(tensor.is_on_host for tensor in carried):
+        raise Unsupported("Loop over sequences as often as data says", KNOWN, node.sources)
+    trips = node.reshaped(node.input(0), []) if node.has(0) else None
+    limits = [trips] if trips is not None else []
+    start = [node.reshaped(node.input(1), [])] if node.has(1) else []
+    first = node.literal(np.array(0, np.int64), "i64")
+    going = node.map([first, *start, *limits], lambda n, *rest: _goes_on(n, rest, bool(start)))
+    values = [first.value, going, *[tensor.value for tensor in carried]]
+    types = [value.type for value in values]
+    operation = ir.Operation.create("scf.while", results=types, operands=values, regions=2)
+    before, after = (region.blocks.append(*types) for region in operation.regions)
+    with ir.InsertionPoint(before):
+        condition = tensor_dialect.ExtractOp(before.arguments[1], []).result
+        scf.ConditionOp(condition, list(before.arguments))
+    with ir.InsertionPoint(after):
+        given = [node.tensor(argument) for argument in after.arguments]
+        results = node.importer.run_subgraph(body, node.scope, given)
+        done = [result for result in results if result is not None]
+        if len(done) != len(results):
+            return [None] * len(node.outputs)
+        following = node.map([given[0]], lambda n: n + 1)
+        again = node.map([following, node.reshaped(done[0], []), *limits], lambda n, *rest: _goes_on(n, rest, True))
+        scf.YieldOp([following, again, *[_same_type(node, *pair) for pair in zip(done[1:], carried, strict=True)]])
+    return list(operation.results)[2:]
+
+
+def _goes_on(number: Scalar, rest: Sequence[Scalar], conditional: bool) -> Scalar:
+    """The condition, if there is one, and that the number is below the trip count, if there is one."""
+    result = rest[0] if conditional else Scalar.constant(1, "i1")
+    for trips in rest[1 if conditional else 0 :]:
+        result = result & number.lt(trips.cast("i64"))
+    return result
+
+
+def _same_type(node: Node, value: Tensor, carried: Tensor) -> ir.Value:
+    """What the body gives for a carried value, in the type with which it came in."""
+    differs = value.is_on_host or value.dtype != carried.dtype or value.rank != carried.rank
+    pairs = [] if differs else list(zip(value.shape, carried.shape, strict=True))
+    if differs or any((a - b).as_constant() not in (None, 0) for a, b in pairs):
+        what = "Loop whose carried values change their types as often as data says"
+        raise Unsupported(what, f"types that stay, or {KNOWN}", node.sources)
+    for one, two in pairs:
+        node.unify(one, two)
+    return build.reshape(value.value, carried.shape)
+
+
+def _unrolled(node: Node) -> list[Tensor | ir.Value | None]:
+    body: onnx.GraphProto = node.get("body")
+    trips = _number(node, 0) if node.has(0) else MOST_ITERATIONS + 1
+    going = _number(node, 1) != 0 if node.has(1) else True
     carried = [node.input(position) for position in range(2, len(node.inputs))]
     collected: list[list[Tensor]] = [[] for _ in range(len(body.output) - 1 - len(carried))]
     iteration = 0
@@ -46,7 +114,7 @@ def loop(node: Node) -> list[Tensor | ir.Value | None]:
         condition = done[0].known()
         decided = condition.ravel()[0].as_constant() if condition is not None and condition.size == 1 else None
         if decided is None:
-            raise Unsupported("Loop with a condition computed from data", "a known number of iterations", node.sources)
+            raise _DependsOnData
         going = bool(decided)
         carried = done[1 : 1 + len(carried)]
         for kept, value in zip(collected, done[1 + len(carried) :], strict=True):
@@ -55,12 +123,11 @@ def loop(node: Node) -> list[Tensor | ir.Value | None]:
     return [*carried, *[_stacked(node, kept, 0) for kept in collected]]
 
 
-def _number(node: Node, position: int, meaning: str) -> int:
+def _number(node: Node, position: int) -> int:
     known = node.input(position).known()
     value = known.ravel()[0].as_constant() if known is not None and known.size == 1 else None
     if value is None:
-        sources = node.input(position).sources
-        raise Unsupported(f"Loop with a {meaning} computed from data", f"a known {meaning}", sources)
+        raise _DependsOnData
     return int(value)
 
 
