@@ -55,7 +55,7 @@ def plain_element(name: str) -> str:
     return name[1:] if name.startswith("ui") else name
 
 
-@dataclass
+@dataclass(frozen=True)
 class VectorVariable:
     """The index variable that runs over the lanes of a vector of `width`, a multiple of it at lane 0."""
 
@@ -80,6 +80,7 @@ class TileBuilder:
     _variables: dict[str, ir.Value] = field(default_factory=dict)
     _scopes: list[dict[Expression | Operation, ir.Value]] = field(default_factory=lambda: [{}])
     _runs: list[tuple[tuple[Expression, ...], tuple[Expression, ...], Expression]] = field(default_factory=list)
+    _along: dict[tuple[Expression, VectorVariable], tuple[Expression | None, Expression]] = field(default_factory=dict)
     _counter: int = 0
     tile_function: ir.Operation | None = None
 
@@ -324,14 +325,20 @@ class TileBuilder:
         others = [name for name in value.symbols if name in self._variables and name != self.vector.name]
         if any(self._variables[name] in self.varying for name in others):
             return None, value
-        width = self.vector.width
+        known = self._along.get((value, self.vector))
+        if known is None:
+            known = self._along[value, self.vector] = self._split_lane(value, self.vector)
+        return known
+
+    def _split_lane(self, value: Expression, vector: VectorVariable) -> tuple[Expression | None, Expression]:
+        width = vector.width
         lane, block = Expression.symbol("%lane"), Expression.symbol("%block")
         extents = {**self.extents, "%lane": expression(width)}
-        extents.pop(self.vector.name, None)
-        own = self.extents.get(self.vector.name)
+        extents.pop(vector.name, None)
+        own = self.extents.get(vector.name)
         if own is not None and own.divisible_by(width):
             extents["%block"] = Expression({m: f // width for m, f in own.terms})
-        moved = value.substitute({self.vector.name: block * width + lane}, extents)
+        moved = value.substitute({vector.name: block * width + lane}, extents)
         step = moved.coefficient("%lane")
         return step, moved if step is None else moved - lane * step
 
