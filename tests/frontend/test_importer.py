@@ -165,5 +165,18 @@ def test_loop_of_unknown_length() -> None:
             going = Identity(c) w = Neg(v)
         }>
     }"""
-    with pytest.raises(UnsupportedError, match="Loop with a trip count computed from data"):
+    unit = import_model(model(text))
+    x = np.array([1.0, -2.0], np.float32)
+    for count in (0, 1, 4):
+        np.testing.assert_array_equal(run(unit, x=x, k=np.array(count))["y"], x if count % 2 == 0 else -x)
+
+
+def test_loop_of_unknown_length_that_collects() -> None:
+    text = """m (float[n] x, int64 k) => (float[n] y, float[a,n] all) {
+        y, all = Loop (k, , x) <body = step (int64 i, bool c, float[n] v) => (bool going, float[n] w, float[n] seen) {
+            going = Identity(c) w = Neg(v) seen = Identity(v)
+        }>
+    }"""
+    with pytest.raises(UnsupportedError, match="Loop that collects as many values as data says") as caught:
         import_model(model(text))
+    assert "k" in caught.value.inputs
