@@ -144,3 +144,49 @@ func.func @fill(%x: memref<?xi8>) attributes {tile.threads = 32 : i64} {
   }) {vector = 4 : i64} : (!shared, index, index, index) -> ()
   return
 }
+
+// -----
+// So are two bytes of i8, which one load brings. Lines of five pieces do not divide the threads: every step computes its
+// own place in the line.
+
+!shared = !tile.tile<[8, 10], i8, "shared<rows, line=16>">
+
+// CHECK-NOT: nvvm.cp.async
+// CHECK-DAG: arith.remui %[[THREAD:.*]], %c5_i32
+// CHECK-DAG: arith.divui %[[THREAD]], %c5_i32
+// CHECK: llvm.load %{{.*}} {alignment = 2 : i64} : !llvm.ptr<1> -> vector<2xi8>
+// CHECK: llvm.store %{{.*}} {alignment = 2 : i64} : vector<2xi8>, !llvm.ptr<3>
+func.func @copy(%x: memref<?xi8>) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c10 = arith.constant 10 : index
+  %tile = "tile.allocate"() {stages = 1 : i64} : () -> !shared
+  "tile.copy"(%tile, %c0, %x, %c0, %c0) ({
+  ^bb0(%i: index, %j: index):
+    %line = arith.muli %i, %c10 : index
+    %offset = arith.addi %line, %j : index
+    gpu.yield %offset : index
+  }) {vector = 2 : i64} : (!shared, index, memref<?xi8>, index, index) -> ()
+  return
+}
+
+// -----
+// In a tile whose lines are columns, the four elements of a vector lie below each other.
+
+!shared = !tile.tile<[32, 4], f32, "shared<columns, line=36>">
+
+// CHECK: llvm.load %{{.*}} {alignment = 16 : i64} : !llvm.ptr<1> -> vector<4xf32>
+// CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xf32>, !llvm.ptr<3>
+func.func @fill(%x: memref<?xf32>) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c32 = arith.constant 32 : index
+  %tile = "tile.allocate"() {stages = 1 : i64} : () -> !shared
+  "tile.fill"(%tile, %c0, %c0, %c0) ({
+  ^bb0(%i: index, %j: index):
+    %column = arith.muli %j, %c32 : index
+    %offset = arith.addi %column, %i : index
+    %a = "tile.load"(%x, %offset) {lanes = "contiguous"} : (memref<?xf32>, index) -> f32
+    %b = arith.negf %a : f32
+    gpu.yield %b : f32
+  }) {vector = 4 : i64} : (!shared, index, index, index) -> ()
+  return
+}
