@@ -97,21 +97,58 @@ func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile
 }
 
 // -----
-// The order of loads and stores: all loads of sixteen elements before the first store, to have them in flight together.
+// The order of loads and stores: sixteen elements are loaded before they are stored, to have them in flight together; the
+// next sixteen come then, for which the same registers do.
 
+// CHECK-COUNT-4: llvm.load %{{.*}} : !llvm.ptr<1> -> vector<4xf32>
+// CHECK-NOT: llvm.load
+// CHECK-COUNT-4: llvm.store %{{.*}} : vector<4xf32>, !llvm.ptr<1>
+// CHECK-NOT: llvm.store
 // CHECK-COUNT-4: llvm.load %{{.*}} : !llvm.ptr<1> -> vector<4xf32>
 // CHECK-NOT: llvm.load
 // CHECK-COUNT-4: llvm.store %{{.*}} : vector<4xf32>, !llvm.ptr<1>
 func.func @map(%x: memref<?xf32>, %y: memref<?xf32>) attributes {tile.threads = 32 : i64} {
   %c0 = arith.constant 0 : index
   %c1 = arith.constant 1 : index
-  %c512 = arith.constant 512 : index
-  "tile.map"(%c0, %c0, %c1, %c512) ({
+  %c1024 = arith.constant 1024 : index
+  "tile.map"(%c0, %c0, %c1, %c1024) ({
   ^bb0(%i: index, %j: index):
     %a = "tile.load"(%x, %j) {lanes = "contiguous"} : (memref<?xf32>, index) -> f32
     "tile.store"(%a, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
     gpu.yield
-  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 512>}
+  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 1024>}
     : (index, index, index, index) -> ()
+  return
+}
+
+// -----
+// Bounds in both directions: a store wants both, and what lies outside of either is `fill` in the result.
+
+!tile = !tile.tile<[4, 8], f32, "blocked<4x8, vector=1>">
+
+// CHECK: llvm.func @map(%{{[^:]*}}: !llvm.ptr<1> {{{[^}]*}}}, %{{[^:]*}}: !llvm.ptr<1> {{{[^}]*}}},
+// CHECK-SAME: %[[ROWS:[^:]*]]: i32, %[[COLUMNS:[^:]*]]: i32)
+// CHECK: %[[FILL:.*]] = arith.constant 1.000000e+00 : f32
+// CHECK: %[[FILLED:.*]] = arith.select %{{.*}}, %{{.*}}, %[[FILL]] : f32
+// CHECK-DAG: %[[ROW:.*]] = arith.cmpi slt, %{{.*}}, %[[ROWS]]
+// CHECK-DAG: %[[COLUMN:.*]] = arith.cmpi slt, %{{.*}}, %[[COLUMNS]]
+// CHECK: %[[BOTH:.*]] = arith.andi %[[ROW]], %[[COLUMN]]
+// CHECK: scf.if %[[BOTH]]
+// CHECK: llvm.store %[[FILLED]],
+func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %rows: index, %columns: index)
+    attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %tile = "tile.map"(%c0, %c0, %rows, %columns) ({
+  ^bb0(%i: index, %j: index):
+    %a = "tile.load"(%x, %j) {lanes = "uniform"} : (memref<?xf32>, index) -> f32
+    gpu.yield %a : f32
+  }) {fill = 1.0 : f32, layout = "blocked<4x8, vector=1>", shape = array<i64: 4, 8>}
+    : (index, index, index, index) -> !tile
+  "tile.map"(%c0, %c0, %rows, %columns) ({
+  ^bb0(%i: index, %j: index):
+    %a = "tile.element"(%tile) : (!tile) -> f32
+    "tile.store"(%a, %y, %j) {lanes = "uniform"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {layout = "blocked<4x8, vector=1>", shape = array<i64: 4, 8>} : (index, index, index, index) -> ()
   return
 }
