@@ -61,7 +61,10 @@ def run_host_function(name: str, call: HostCall, outputs: int, symbols: int) -> 
     function = _FUNCTIONS.get(name)
     if function is None:
         raise ModelError(f"this runtime has no host function {name!r}")
-    results = list(function(call))
+    try:
+        results = list(function(call))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:  # an engine file says what it likes
+        raise ModelError(f"host function {name!r} cannot take these values: {type(error).__name__}: {error}") from error
     bound = [int(value) for value in call.symbols]
     if len(results) != outputs or len(bound) != symbols or any(value < 0 for value in bound):
         raise InternalError(

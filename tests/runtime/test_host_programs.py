@@ -136,6 +136,11 @@ def test_functions_are_found_by_folder() -> None:
         run_host_function("nothing else", HostCall([]), 0, 0)
 
 
+def test_attributes_that_no_compiler_writes() -> None:
+    with pytest.raises(ModelError, match="host function 'strings' cannot take these values"):
+        run_host_function("strings", HostCall([], {"shape": [1]}), 1, 0)
+
+
 def test_functions_that_give_something_else_are_our_bug() -> None:
     with pytest.raises(InternalError, match="2 values and 0 sizes are wanted"):
         run_host_function("sequence", HostCall([1]), 2, 0)
