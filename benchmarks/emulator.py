@@ -1,0 +1,246 @@
+"""How fast the emulator is: kernels per core and on all cores, launches, compilation, whole models beside onnxruntime.
+
+In: nothing. Out: tables, and JSON with --json FILE.
+
+    python -m benchmarks.emulator [--json FILE] [--only kernels|launch|compile|models] [--skip-numpy]
+
+Kernels are our own: a fused pointwise kernel and square matrix products, compiled for sm_90a. Times are the best of
+several runs, of processor time where one core works (its sibling's load still counts), else of the clock. Compilation is measured in processes of their
+own with an empty cache (cold) and again (warm).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+from rich.console import Console
+from rich.table import Table
+from tests.support.zoo import MODELS
+
+import tilewright
+from tilewright.runtime.emulator.device import EmulatorDevice
+from tilewright.runtime.emulator.numpy_engine import available_cores
+from tilewright.runtime.session import Session
+
+ROOT = Path(__file__).resolve().parent.parent
+ELEMENTS = 1 << 22
+SIZE = 512
+MODEL_NAMES = ("light-resnet50", "minilm-int8", "ppocr-recogniser")
+ADD_ONE = (ROOT / "tests/emulator/cuda/pointwise.ptx").read_text()
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number: `cores` of one `engine` (numpy, llvm, onnxruntime)."""
+
+    what: str
+    engine: str
+    cores: int
+    value: float
+    unit: str
+
+
+def _pointwise() -> onnx.ModelProto:
+    """x * sigmoid(x) + y."""
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Mul", ["x", "s"], ["p"]),
+        helper.make_node("Add", ["p", "y"], ["z"]),
+    ]  # fmt: skip
+    return _model(nodes, {"x": [ELEMENTS], "y": [ELEMENTS]}, {"z": [ELEMENTS]})
+
+
+def _product() -> onnx.ModelProto:
+    nodes = [helper.make_node("MatMul", ["a", "b"], ["c"])]
+    return _model(nodes, {"a": [SIZE, SIZE], "b": [SIZE, SIZE]}, {"c": [SIZE, SIZE]})
+
+
+def _model(nodes: list[Any], inputs: dict[str, list[int]], outputs: dict[str, list[int]]) -> onnx.ModelProto:
+    given, results = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in part.items()]
+        for part in (inputs, outputs)
+    )
+    graph = helper.make_graph(nodes, "benchmark", given, results)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+KERNELS: dict[str, tuple[Callable[[], onnx.ModelProto], str, float, str]] = {
+    "fused pointwise": (_pointwise, "strict", ELEMENTS / 1e9, "Gelem/s"),
+    f"f32 product {SIZE}^3": (_product, "strict", 2 * SIZE**3 / 1e9, "GFLOP/s"),
+    f"tf32 mma.sync product {SIZE}^3": (_product, "tf32", 2 * SIZE**3 / 1e9, "GFLOP/s"),
+    f"f16 mma.sync product {SIZE}^3": (_product, "f16", 2 * SIZE**3 / 1e9, "GFLOP/s"),
+}
+"""Model, precision, work, unit of the rate."""
+
+
+class _TimedDevice(EmulatorDevice):
+    """Notes the seconds of each launch: of processor time where one core works, which others cannot take away."""
+
+    def __init__(self, cores: int, engine: str) -> None:
+        super().__init__(cores=cores, engine=engine)
+        self.clock = time.thread_time if cores == 1 else time.perf_counter
+        self.seconds: list[float] = []
+
+    def launch(self, *arguments: Any) -> None:
+        """Run a kernel and note its time."""
+        start = self.clock()
+        super().launch(*arguments)
+        self.seconds.append(self.clock() - start)
+
+
+def _kernel_rate(engine: Any, work: float, name: str, cores: int) -> float:
+    """Work per second of the launch that takes longest, on the best of a few runs."""
+    random = np.random.default_rng(0)
+    device = _TimedDevice(cores, name)
+    best = float("inf")
+    with Session(engine, device) as session:
+        inputs = {
+            binding.name: random.standard_normal(tuple(map(int, binding.shape))).astype(np.float32)
+            for binding in session.inputs
+        }
+        session.run(inputs)
+        for _ in range(1 if name == "numpy" else 10):
+            device.seconds.clear()
+            session.run(inputs)
+            best = min(best, max(device.seconds))
+    return work / best
+
+
+def measure_kernels(engines: list[str]) -> list[Measurement]:
+    """Rates of our kernels."""
+    found = []
+    for what, (make, precision, work, unit) in KERNELS.items():
+        engine = tilewright.compile(make(), target="sm_90a", precision=precision)
+        for name in engines:
+            for cores in dict.fromkeys((1, available_cores())):
+                found.append(Measurement(what, name, cores, _kernel_rate(engine, work, name, cores), unit))
+    return found
+
+
+def measure_launch(engines: list[str]) -> list[Measurement]:
+    """The median of many launches of 32 threads."""
+    found = []
+    for name in engines:
+        device = EmulatorDevice(cores=1, engine=name)
+        kernel = device.load("add_one", ADD_ONE)
+        address = device.allocate(128)
+        times = []
+        for _ in range(500):
+            start = time.thread_time()
+            device.launch(kernel, (1, 1, 1), (32, 1, 1), 0, [("pointer", address), ("i32", 32)])
+            times.append(time.thread_time() - start)
+        device.close()
+        found.append(Measurement("tiny launch", name, 1, 1e6 * statistics.median(times), "us"))
+    return found
+
+
+_LOAD = """
+import sys, time, json
+from tilewright.runtime.engine import Engine
+from tilewright.runtime.emulator.device import EmulatorDevice
+from tilewright.runtime.emulator.llvm_library import library
+library()
+engine = Engine.load(sys.argv[1])
+device = EmulatorDevice(engine="llvm")
+texts = {name: engine.ptx(name) for name in engine.kernels}
+start, first = time.perf_counter(), 0.0
+for name, text in texts.items():
+    device.load(name, text).prepare(tuple(engine.manifest.kernels[name].block))
+    first = first or time.perf_counter() - start
+total = time.perf_counter() - start
+print(json.dumps([total / len(texts), first]))
+"""
+
+
+def measure_compilation() -> list[Measurement]:
+    """Milliseconds per kernel of ResNet-50, from PTX to callable code."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "resnet50.tw"
+        tilewright.compile(MODELS["light-resnet50"].prototype(), target="sm_90a").save(path)
+        environment = {**os.environ, "TILEWRIGHT_CACHE": folder}
+        for what in ("cold", "warm"):
+            command = [sys.executable, "-c", _LOAD, str(path)]
+            output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+            mean, _ = json.loads(output)
+            found.append(Measurement(f"{what} compilation, mean per kernel", "llvm", 1, 1e3 * mean, "ms"))
+    return found
+
+
+def _onnxruntime(model: onnx.ModelProto, inputs: dict[str, Any], cores: int) -> float:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    return _best(lambda: session.run(None, inputs), 5)
+
+
+def _best(run: Callable[[], object], times: int) -> float:
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def measure_models() -> list[Measurement]:
+    """Seconds of a run once kernels are compiled, beside onnxruntime's in the same process."""
+    found = []
+    for name in MODEL_NAMES:
+        model = MODELS[name].prototype()
+        inputs = MODELS[name].inputs()[0]
+        engine = tilewright.compile(model, target="sm_90a")
+        for cores in dict.fromkeys((1, available_cores())):
+            found.append(Measurement(name, "onnxruntime", cores, 1e3 * _onnxruntime(model, inputs, cores), "ms"))
+            with Session(engine, EmulatorDevice(cores=cores, engine="llvm")) as session:
+                session.run(inputs)
+                run = partial(session.run, inputs)
+                found.append(Measurement(name, "llvm", cores, 1e3 * _best(run, 3), "ms"))
+    return found
+
+
+def _print(found: list[Measurement]) -> None:
+    table = Table(title=f"the emulator on {available_cores()} cores")
+    for heading in ("what", "engine", "cores", "value", "unit"):
+        table.add_column(heading, justify="right" if heading in ("cores", "value") else "left")
+    for one in found:
+        table.add_row(one.what, one.engine, str(one.cores), f"{one.value:.3g}", one.unit)
+    Console().print(table)
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", choices=["kernels", "launch", "compile", "models"])
+    parser.add_argument("--skip-numpy", action="store_true", help="measure the LLVM engine only")
+    options = parser.parse_args()
+    engines = ["llvm"] if options.skip_numpy else ["numpy", "llvm"]
+    parts: dict[str, Callable[[], list[Measurement]]] = {
+        "kernels": lambda: measure_kernels(engines), "launch": lambda: measure_launch(engines),
+        "compile": measure_compilation, "models": measure_models,
+    }  # fmt: skip
+    found = [one for name, measure in parts.items() if options.only in (None, name) for one in measure()]
+    _print(found)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
