@@ -97,8 +97,8 @@ func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile
 }
 
 // -----
-// The order of loads and stores: sixteen elements are loaded before they are stored, to have them in flight together; the
-// next sixteen come then, for which the same registers do.
+// The order of loads and stores: sixteen elements are loaded before they are stored, to have them in flight together;
+// the next sixteen come then, for which the same registers do.
 
 // CHECK-COUNT-4: llvm.load %{{.*}} : !llvm.ptr<1> -> vector<4xf32>
 // CHECK-NOT: llvm.load

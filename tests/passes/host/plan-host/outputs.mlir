@@ -52,3 +52,14 @@ func.func private @loop_0(%x: !x) -> !x attributes {graph.kernel = "loop", graph
   }) : () -> !x
   return %0 : !x
 }
+
+// -----
+// A constant that the model returns is a weight of the engine.
+
+// CHECK-DAG: %[[Y:.*]] = "host.declare"(){{.*}}kind = "output"
+// CHECK-DAG: %[[C:.*]] = "host.declare"() {element = "i64", handle = "constant", kind = "weight"
+// CHECK: "host.copy"(%[[C]], %[[Y]])
+func.func @main() -> (tensor<2xi64> {graph.name = "y"}) {
+  %0 = "graph.constant"() {value = dense<[1, 2]> : tensor<2xi64>} : () -> tensor<2xi64>
+  return %0 : tensor<2xi64>
+}

@@ -67,3 +67,41 @@ func.func @dot(%x: memref<?xf16>, %w: memref<?xf16>, %y: memref<?xf32>, %k: inde
   }) {layout = "mma<1x1 warps, width=2>", shape = array<i64: 16, 16>} : (index, index, index, index) -> ()
   return
 }
+
+// -----
+// What a copy computes from its position, outside of its body, is computed again for the steps ahead.
+
+!tile = !tile.tile<[16, 16], f16, "shared<rows, line=24>">
+!sum = !tile.tile<[16, 16], f32, "mma<1x1 warps, width=2>">
+
+// CHECK: %[[FIRST:.*]] = arith.addi %c0,
+// CHECK: scf.if
+// CHECK-NEXT: %[[TWICE:.*]] = arith.muli %[[FIRST]], %c2
+// CHECK-NEXT: "tile.copy"(%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %[[TWICE]])
+// CHECK: scf.for %[[POSITION:.*]] = %c0 to
+// CHECK: %[[NEXT:.*]] = arith.addi %[[POSITION]],
+// CHECK: scf.if
+// CHECK-NEXT: %[[TWICE:.*]] = arith.muli %[[NEXT]], %c2
+// CHECK-NEXT: "tile.copy"(%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %[[TWICE]])
+func.func @dot(%x: memref<?xf16>, %k: index) attributes {tile.schedule = {stages = 2 : i64}, tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %c16 = arith.constant 16 : index
+  %zero = arith.constant 0.0 : f32
+  %start = "tile.full"(%zero) : (f32) -> !sum
+  %tile = "tile.allocate"() {stages = 1 : i64} : () -> !tile
+  %sum = scf.for %position = %c0 to %k step %c16 iter_args(%so_far = %start) -> (!sum) {
+    %twice = arith.muli %position, %c2 : index
+    "tile.copy"(%tile, %c0, %x, %c0, %twice) ({
+    ^bb0(%i: index, %j: index):
+      gpu.yield %j : index
+    }) {vector = 8 : i64} : (!tile, index, memref<?xf16>, index, index) -> ()
+    "tile.commit"() : () -> ()
+    "tile.wait"() {pending = 0 : i64} : () -> ()
+    "tile.barrier"() : () -> ()
+    %next = "tile.dot"(%tile, %tile, %so_far, %c0) {instruction = "m16n8k16.f16"} : (!tile, !tile, !sum, index) -> !sum
+    "tile.barrier"() : () -> ()
+    scf.yield %next : !sum
+  }
+  return
+}
