@@ -99,7 +99,9 @@ def _input_names(model: onnx.ModelProto) -> list[str]:
 
 
 def _as_value(value: Any) -> Any:
-    return value if value is None or isinstance(value, (list, tuple)) else np.asarray(value)
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return value if value is None else np.asarray(value)
 
 
 def _leaves(name: str, value: Any) -> dict[str, Array]:
@@ -113,8 +115,12 @@ def _contents(named: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     for name in names:
         if name in named:
             value = named[name]
-            leaves = [(leaf.dtype, leaf.shape) for leaf in _leaves(name, value).values()]
-            found[name] = leaves if isinstance(value, list) else value if value is None else value.tobytes()
+            if isinstance(value, list):
+                found[name] = [(leaf.dtype, leaf.shape) for leaf in _leaves(name, value).values()]
+            elif value is not None and value.dtype != object:
+                found[name] = (value.dtype, value.shape, value.tobytes())
+            else:
+                found[name] = value if value is None else (value.shape, value.tolist())
     return found
 
 

@@ -177,6 +177,6 @@ def test_loop_of_unknown_length_that_collects() -> None:
             going = Identity(c) w = Neg(v) seen = Identity(v)
         }>
     }"""
-    with pytest.raises(UnsupportedError, match="Loop that collects as many values as data says") as caught:
+    with pytest.raises(UnsupportedError, match="Loop that collects values over an unknown") as caught:
         import_model(model(text))
     assert "k" in caught.value.inputs

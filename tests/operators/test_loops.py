@@ -151,3 +151,17 @@ def test_carried_values_that_grow_are_refused() -> None:
     with pytest.raises(tilewright.UnsupportedError, match="Loop whose carried values change") as caught:
         import_model(model)
     assert "trips" in caught.value.inputs
+
+
+def test_many_iterations_become_a_loop() -> None:
+    counted = body(
+        [helper.make_node("Identity", ["going_in"], ["going"]), helper.make_node("Add", ["a", "one"], ["b"])], [2]
+    )
+    nodes = [
+        helper.make_node("Constant", [], ["trips"], value_int=600),
+        helper.make_node("Constant", [], ["one"], value_float=1.0),
+        helper.make_node("Loop", ["trips", "", "x"], ["y"], body=counted),
+    ]
+    unit = import_model(model_of(nodes, {"x": (TensorProto.FLOAT, [2])}, ["y"]))
+    x = np.array([0.5, -600.0], np.float32)
+    np.testing.assert_array_equal(interpret(unit, {"x": x})["y"], x + 600)

@@ -25,11 +25,11 @@ from ..registry import onnx_operator
 from ..tensor import Tensor
 
 MOST_ITERATIONS = 512
-KNOWN = "a known number of iterations"
+KNOWN = f"a known number of iterations up to {MOST_ITERATIONS}"
 
 
 class _DependsOnData(Exception):
-    """The number of iterations cannot be known while importing."""
+    """The number of iterations is not known while importing, or too large to write them all down."""
 
 
 @onnx_operator("Loop", host=True)
@@ -48,9 +48,11 @@ def _repeated(node: Node) -> list[Tensor | ir.Value | None]:
     body: onnx.GraphProto = node.get("body")
     carried = [node.input(position) for position in range(2, len(node.inputs))]
     if len(body.output) - 1 > len(carried):
-        raise Unsupported("Loop that collects as many values as data says", KNOWN, node.sources)
+        raise Unsupported(
+            "Loop that collects values over an unknown or large number of iterations", KNOWN, node.sources
+        )
     if any(tensor.is_on_host for tensor in carried):
-        raise Unsupported("Loop over sequences as often as data says", KNOWN, node.sources)
+        raise Unsupported("Loop over sequences with an unknown or large number of iterations", KNOWN, node.sources)
     trips = node.reshaped(node.input(0), []) if node.has(0) else None
     limits = [trips] if trips is not None else []
     start = [node.reshaped(node.input(1), [])] if node.has(1) else []
@@ -88,7 +90,7 @@ def _same_type(node: Node, value: Tensor, carried: Tensor) -> ir.Value:
     differs = value.is_on_host or value.dtype != carried.dtype or value.rank != carried.rank
     pairs = [] if differs else list(zip(value.shape, carried.shape, strict=True))
     if differs or any((a - b).as_constant() not in (None, 0) for a, b in pairs):
-        what = "Loop whose carried values change their types as often as data says"
+        what = "Loop whose carried values change their types in an unknown or large number of iterations"
         raise Unsupported(what, f"types that stay, or {KNOWN}", node.sources)
     for one, two in pairs:
         node.unify(one, two)
@@ -98,13 +100,15 @@ def _same_type(node: Node, value: Tensor, carried: Tensor) -> ir.Value:
 def _unrolled(node: Node) -> list[Tensor | ir.Value | None]:
     body: onnx.GraphProto = node.get("body")
     trips = _number(node, 0) if node.has(0) else MOST_ITERATIONS + 1
+    if node.has(0) and trips > MOST_ITERATIONS:
+        raise _DependsOnData
     going = _number(node, 1) != 0 if node.has(1) else True
     carried = [node.input(position) for position in range(2, len(node.inputs))]
     collected: list[list[Tensor]] = [[] for _ in range(len(body.output) - 1 - len(carried))]
     iteration = 0
     while going and iteration < trips:
         if iteration >= MOST_ITERATIONS:
-            raise Unsupported(f"Loop of more than {MOST_ITERATIONS} iterations", f"up to {MOST_ITERATIONS}, known")
+            raise _DependsOnData
         number = node.literal(np.array(iteration, np.int64), "i64")
         truth = node.literal(np.array(True), "i1")
         results = node.importer.run_subgraph(body, node.scope, [number, truth, *carried])
