@@ -28,6 +28,11 @@ the like.
 """
 
 
+def is_unexplained(verdict: Verdict) -> bool:
+    """Whether a mutant survives, and nobody knows why."""
+    return not verdict.caught_by and verdict.mutant.name not in REASONS
+
+
 def rows(verdicts: list[Verdict]) -> list[str]:
     """The lines of the table."""
     lines = ["| kernel | bug | PTX line | text | caught by |", "|---|---|---|---|---|"]
@@ -45,8 +50,10 @@ def summary(verdicts: list[Verdict]) -> list[str]:
     caught = [verdict for verdict in verdicts if verdict.caught_by]
     alone = Counter(verdict.caught_by[0] for verdict in caught if len(verdict.caught_by) == 1)
     any_of = Counter(check for verdict in caught for check in verdict.caught_by)
+    unexplained = len([verdict for verdict in verdicts if is_unexplained(verdict)])
+    reasons = f"{unexplained} of them for no known reason" if unexplained else "each for a reason"
     lines = [
-        f"{len(verdicts)} mutants, {len(caught)} caught, {len(verdicts) - len(caught)} survive, each for a reason.",
+        f"{len(verdicts)} mutants, {len(caught)} caught, {len(verdicts) - len(caught)} survive, {reasons}.",
         "",
         "| check | mutants it notices | that nothing else notices |",
         "|---|---|---|",
@@ -72,7 +79,7 @@ def main() -> None:
     if chosen.write:
         TABLE.write_text(page)
     print("\n".join(summary(verdicts)))
-    sys.exit(any(not verdict.caught_by and verdict.mutant.name not in REASONS for verdict in verdicts))
+    sys.exit(any(map(is_unexplained, verdicts)))
 
 
 if __name__ == "__main__":
