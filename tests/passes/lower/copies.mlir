@@ -146,8 +146,8 @@ func.func @fill(%x: memref<?xi8>) attributes {tile.threads = 32 : i64} {
 }
 
 // -----
-// So are two bytes of i8, which one load brings. Lines of five pieces do not divide the threads: every step computes
-// its own place in the line.
+// Two bytes of i8 go through registers as well, in one load. Lines of five pieces do not divide the threads: every step
+// computes its own place in the line.
 
 !shared = !tile.tile<[8, 10], i8, "shared<rows, line=16>">
 

@@ -78,7 +78,7 @@ func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile
 }
 
 // -----
-// What is only read may be cached and not aliased; what is written may not be said to be read only.
+// What is only read is declared so, which lets it go through the read-only cache; what is written is not.
 
 // CHECK: llvm.func @map(%arg0: !llvm.ptr<1> {{{.*}}llvm.noalias, llvm.readonly},
 // CHECK-SAME: %arg1: !llvm.ptr<1> {{{[^}]*}}llvm.noalias},

@@ -80,7 +80,7 @@ func.func @main(%x: !x) -> !y {
 }
 
 // -----
-// Neither is a square affine, nor one divided by what the convolution gives.
+// A square is not affine, and neither is a quotient by what the convolution gives.
 
 !x = tensor<?x4x8x8xf32, ["n", "4", "8", "8"]>
 !w = tensor<2x4x1x1xf32>

@@ -137,7 +137,7 @@ func.func @main(%x: !x, %indices: !indices) -> !y {
 }
 
 // -----
-// Scans, arg-reductions, padding and broadcasts have their axes renamed, too.
+// Scans, arg-reductions and padding have their axes renamed, too.
 
 !x = tensor<?x4x8x8xf32, ["n", "4", "8", "8"]>
 !found = tensor<?x1x8x8xi64, ["n", "1", "8", "8"]>

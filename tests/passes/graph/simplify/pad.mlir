@@ -99,7 +99,7 @@ func.func @main(%x: !x, %value: tensor<f32>) -> !x {
 }
 
 // -----
-// A computed value may be anything: no convolution's own padding. A splat of zero is zero.
+// A value from outside may be anything and stays; a splat of zero is zero.
 
 !x = tensor<1x2x5x5xf32>
 !padded = tensor<1x2x7x7xf32>

@@ -1,6 +1,6 @@
 // RUN: tilewright opt %s --from tile
-// A transpose of symbolic size is index arithmetic: row j/n, column j%n; neighbours of the result are apart in
-// the source.
+// A transpose of symbolic size is index arithmetic: row j/n, column j%n; neighbours of the result
+// are apart in the source.
 
 !x = tensor<?x8xf32, ["n", "8"]>
 !y = tensor<8x?xf32, ["8", "n"]>
@@ -19,8 +19,8 @@ func.func private @loop_0(%x: !x) -> !y attributes {graph.kernel = "loop", graph
 }
 
 // -----
-// A concatenation loads from the part that holds the elements; the other load is masked out and reads no memory. Four
-// neighbours lie in the same part, since parts are multiples of four.
+// A concatenation loads from the part that holds the elements; the other load is masked out. Four neighbours lie in the
+// same part, since parts are multiples of four.
 
 !x = tensor<?x8xf32, ["n", "8"]>
 !y = tensor<?x12xf32, ["n", "12"]>
