@@ -155,7 +155,7 @@ class ChunkProfile(Observer):
     ) -> None:  # fmt: skip
         starts = np.asarray(addresses, np.int64).reshape(-1)
         if space != "global":
-            count = -(-nbytes // 128) * len(starts)
+            count = -(-nbytes * len(starts) // 128)  # swizzled as they are meant to be, such reads do not conflict
             self._launch.counts.wavefronts += count
             self._launch.counts.ideal += count
             return

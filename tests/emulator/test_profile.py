@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.emulator.harness import Runner
+from tests.support.mutants import HopperCase
 
 from tilewright.runtime.emulator.device import EmulatorDevice
 from tilewright.runtime.emulator.profile import Counts, Profile
@@ -115,6 +116,16 @@ def test_tensor_operations_are_counted() -> None:
     # A is read by both blocks, each of which computes half of the columns.
     assert counts.distinct["read"] == 2 * (64 * 96 + 96 * 128)
     assert counts.requested["read"] == 2 * (2 * 64 * 96 + 96 * 128)
+
+
+def test_bulk_copies_and_wgmma_are_counted() -> None:
+    instrument = Profile()
+    case = HopperCase(((128, 128, 64),))
+    case.run(case.ptx, instrument)
+    counts = instrument.counts["wsgemm"]
+    assert counts.tensor == {"bf16": 2 * 128 * 128 * 64}
+    assert counts.requested == {"read": 2 * 128 * 64 * 2, "write": 128 * 128 * 2}
+    assert counts.distinct == counts.requested and counts.sectors["read"] == 2 * 128 * 64 * 2 // 32
 
 
 @pytest.mark.parametrize(

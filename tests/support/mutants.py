@@ -22,7 +22,7 @@ from tests.support import mutant_models
 
 import tilewright
 from tilewright.runtime.emulator.device import EmulatorDevice
-from tilewright.runtime.emulator.observer import Order
+from tilewright.runtime.emulator.observer import Instrument, Order
 from tilewright.runtime.emulator.sanitizer import Sanitizer
 from tilewright.runtime.emulator.sanitizer_findings import Finding
 from tilewright.runtime.engine import Engine
@@ -157,7 +157,7 @@ class Case:
     entry = ""
     operators = OPERATORS
 
-    def run(self, ptx: str, sanitizer: Sanitizer) -> Arrays:
+    def run(self, ptx: str, instrument: Instrument) -> Arrays:
         """The outputs with this PTX. Raises DeviceError."""
         raise AssertionError("a subclass runs")
 
@@ -252,11 +252,11 @@ class CompiledCase(Case):
         self.entry = next((name for name in kernels if name.startswith(model.__name__)), next(iter(kernels)))
         self.ptx = self._engine.ptx(self.entry)
 
-    def run(self, ptx: str, sanitizer: Sanitizer) -> Arrays:
+    def run(self, ptx: str, instrument: Instrument) -> Arrays:
         weights = [array for _, array in self._engine.weights()]
         kernels = {name: self._engine.ptx(name) for name in self._engine.kernels} | {self.entry: ptx}
         engine = Engine.build(self._engine.manifest, kernels, {}, weights)
-        with Session(engine, EmulatorDevice(instrument=sanitizer), checked=True) as session:
+        with Session(engine, EmulatorDevice(instrument=instrument), checked=True) as session:
             runs = [session.run(arrays) for arrays in self._inputs]
         return {f"{name} {number}": array for number, run in enumerate(runs) for name, array in run.items()}
 
@@ -273,11 +273,11 @@ class HopperCase(Case):
         self._shapes = shapes
         self.ptx = Tensors("wsgemm").ptx
 
-    def run(self, ptx: str, sanitizer: Sanitizer) -> Arrays:
-        return {str(shape): self._product(ptx, sanitizer, *shape) for shape in self._shapes}
+    def run(self, ptx: str, instrument: Instrument) -> Arrays:
+        return {str(shape): self._product(ptx, instrument, *shape) for shape in self._shapes}
 
-    def _product(self, ptx: str, sanitizer: Sanitizer, m: int, n: int, k: int) -> np.ndarray:
-        tensors = Tensors("wsgemm", sanitizer)
+    def _product(self, ptx: str, instrument: Instrument, m: int, n: int, k: int) -> np.ndarray:
+        tensors = Tensors("wsgemm", instrument)
         tensors.ptx = ptx
         generator = np.random.default_rng(3)
         a = generator.standard_normal((m, k)).astype(ml_dtypes.bfloat16)
