@@ -12,7 +12,7 @@ from pathlib import Path
 from ..passes.target import DEFAULT_TARGET
 from ..passes.unit import KernelProgram
 from ..runtime.cache import Cache
-from ..runtime.errors import ModelError
+from ..runtime.errors import InternalError, ModelError
 from ..runtime.symbolic import expression
 from .compilation import Compilation, Options
 from .dumps import read_unit
@@ -71,7 +71,10 @@ def _text(compilation: Compilation, end: int) -> str:
     """What the stage leaves; after `lower`, whose work the workers do otherwise, the lowered kernels."""
     stage = STAGES[end]
     if stage.level == "gpu":
-        return "\n".join(lowered_texts(compilation).values())
+        try:
+            return "\n".join(lowered_texts(compilation).values())
+        except ValueError as error:  # a layout that does not exist
+            raise InternalError(f"stage '{stage.name}': {error}") from error
     texts = stage_texts(compilation, end)
     if stage.level == "ptx":
         texts = {name: text for name, text in texts.items() if name.endswith(".ptx")}

@@ -40,10 +40,23 @@ func.func @loop(%x: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {til
 }
 
 // -----
-// An operation without a rule is our bug, and the message shows it.
+// An operation where it means nothing, here an element outside of a map, is our bug, and the message shows it.
 
-// ERROR: tile.unknown
+// ERROR: no lowering rule for 'tile.element'
 func.func @wrong() attributes {tile.threads = 32 : i64} {
-  "tile.unknown"() : () -> ()
+  %zero = arith.constant 0.0 : f32
+  %tile = "tile.full"(%zero) : (f32) -> !tile.tile<[1, 32], f32, "blocked<1x32, vector=1>">
+  %0 = "tile.element"(%tile) : (!tile.tile<[1, 32], f32, "blocked<1x32, vector=1>">) -> f32
+  return
+}
+
+// -----
+// So is a layout that does not exist.
+
+// ERROR: stage 'lower'
+// ERROR: blocked<4>
+func.func @wrong() attributes {tile.threads = 32 : i64} {
+  %zero = arith.constant 0.0 : f32
+  %0 = "tile.full"(%zero) : (f32) -> !tile.tile<[4, 8], f32, "blocked<4>">
   return
 }
