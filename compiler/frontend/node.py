@@ -21,10 +21,10 @@ from ...runtime.symbolic import Expression, maximum
 from .errors import Unsupported
 from .tensor import Array, Ratio, Tensor
 
-MOST_FOUND = 64  # sizes that a run reads from one tensor
-
 if TYPE_CHECKING:
     from .importer import Importer, Scope
+
+MOST_FOUND = 64  # sizes that a run reads from one tensor
 
 
 class Node:
