@@ -5,8 +5,8 @@ In: nothing. Out: tables, and JSON with --json FILE.
     python -m benchmarks.emulator [--json FILE] [--only kernels|launch|compile|models] [--skip-numpy]
 
 Kernels are our own: a fused pointwise kernel and square matrix products, compiled for sm_90a. Times are the best of
-several runs, of processor time where one core works (its sibling's load still counts), else of the clock. Compilation is measured in processes of their
-own with an empty cache (cold) and again (warm).
+several runs, of processor time where one core works (its sibling's load still counts), else of the clock.
+Compilation is measured in processes of their own with an empty cache (cold) and again (warm).
 """
 
 from __future__ import annotations

@@ -90,9 +90,7 @@ class Affine:
         for name, numbers in (("x", linear % x), ("y", linear // x % y), ("z", linear // (x * y))):
             rows = numbers - numbers[:, :1]
             if (rows == rows[0]).all():
-                self.specials[f"%tid.{name}"] = Lanes(
-                    tuple(rows[0].tolist()), int(np.bitwise_or.reduce(numbers[:, 0]))
-                )
+                self.specials[f"%tid.{name}"] = Lanes(tuple(rows[0].tolist()), int(np.bitwise_or.reduce(numbers[:, 0])))
 
     def special(self, operand: Special) -> State:
         """What is known of a special register; shared ones only have unknown bits."""

@@ -134,6 +134,7 @@ class EmulatedKernel:
         found, self._helpers = translate(program, self._addresses, shape, "run_" + key[:32], library)
         if not self._addresses:
             self.engines.cache.put(_SECTION, key, found.to_bytes())
+            self.engines.cache.trim()
         return found
 
     def _helper(self, symbol: str) -> bytes:

@@ -32,9 +32,7 @@ def _combined(code: Code, type: str, operation: str, old: Value, operands: list[
     if operation == "inc":
         return code.select(code.compare("icmp uge", old, operands[0]), zero, code.binary("add", old, one))
     if operation == "dec":
-        out = code.binary(
-            "or", code.compare("icmp eq", old, zero), code.compare("icmp ugt", old, operands[0])
-        )
+        out = code.binary("or", code.compare("icmp eq", old, zero), code.compare("icmp ugt", old, operands[0]))
         return code.select(out, operands[0], code.binary("sub", old, one))
     if operation == "add" and type in ("f16", "bf16"):
         return _add_halves(code, type, old, operands[0])

@@ -64,7 +64,9 @@ def fault(module: Module) -> str:
         code.line("ret void")
 
     return module.helper(
-        "fault", f"void @(ptr %context, i32 %site, {ADDRESSES} %address, i32 %lanes, i32 %space)", build,
+        "fault",
+        f"void @(ptr %context, i32 %site, {ADDRESSES} %address, i32 %lanes, i32 %space)",
+        build,
         "noinline cold",
     )
 

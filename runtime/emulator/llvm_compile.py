@@ -146,15 +146,14 @@ def write_module(
     module.declarations["llvm.memset"] = DECLARATION
     module.functions["warp"] = warp
     threads = shape[0] * shape[1] * shape[2]
-    module.functions["run"] = runner(symbol, control.record, threads, local_bytes)
+    module.functions["run"] = runner(symbol, control.waits.record, threads, local_bytes)
     return module.text(), module, control, emit.atomics
 
 
 def translate(
     program: Program, addresses: dict[str, int], shape: Extents, symbol: str, library: Library
 ) -> tuple[Translation, dict[str, str]]:
-    """Compile for the host; also gives the IR of each helper. Raises Unsupported when an instruction is missing here.
-    """
+    """Compile for the host; also gives the IR of each helper. Raises Unsupported where an instruction is missing."""
     reason = refusal(program)
     if reason:
         raise Unsupported(reason)
@@ -165,13 +164,13 @@ def translate(
         # The NumPy engine has accepted the kernel: it is a form that only this engine does not know.
         raise Unsupported(f"a form of operands ({type(error).__name__}: {error})") from error
     barriers = []
-    for number in control.barriers:
+    for number in control.waits.barriers:
         ender = program.blocks[number].exit.instruction
         assert ender is not None
         barriers.append((number, ender.line, ender.has("arrive")))
     facts = kernel_facts(program, Layout(program, addresses))
     translation = Translation(
         library.compile(text), symbol, tuple(module.helpers), facts, tuple(module.sites), tuple(barriers),
-        control.record.nbytes, module.local_bytes, atomics,
+        control.waits.record.nbytes, module.local_bytes, atomics,
     )  # fmt: skip
     return translation, module.helpers

@@ -46,9 +46,7 @@ def copy_helper(module: Module, nbytes: int, target: Value, source: Value, sized
 
     key = digest((patterns, target.type, source.type))
     sizes = f", <{LANES} x i32> %size" if sized else ""
-    header = (
-        f"void @(ptr %context, i32 %site, {target.type} %target, {source.type} %source, i32 %mask{sizes})"
-    )
+    header = f"void @(ptr %context, i32 %site, {target.type} %target, {source.type} %source, i32 %mask{sizes})"
     return module.helper(f"copy_{nbytes}{'_sized' if sized else ''}_{key}", header, build)
 
 
@@ -59,9 +57,7 @@ def _fast(
     """Move whole runs when every lane copies all its bytes and both patterns hold."""
     condition = code.compare("icmp eq", Value("%mask", "i32"), code.integer("i32", -1))
     pointers = []
-    for space, address, pattern, part in zip(
-        ("shared", "global"), places, patterns, (0, 1), strict=True
-    ):
+    for space, address, pattern, part in zip(("shared", "global"), places, patterns, (0, 1), strict=True):
         first, same = matches(code, address, pattern)
         first = code.resize(first, "i64")
         aligned = code.compare(

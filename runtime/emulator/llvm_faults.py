@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from ..errors import DeviceError
+from .llvm_barriers import RECORD_SLOTS, SLOT_BYTES
 from .llvm_compile import Translation
 from .llvm_context import (
     FAULT_ACCESS,
@@ -19,7 +20,6 @@ from .llvm_context import (
     FAULT_PARTIAL_WARP,
     SPACES,
 )
-from .llvm_control import RECORD_SLOTS, SLOT_BYTES
 from .llvm_module import Site
 from .llvm_values import LANES
 from .numpy_chunk import Chunk, Geometry, Launch
@@ -64,9 +64,7 @@ def _tell(translation: Translation, chunk: Chunk, context: Any) -> NoReturn:
         chunk.fault(site.line, f"call of function {site.verb!r}, which has no body in this module", thread)
     if kind == FAULT_PARTIAL_WARP:
         lane = thread % LANES
-        chunk.fault(
-            site.line, f"{site.verb} executed by a part of a warp (lane {lane} does not take part)", thread
-        )
+        chunk.fault(site.line, f"{site.verb} executed by a part of a warp (lane {lane} does not take part)", thread)
     chunk.fault(site.line, "trap instruction executed" if site.verb == "trap" else site.verb, thread)
 
 
@@ -109,5 +107,3 @@ def _tell_deadlock(translation: Translation, chunk: Chunk, workspace: Workspace)
     if ended:
         parts.append(f"{ended} have already exited")
     chunk.fault(line, f"deadlock at barrier {number}: " + ", ".join(parts), int(mask.argmax()))
-
-

@@ -82,9 +82,7 @@ def logarithm(code: Code, type: str, value: Value) -> Value:
     bits = code.cast("bitcast", scaled, "i32")
     offset = code.binary("sub", bits, integer("i32", _SQRT_HALF))
     exponent = code.binary("ashr", offset, integer("i32", 23))
-    mantissa = code.cast(
-        "bitcast", code.binary("sub", bits, code.binary("shl", exponent, integer("i32", 23))), "float"
-    )
+    mantissa = code.cast("bitcast", code.binary("sub", bits, code.binary("shl", exponent, integer("i32", 23))), "float")
     correction = code.select(tiny, integer("i32", -23), integer("i32", 0))
     whole = code.cast("sitofp", code.binary("add", exponent, correction), "float")
     one = real("float", 1.0)
@@ -126,9 +124,7 @@ def _circular(shift: int) -> Callable[[Code, Value], Value]:
         square = code.binary("fmul", reduced, reduced)
         sine = code.binary("fmul", reduced, _polynomial(code, square, _SINE))
         cosine = _polynomial(code, square, _COSINE)
-        quadrant = code.emit(
-            f"freeze {code.cast('fptosi', turns, 'i64').typed}", "i64", turns.wide
-        )
+        quadrant = code.emit(f"freeze {code.cast('fptosi', turns, 'i64').typed}", "i64", turns.wide)
         quadrant = code.binary("add", quadrant, integer("i64", shift))
         odd = code.compare("icmp ne", code.binary("and", quadrant, integer("i64", 1)), integer("i64", 0))
         negative = code.compare("icmp ne", code.binary("and", quadrant, integer("i64", 2)), integer("i64", 0))

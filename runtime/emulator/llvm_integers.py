@@ -223,9 +223,7 @@ def permute_bytes(code: Code, type: str, a: Value, b: Value, selector: Value) ->
         amount = code.binary("shl", code.binary("and", nibble, code.integer("i64", 7)), code.integer("i64", 3))
         byte = code.binary("and", code.binary("lshr", pair, amount), code.integer("i64", 0xFF))
         sign = code.binary("mul", code.binary("lshr", byte, code.integer("i64", 7)), code.integer("i64", 0xFF))
-        replicated = code.compare(
-            "icmp ne", code.binary("and", nibble, code.integer("i64", 8)), code.integer("i64", 0)
-        )
+        replicated = code.compare("icmp ne", code.binary("and", nibble, code.integer("i64", 8)), code.integer("i64", 0))
         byte = code.select(replicated, sign, byte)
         result = code.binary("or", result, code.binary("shl", byte, code.integer("i64", 8 * position)))
     return code.resize(result, "i32")

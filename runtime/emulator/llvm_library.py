@@ -156,9 +156,7 @@ class Library:
         with self._lock:
             if not self._jit:
                 self._check(llvm.LLVMOrcCreateLLJIT(byref(self._jit), None))
-            buffer = c_void_p(
-                llvm.LLVMCreateMemoryBufferWithMemoryRangeCopy(content, len(content), symbol.encode())
-            )
+            buffer = c_void_p(llvm.LLVMCreateMemoryBufferWithMemoryRangeCopy(content, len(content), symbol.encode()))
             main = c_void_p(llvm.LLVMOrcLLJITGetMainJITDylib(self._jit))
             self._check(llvm.LLVMOrcLLJITAddObjectFile(self._jit, main, buffer))
 

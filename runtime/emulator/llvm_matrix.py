@@ -109,9 +109,7 @@ def _product(code: Code, a: Sequence[Value], b: Sequence[Value], a_type: str, b_
                         for second in (0, 1):
                             key = (below, second, part)
                             totals[key] = _multiply_add(code, left, right[second], totals.get(key))
-    return [
-        joined(code, totals[below, second, 0], totals[below, second, 1]) for below in (0, 1) for second in (0, 1)
-    ]
+    return [joined(code, totals[below, second, 0], totals[below, second, 1]) for below in (0, 1) for second in (0, 1)]
 
 
 def _finish(code: Code, products: list[Value], accumulators: Sequence[Value], type: str) -> list[Value]:
@@ -230,9 +228,7 @@ def _local_address(code: Code, address: Value) -> Value:
     return Value(inner.text, inner.element, inner.wide, address.pattern)
 
 
-def _fast_rows(
-    code: Code, address: Value, pattern: Pattern, found: Plan, count: int, transposed: bool
-) -> None:
+def _fast_rows(code: Code, address: Value, pattern: Pattern, found: Plan, count: int, transposed: bool) -> None:
     """Load all rows as runs, when the pattern holds and all of it is inside; else goes on at `slow`."""
     if count < 4 and address.wide:
         # Only the providers' addresses matter: let the others follow the first lane.

@@ -219,9 +219,7 @@ def store_helper(module: Module, space: str, nbytes: int, address: Value) -> str
     return module.helper(_name("store", space, nbytes, address, expected), header, build)
 
 
-def _fast_store(
-    code: Code, space: str, address: Value, pattern: Pattern, nbytes: int, values: Sequence[Value]
-) -> None:
+def _fast_store(code: Code, space: str, address: Value, pattern: Pattern, nbytes: int, values: Sequence[Value]) -> None:
     found, low, span = _whole(pattern, nbytes)
     good, pointer = fast_condition(code, space, address, pattern, low, span, nbytes)
     code.line(f"br i1 {good.text}, label %fast, label %slow")

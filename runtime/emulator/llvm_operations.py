@@ -143,9 +143,7 @@ def _classify(predicate: str, limit: str) -> Operation:
 
 
 def _both(first: Operation, second: Operation) -> Operation:
-    return lambda code, type, value: code.binary(
-        "and", first(code, type, value), second(code, type, value)
-    )
+    return lambda code, type, value: code.binary("and", first(code, type, value), second(code, type, value))
 
 
 def _nonzero(code: Code, type: str, value: Value) -> Value:
@@ -158,9 +156,7 @@ def _ordered_self(predicate: str) -> Operation:
 
 def _flush(code: Code, type: str, value: Value) -> Value:
     """Subnormal f32 to zero of the same sign."""
-    small = code.compare(
-        "fcmp olt", code.intrinsic("fabs", "float", value), code.real("float", 2.0**-126)
-    )
+    small = code.compare("fcmp olt", code.intrinsic("fabs", "float", value), code.real("float", 2.0**-126))
     sign = code.binary("and", code.bits(value), code.integer("i32", 0x80000000))
     return code.select(small, code.cast("bitcast", sign, "float"), value)
 

@@ -101,9 +101,7 @@ def to_bf16_directed(mode: str, code: Code, type: str, value: Value) -> Value:
     truncated = code.bits(f64_to_f32_directed("rz", code, "f64", exact))
     sixteen = code.integer("i32", 16)
     kept = code.binary("lshr", truncated, sixteen)
-    back = code.cast(
-        "fpext", code.cast("bitcast", code.binary("shl", kept, sixteen), "float"), "double"
-    )
+    back = code.cast("fpext", code.cast("bitcast", code.binary("shl", kept, sixteen), "float"), "double")
     result = code.resize(kept, "i16")
     if mode != "rz":
         wrong = code.compare(f"fcmp {'olt' if mode == 'rp' else 'ogt'}", back, exact)

@@ -188,9 +188,7 @@ def _atomic(
 
 def _copy_async(emit: Generator, results: Sequence[str], values: Sequence[Value], nbytes: int) -> list[Value]:
     target, source, *size = values
-    target, source = (
-        value if value.pattern is not None else emit.code.widen(value) for value in (target, source)
-    )
+    target, source = (value if value.pattern is not None else emit.code.widen(value) for value in (target, source))
     size = [emit.code.widen(value) for value in size]
     read = emit.site("global", "cp.async read", nbytes)
     emit.site("shared", "cp.async write", nbytes)  # read + 1

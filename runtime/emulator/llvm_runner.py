@@ -7,8 +7,8 @@ block costs microseconds.
 
 from __future__ import annotations
 
+from .llvm_barriers import BLOCKED, ENDED, RECORD_ENDED, RECORD_PLACE, Record
 from .llvm_context import CONTEXT, FAULT_DEADLOCK, offset
-from .llvm_control import BLOCKED, ENDED, RECORD_ENDED, RECORD_PLACE, Record
 from .llvm_module import REGISTER_CALL
 from .llvm_values import LANES
 

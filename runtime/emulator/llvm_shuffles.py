@@ -175,9 +175,7 @@ def load_words(code: Code, pointer: str, found: Plan) -> list[Value]:
             available = {index: piece(index) for index, _ in wanted}
             order = list(available)
             both.append(
-                _shuffled(
-                    code, list(available.values()), [(order.index(index), word) for index, word in wanted]
-                )
+                _shuffled(code, list(available.values()), [(order.index(index), word) for index, word in wanted])
             )
         results.append(joined(code, both[0], both[1]))
     return results
@@ -189,9 +187,7 @@ def _load_splat(code: Code, pointer: str, pieces: list[tuple[int, int, int]], ow
     word, first, name = code.name(), code.name(), code.name()
     code.line(f"{word} = load i32, ptr {_pointer(code, pointer, offset)}")
     code.line(f"{first} = insertelement <{HALF} x i32> poison, i32 {word}, i64 0")
-    code.line(
-        f"{name} = shufflevector <{HALF} x i32> {first}, <{HALF} x i32> poison, <{HALF} x i32> zeroinitializer"
-    )
+    code.line(f"{name} = shufflevector <{HALF} x i32> {first}, <{HALF} x i32> poison, <{HALF} x i32> zeroinitializer")
     return Value(name, "i32")
 
 

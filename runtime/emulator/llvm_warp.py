@@ -216,4 +216,3 @@ WARP_ROUTINES: dict[str, Callable[..., list[Value]]] = {
     "elect": _elect,
 }  # fmt: skip
 """By emitter name."""
-

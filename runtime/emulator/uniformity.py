@@ -137,9 +137,7 @@ class _Analysis:
             for block in self.blocks:
                 if self.divergent >> block.number & 1:
                     self.part(block)
-        patterns = {
-            number: value.pattern for number, value in self.known.items() if not self.varying >> number & 1
-        }
+        patterns = {number: value.pattern for number, value in self.known.items() if not self.varying >> number & 1}
         return Uniformity(
             self.varying, {number: pattern for number, pattern in patterns.items() if pattern != ZERO},
             self.partial, self.divergent,
@@ -307,9 +305,7 @@ class _Analysis:
         header = min(cycle, default=0)
         latches = [place for place in cycle if header in self.blocks[place].exit.targets]
         if cycle and latches != [max(cycle)]:
-            return reduce(
-                or_, (self.blocks[place].defined & self.blocks[place].live_out for place in cycle), 0
-            )
+            return reduce(or_, (self.blocks[place].defined & self.blocks[place].live_out for place in cycle), 0)
         return written & outside
 
     def unstable(self, registers: int) -> int:
