@@ -133,7 +133,15 @@ OPERATIONS = (
         (),
         {"bytes": "integer"},
     ),
-    OperationDefinition("tile.arrive", "Arrive at barrier `index`, once a warp.", ("barriers", "index"), ()),
+    OperationDefinition(
+        "tile.arrive",
+        "Arrive at barrier `index`, once a warp; with `blocks`, at that of every block of the cluster.",
+        ("barriers", "index"),
+        (),
+        {},
+        {"blocks": "integer"},
+    ),
+    OperationDefinition("tile.cluster_barrier", "Wait for all threads of all blocks of the cluster.", (), ()),
     OperationDefinition(
         "tile.await",
         "Wait until the phase of barrier `index` with this parity has ended.",
@@ -144,10 +152,11 @@ OPERATIONS = (
         "tile.load_box",
         "Copy the box at `coordinates` (innermost first, in elements) of a tensor map of that rank into stage `stage` of a shared tile, "
         "`offset` elements into it; zero outside the tensor. With the im2col mode, filter offsets follow the coordinates. Its bytes arrive "
-        "at barrier `index`. Asynchronous; one thread runs it.",
-        ("target", "stage", "map", "barriers", "index", "coordinates*"),
+        "at barrier `index`. With `blocks`, the same happens in every block of the cluster. Asynchronous; one thread runs it.",
+        ("target", "stage", "map", "barriers", "index", "offset", "coordinates*"),
         (),
-        {"offset": "integer", "rank": "integer"},
+        {"rank": "integer"},
+        {"blocks": "integer"},
     ),
     OperationDefinition(
         "tile.dot_wait",

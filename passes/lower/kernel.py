@@ -75,6 +75,9 @@ def _lower_function(function: ir.Operation, target: Target) -> LoweredKernel:
         # A main loop lives in registers: ptxas otherwise guesses an occupancy, and was seen to spill with 64 registers
         # where 110 did without. What is bound by memory has no such attribute and keeps the guess.
         kernel.attributes["nvvm.minctasm"] = function.attributes["tile.minimum_blocks"]
+    if "tile.cluster" in function.attributes:
+        blocks = ir.IntegerAttr(function.attributes["tile.cluster"]).value
+        kernel.attributes["nvvm.cluster_dim"] = ir.DenseI32ArrayAttr.get([blocks, 1, 1])
     block = kernel.regions[0].blocks[0]
     block.operations[0].operation.erase()  # the placeholder return
     lowering = LoweringContext(target, threads)

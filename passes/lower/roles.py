@@ -19,6 +19,21 @@ REGISTERS = 65536  # of a multiprocessor, which one block of roles has for itsel
 _TICKS = 0x989680  # of a try_wait before it looks again: any number is right
 
 
+_ARRIVE = """{
+.reg .pred first;
+setp.eq.u32 first, $0, 0;
+@first mbarrier.arrive.shared::cta.b64 _, [$1];
+}"""
+# Lane r arrives at the barrier of block r.
+_ARRIVE_EVERYWHERE = """{{
+.reg .pred first;
+.reg .b32 remote;
+setp.lt.u32 first, $0, {blocks};
+@first mapa.shared::cluster.u32 remote, $1, $0;
+@first mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];
+}}"""
+
+
 @lowering("tile.program_count")
 def _program_count(context: LoweringContext, operation: ir.Operation) -> None:
     readers = (nvvm.read_ptx_sreg_nctaid_x, nvvm.read_ptx_sreg_nctaid_y, nvvm.read_ptx_sreg_nctaid_z)
@@ -72,6 +87,12 @@ def _barriers(context: LoweringContext, operation: ir.Operation) -> None:
     context.set(operation.results[0], Barriers(offset))
 
 
+@lowering("tile.cluster_barrier")
+def _cluster_barrier(context: LoweringContext, operation: ir.Operation) -> None:
+    nvvm.cluster_arrive()
+    nvvm.cluster_wait()
+
+
 def _pointer(context: LoweringContext, barriers: ir.Value, index: ir.Value) -> ir.Value:
     found = context.get(barriers)
     assert isinstance(found, Barriers)
@@ -94,7 +115,9 @@ def _arrive(context: LoweringContext, operation: ir.Operation) -> None:
     """
     pointer = _pointer(context, operation.operands[0], operation.operands[1])
     lane = context.remainder(context.thread, WARP)
-    assembly = "{\n.reg .pred first;\nsetp.eq.u32 first, $0, 0;\n@first mbarrier.arrive.shared::cta.b64 _, [$1];\n}"
+    assembly = _ARRIVE
+    if "blocks" in operation.attributes:
+        assembly = _ARRIVE_EVERYWHERE.format(blocks=ir.IntegerAttr(operation.attributes["blocks"]).value)
     address = llvm.ptrtoint(context.i32, pointer)
     llvm.inline_asm(None, [lane, address], assembly, "r,r,~{memory}", has_side_effects=True)
 
@@ -111,12 +134,18 @@ def _load_box(context: LoweringContext, operation: ir.Operation) -> None:
     assert isinstance(tile, SharedTile)
     stage, tensor_map = context.scalar(operation.operands[1]), context.scalar(operation.operands[2])
     barrier = _pointer(context, operation.operands[3], operation.operands[4])
-    offset = ir.IntegerAttr(operation.attributes["offset"]).value * byte_width(tile.element)
+    offset = context.multiply(context.scalar(operation.operands[5]), byte_width(tile.element))
     target = context.shared_pointer(context.add(stage_offset(context, tile, stage), offset))
     cluster = llvm.addrspacecast(ir.Type.parse("!llvm.ptr<7>"), target)
-    values = [context.scalar(operand) for operand in list(operation.operands)[5:]]
+    values = [context.scalar(operand) for operand in list(operation.operands)[6:]]
     rank = ir.IntegerAttr(operation.attributes["rank"]).value
     i16 = ir.IntegerType.get_signless(16)
     offsets = [arith.trunci(i16, value) for value in values[rank:]]
     mode = nvvm.TMALoadMode.IM2COL if offsets else nvvm.TMALoadMode.TILE
-    nvvm.cp_async_bulk_tensor_shared_cluster_global(cluster, tensor_map, values[:rank], barrier, offsets, mode=mode)
+    mask = None
+    if "blocks" in operation.attributes:
+        blocks = ir.IntegerAttr(operation.attributes["blocks"]).value
+        mask = arith.constant(i16, (1 << blocks) - 1)
+    nvvm.cp_async_bulk_tensor_shared_cluster_global(
+        cluster, tensor_map, values[:rank], barrier, offsets, multicast_mask=mask, mode=mode
+    )

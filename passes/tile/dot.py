@@ -100,8 +100,9 @@ class _Plan:
 
     @property
     def blocks(self) -> tuple[Expression, Expression]:
-        """Blocks along rows and along columns."""
-        return self.view.rows.ceil_divide(self.schedule.block[0]), self.view.columns.ceil_divide(self.schedule.block[1])
+        """Blocks (or clusters of them, which stand one below the other) along rows and along columns."""
+        rows, columns = self.tile_shape
+        return self.view.rows.ceil_divide(rows * self.schedule.cluster), self.view.columns.ceil_divide(columns)
 
     @property
     def count(self) -> Expression:
@@ -280,6 +281,8 @@ def _specialized(builder: TileBuilder, plan: _Plan, boxes: tuple[Boxes, Boxes]) 
         _epilogue(builder, plan, batch, (builder.index(row), builder.index(column)), accumulator)
 
     program.emit(epilogue)
+    if plan.schedule.cluster > 1:
+        builder.set_attribute("tile.cluster", i64(plan.schedule.cluster))
     return program.grid
 
 
@@ -306,6 +309,7 @@ def _position(builder: TileBuilder, plan: _Plan, block: Expression) -> Position:
     else:
         batch, row, column = builder.delinearize(block, (plan.view.batch, down, across))
     rows, columns = plan.tile_shape
+    rows *= plan.schedule.cluster
     if plan.view.batch != 1:
         batch = builder.variable(builder.index(batch), "batch", plan.view.batch)
     return batch, row * rows, column * columns
@@ -392,7 +396,10 @@ def _epilogue(
     rows, columns = plan.tile_shape
     complete = [
         name
-        for name, extent, block in (("rows", view.rows, rows), ("columns", view.columns, columns))
+        for name, extent, block in (
+            ("rows", view.rows, rows * plan.schedule.cluster),
+            ("columns", view.columns, columns),
+        )
         if extent.divisible_by(block)
     ]
     limits = (builder.index(view.rows), builder.index(view.columns))

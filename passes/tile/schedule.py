@@ -37,6 +37,7 @@ class Schedule:
     warp_depth: int = 1  # groups of warps that split k among them
     producers: int = 0  # warps that only fetch: the program is warp-specialised, and persistent
     resident: int = 0  # blocks of a persistent program that run at once
+    cluster: int = 1  # blocks that share the right operand
     stages: int = 1
     efficiency: float = 1.0
 
@@ -168,6 +169,11 @@ def choose_warp_specialized(problem: Problem, element: str, target: Target) -> S
         return waves * rows * columns * (length + TILE_OVERHEAD) / efficiency
 
     (rows, columns), consumers, efficiency = min(_WGMMA, key=time)
+    pairs = batch * -(-height // (2 * rows)) * -(-width // columns)
+    full = -(-pairs // (target.multiprocessors // 2)) <= -(
+        -batch * -(-height // rows) * -(-width // columns) // target.multiprocessors
+    )
+    cluster = 2 if target.cluster and full and consumers == 8 and columns % (2 * depth) == 0 else 1
     stage_bytes = (rows + columns) * LINE_BYTES
     room = target.shared_per_block - BARRIERS_ROOM - rows * EXCHANGE_LINE * 4
     stages = min(MOST_STAGES, room // stage_bytes)
@@ -179,6 +185,7 @@ def choose_warp_specialized(problem: Problem, element: str, target: Target) -> S
         efficiency=efficiency,
         producers=4,
         resident=target.multiprocessors,
+        cluster=cluster,
     )
 
 

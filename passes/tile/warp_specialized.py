@@ -15,7 +15,7 @@ from mlir import ir
 from mlir.dialects import arith, scf
 
 from ...dialects.tensors import scalar_type
-from ...runtime.symbolic import Expression, minimum
+from ...runtime.symbolic import ZERO, Expression, minimum
 from ..lower.context import byte_width
 from ..lower.dot_layouts import SharedLayout
 from .boxes import Boxes
@@ -59,21 +59,23 @@ class WarpSpecialized:
     schedule: Schedule
     boxes: tuple[Boxes, Boxes]
     layouts: tuple[str, str]  # of the accumulator, and of the sums as the epilogue gets them
-    blocks: Expression
+    turns: Expression  # tiles of the result, counted in clusters of them
     position: Callable[[Expression], Position]
 
     @property
     def grid(self) -> Expression:
         """Blocks of the launch: no more than run at once, each then takes several tiles."""
-        return minimum(self.blocks, self.schedule.resident)
+        cluster = self.schedule.cluster
+        return minimum(self.turns, self.schedule.resident // cluster) * cluster
 
     def emit(self, epilogue: Callable[[Position, ir.Value], None]) -> None:
         """Both roles; `epilogue` gets the place of a tile and its accumulator."""
         rows, columns, depth = self.schedule.block
         left, right = self.boxes
+        cluster = self.schedule.cluster
         self.maps = [
             self.builder.tensor_map(box.boxed(lines, depth), scalar_type(box.element))
-            for box, lines in ((left, rows), (right, columns))
+            for box, lines in ((left, rows), (right, columns // cluster))
         ]
         self.tiles = [
             _allocate(box, shape, self.schedule.stages)
@@ -82,8 +84,8 @@ class WarpSpecialized:
         self.scratch = self._exchange_tile()
         consumers = self.schedule.warps[0]
         self.filled = _barriers(self.schedule.stages, 1)
-        self.emptied = _barriers(self.schedule.stages, consumers)
-        ir.Operation.create("tile.barrier")
+        self.emptied = _barriers(self.schedule.stages, consumers * cluster)
+        self._meet()
         several = consumers > CONSUMER_WARPS
         with self._role(0, consumers, CONSUMER_REGISTERS if several else None):
             self._consume(epilogue)
@@ -92,6 +94,11 @@ class WarpSpecialized:
             self._region("tile.single"),
         ):
             self._produce()
+        if cluster > 1:
+            self._meet()  # a block that has ended could still be written to
+
+    def _meet(self) -> None:
+        ir.Operation.create("tile.cluster_barrier" if self.schedule.cluster > 1 else "tile.barrier")
 
     # Roles ----------------------------------------------------------------------------------------------------------
     @contextmanager
@@ -111,16 +118,26 @@ class WarpSpecialized:
 
     @contextmanager
     def _tiles_of_block(self, ring: Ring) -> Iterator[tuple[Position, Ring, list[Ring]]]:
-        """The loop over this block's tiles: (position, ring at its start, list for the ring at its end)."""
-        builder = self.builder
+        """The loop over this block's tiles: (position, ring at its start, list for the ring at its end).
+
+        The blocks of a cluster have neighbouring tiles, one below the other.
+        """
+        builder, cluster = self.builder, self.schedule.cluster
         step = ir.Operation.create(
             "tile.program_count", results=[ir.IndexType.get()], attributes={"axis": i64(0)}
         ).result
-        loop = scf.ForOp(program_id(0), builder.index(self.blocks), step, [ring.stage, ring.parity])
+        first = program_id(0)
+        self.rank = ZERO
+        if cluster > 1:
+            number = builder.index(cluster)
+            self.rank = builder.variable(arith.remui(first, number), "rank", cluster)
+            first, step = arith.divui(first, number), arith.divui(step, number)
+        loop = scf.ForOp(first, builder.index(self.turns), step, [ring.stage, ring.parity])
         end: list[Ring] = []
         with ir.InsertionPoint(loop.body), builder.region():
-            number = builder.variable(loop.induction_variable, "tile", self.blocks)
-            yield self.position(number), Ring(*loop.inner_iter_args), end
+            batch, row, column = self.position(builder.variable(loop.induction_variable, "tile", self.turns))
+            position = (batch, row + self.rank * self.schedule.block[0], column)
+            yield position, Ring(*loop.inner_iter_args), end
             scf.yield_([end[0].stage, end[0].parity])
 
     @property
@@ -162,14 +179,27 @@ class WarpSpecialized:
         return (rows + columns) * depth * byte_width(scalar_type(self.boxes[0].element))
 
     def _load(self, number: int, stage: ir.Value, origin: tuple[Expression, Expression, Expression]) -> None:
-        """The copies that make up one operand's tile at (line, k, batch)."""
-        tile = (self.schedule.block[number], self.schedule.block[2])
-        for load in self.boxes[number].loads(self.builder, origin, tile):
-            values = [self.builder.index(value) for value in (*load.coordinates, *load.offsets)]
+        """The copies that make up one operand's tile at (line, k, batch).
+
+        The blocks of a cluster share the right operand: each fetches its part of the columns for all of them.
+        """
+        lines, depth = self.schedule.block[number], self.schedule.block[2]
+        shared = number == 1 and self.schedule.cluster > 1
+        part = ZERO
+        if shared:
+            lines //= self.schedule.cluster
+            part = self.rank * lines
+        line, first, batch = origin
+        for load in self.boxes[number].loads(self.builder, (line + part, first, batch), (lines, depth)):
+            inside = part * depth + load.inside  # a line, or a panel of lines, holds `depth` elements for each
+            values = [self.builder.index(value) for value in (inside, *load.coordinates, *load.offsets)]
+            attributes = {"rank": i64(len(load.coordinates))}
+            if shared:
+                attributes["blocks"] = i64(self.schedule.cluster)
             ir.Operation.create(
                 "tile.load_box",
                 operands=[self.tiles[number], stage, self.maps[number], self.filled, stage, *values],
-                attributes={"offset": i64(load.inside), "rank": i64(len(load.coordinates))},
+                attributes=attributes,
             )
 
     # The consumers --------------------------------------------------------------------------------------------------
@@ -190,7 +220,7 @@ class WarpSpecialized:
                 scf.yield_([running, following.stage, following.parity, stage])
             accumulator, stage, parity, previous = loop.results
             done = self._accumulate("tile.dot_wait", [accumulator], {"pending": i64(0)})
-            ir.Operation.create("tile.arrive", operands=[self.emptied, previous])
+            ir.Operation.create("tile.arrive", operands=[self.emptied, previous], attributes=self._everywhere())
             epilogue(position, self._exchanged(done))
             end.append(Ring(stage, parity))
 
@@ -213,12 +243,16 @@ class WarpSpecialized:
         type_ = tile_of(rows, columns, ir.F32Type.get(), self.layouts[0])
         return ir.Operation.create(name, results=[type_], operands=operands, attributes=attributes).result
 
+    def _everywhere(self) -> dict[str, ir.Attribute]:
+        """What tells an arrival that all blocks of the cluster wait for it."""
+        return {"blocks": i64(self.schedule.cluster)} if self.schedule.cluster > 1 else {}
+
     def _release_previous(self, step: ir.Value, previous: ir.Value) -> None:
         """With one product still running, the one before has read its stage."""
         later = arith.cmpi(arith.CmpIPredicate.ne, step, self.builder.index(0))
         branch = scf.IfOp(later)
         with ir.InsertionPoint(branch.then_block):
-            ir.Operation.create("tile.arrive", operands=[self.emptied, previous])
+            ir.Operation.create("tile.arrive", operands=[self.emptied, previous], attributes=self._everywhere())
             scf.yield_([])
 
 

@@ -27,6 +27,7 @@ CASES = {
     "one right operand for all batches": Case("bf16", (2,), (), {"m": 40, "n": 64, "k": 64}),
     "more k than the ring has stages": Case("f16", sizes={"m": 64, "n": 64, "k": 640}),
     "more tiles than blocks": Case("f16", sizes={"m": 64 * 150, "n": 64, "k": 64}),
+    "clusters, and a tile below the last row": Case("f16", sizes={"m": 2148, "n": 1024, "k": 128}),
     "rows known at run time": Case("f16", sizes={"m": 130, "n": 128, "k": 128}, dynamic=frozenset("m")),
 }
 
@@ -77,7 +78,9 @@ def test_large_tiles_are_what_hopper_wants(right_turned: bool) -> None:
     assert assembly.registers <= 168  # 65536 / 384 threads
     sass = disassemble(assembly.cubin)
     assert len(re.findall(r"HGMMA\.64x256x16\.F32\.BF16", sass)) == 4
-    assert len(re.findall(r"UTMALDG", sass)) == (2 if right_turned else 5)  # a box of 128 rows; 256 rows or 4 panels
+    # A box of 128 rows, and half of the 256 columns for both blocks of the cluster: 128 lines, or 2 panels of 64.
+    assert len(re.findall(r"UTMALDG\.2D ", sass)) == 1
+    assert len(re.findall(r"UTMALDG\.2D\.MULTICAST", sass)) == (1 if right_turned else 2)
     assert sass.count("USETMAXREG") == 2
     assert str(kernel.program.grid[0]) == "132"
 
