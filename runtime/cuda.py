@@ -383,7 +383,7 @@ def _structure(data: bytes) -> ctypes.Structure:
     """A ctypes structure that holds `data`."""
 
     class Parameter(ctypes.Structure):
-        _fields_ = [("data", ctypes.c_ubyte * len(data))]  # noqa: RUF012
+        _fields_ = [("data", ctypes.c_ubyte * len(data))]
 
     return Parameter.from_buffer_copy(data)
 

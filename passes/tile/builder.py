@@ -79,7 +79,8 @@ class TileBuilder:
     varying: set[ir.Value] = field(default_factory=set)  # values that differ between the lanes of a vector
     _variables: dict[str, ir.Value] = field(default_factory=dict)
     _scopes: list[dict[Expression | Operation, ir.Value]] = field(default_factory=lambda: [{}])
-    _runs: list[tuple[tuple[Expression, ...], tuple[Expression, ...], Expression]] = field(default_factory=list)
+    # What `delinearize` took apart, without dimensions of size 1: (indices, sizes, the number they came from).
+    _runs: list[tuple[list[Expression], list[Expression], Expression]] = field(default_factory=list)
     _along: dict[tuple[Expression, VectorVariable], tuple[Expression | None, Expression]] = field(default_factory=dict)
     _counter: int = 0
     tile_function: ir.Operation | None = None
@@ -210,7 +211,9 @@ class TileBuilder:
                 above = product(list(shape[:first]))
                 part = self.divide(flat, below)
                 whole = part if above == 1 else self.remainder(part, inside)
-                self._runs.append((indices[first:last], shape[first:last], whole))
+                kept = [axis for axis in range(first, last) if shape[axis] != 1]
+                if len(kept) > 1:
+                    self._runs.append(([indices[axis] for axis in kept], [shape[axis] for axis in kept], whole))
 
     def linearize(self, indices: Sequence[Expression], shape: Sequence[Expression]) -> Expression:
         """Row-major offset of a position, recognising runs of dimensions that came out of one `delinearize`."""
@@ -227,13 +230,8 @@ class TileBuilder:
     def _longest_run(self, positions: list[Expression], sizes: list[Expression]) -> tuple[int, Expression]:
         best, value = 1, positions[0]
         for run_positions, run_sizes, whole in self._runs:
-            kept = [i for i in range(len(run_sizes)) if run_sizes[i] != 1]
-            length = len(kept)
-            if length <= best or length > len(positions):
-                continue
-            if all(
-                run_positions[i] == p and run_sizes[i] == s for i, p, s in zip(kept, positions, sizes, strict=False)
-            ):
+            length = len(run_positions)
+            if best < length and run_positions == positions[:length] and run_sizes == sizes[:length]:
                 best, value = length, whole
         return best, value
 

@@ -132,7 +132,8 @@ ret; }}
     [
         "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%rd1,%rd2},{%rd3},{%rd4},{%rd5,%rd6};",
         "tensormap.replace.tile.global_address.global.b1024.b64 [%rd1], %rd2;",
-        "cp.async.bulk.tensor.2d.shared::cta.global.tile::gather4.mbarrier::complete_tx::bytes [%r1], [%rd1, {%r1}], [%r2];",
+        "cp.async.bulk.tensor.2d.shared::cta.global.tile::gather4.mbarrier::complete_tx::bytes"
+        " [%r1], [%rd1, {%r1}], [%r2];",
         "st.bulk.weak.shared::cta [%r1], 64, 0;",
         "wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.f16.f16 {%f1,%f2}, %rd1, %rd2, %r1, 0, 1, 1, 1, 0, 0;",
         "setmaxnreg.inc.sync.aligned.u32 100;",
