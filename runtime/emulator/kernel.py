@@ -15,7 +15,7 @@ from .control_flow import Program, build
 from .kernel_facts import Extents, KernelFacts, kernel_facts
 from .llvm_codegen import Unsupported
 from .llvm_compile import Translation, engine_version, translate
-from .llvm_engine import Kernel, LlvmEngine, is_loaded
+from .llvm_engine import Kernel, LlvmEngine
 from .numpy_chunk import Launch
 from .numpy_engine import Compiled, NumpyEngine
 from .numpy_layout import Layout
@@ -169,9 +169,11 @@ class EmulatedKernel:
             found = Translation.from_bytes(content)
         except ValueError:
             return None
-        return found if all(is_loaded(symbol) or self._has_helper(symbol) for symbol in found.helpers) else None
+        return found if all(map(self._has_helper, found.helpers)) else None
 
     def _has_helper(self, symbol: str) -> bool:
         assert self.engines.fast is not None
+        if symbol in self.engines.fast.library.symbols:
+            return True
         key = make_key("helper", self.engines.fast.library.host.key, symbol)
         return self.engines.cache.path(_SECTION, key).is_file()

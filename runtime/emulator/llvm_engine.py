@@ -35,8 +35,6 @@ _ALIGNMENT = 128
 _EVERY_BLOCK = (1 << 32) - 1
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_loaded: dict[str, Any] = {}
-_helpers: set[str] = set()
 _loading = threading.Lock()
 
 
@@ -49,19 +47,10 @@ class Kernel:
         with _loading:
             # Code is never unloaded, so that a second device can use the same.
             for symbol in translation.helpers:
-                if symbol not in _helpers:
+                if symbol not in library.symbols:
                     library.add(helper(symbol), symbol)
-                    _helpers.add(symbol)
-            if translation.symbol not in _loaded:
-                address = library.load(translation.content, translation.symbol)
-                prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-                _loaded[translation.symbol] = prototype(address)
-        self.function = _loaded[translation.symbol]
-
-
-def is_loaded(helper: str) -> bool:
-    """Whether this process has a helper already."""
-    return helper in _helpers
+            prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+            self.function = prototype(library.load(translation.content, translation.symbol))
 
 
 def _aligned(nbytes: int) -> tuple[Array, int]:

@@ -59,6 +59,7 @@ class Library:
             raise Unavailable(f"{path.name} cannot be loaded: {error}") from None
         self._lock = threading.Lock()
         self._jit = c_void_p()
+        self.symbols: set[str] = set()  # what objects in the process define
         self._counter = 0
         try:
             self._declare()
@@ -154,6 +155,7 @@ class Library:
         """Make `symbol` of an object file known to objects that are loaded later. Once only; it is never unloaded."""
         llvm = self._llvm
         with self._lock:
+            self.symbols.add(symbol)
             if not self._jit:
                 self._check(llvm.LLVMOrcCreateLLJIT(byref(self._jit), None))
             buffer = c_void_p(llvm.LLVMCreateMemoryBufferWithMemoryRangeCopy(content, len(content), symbol.encode()))
@@ -162,7 +164,8 @@ class Library:
 
     def load(self, content: bytes, symbol: str) -> int:
         """Link an object file of `compile` into the process; the address of `symbol`."""
-        self.add(content, symbol)
+        if symbol not in self.symbols:
+            self.add(content, symbol)
         llvm = self._llvm
         with self._lock:
             address = c_uint64()

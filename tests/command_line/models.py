@@ -57,8 +57,10 @@ def perceptron(hidden: int = 24) -> onnx.ModelProto:
 def unsupported() -> onnx.ModelProto:
     """Two nodes that cannot be compiled, and one that depends on them."""
     nodes = [
-        helper.make_node("NonZero", ["x"], ["i"], name="find_1"),
+        helper.make_node("Find", ["x"], ["i"], name="find_1", domain="com.example"),
         helper.make_node("Cast", ["i"], ["f"], name="cast_2", to=TensorProto.FLOAT),
-        helper.make_node("Unique", ["x"], ["y"], name="unique_3"),
+        helper.make_node("Rank", ["x"], ["y"], name="rank_3", domain="com.example"),
     ]
-    return make(nodes, {"x": ["n", 10]}, {"y": ["k"], "f": [2, "m"]})
+    model = make(nodes, {"x": ["n", 10]}, {"y": ["k"], "f": [2, "m"]})
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    return model

@@ -276,7 +276,7 @@ def test_wrong_options(options: dict, message: str) -> None:
 def test_all_unsupported_nodes_at_once() -> None:
     with pytest.raises(tilewright.UnsupportedError) as caught:
         tilewright.compile(models.unsupported())
-    assert "'find_1'" in str(caught.value) and "'unique_3'" in str(caught.value)
+    assert "'find_1'" in str(caught.value) and "'rank_3'" in str(caught.value)
 
 
 def test_layers_are_compared_with_numpy(tmp_path: Path) -> None:

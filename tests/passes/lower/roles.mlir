@@ -37,8 +37,8 @@ func.func @roles(%map: !map, %k: index) attributes {tile.threads = 256 : i64} {
   "tile.warps"() ({
     "tile.single"() ({
       "tile.expect"(%full, %c0) {bytes = 8192 : i64} : (!tile.barriers, index) -> ()
-      "tile.load_box"(%tile, %c0, %map, %full, %c0, %k, %c0) {offset = 0 : i64, rank = 2 : i64}
-        : (!tile, index, !map, !tile.barriers, index, index, index) -> ()
+      "tile.load_box"(%tile, %c0, %map, %full, %c0, %c0, %k, %c0) {rank = 2 : i64}
+        : (!tile, index, !map, !tile.barriers, index, index, index, index) -> ()
       gpu.yield
     }) : () -> ()
     gpu.yield
