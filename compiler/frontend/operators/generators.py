@@ -5,6 +5,8 @@ In: shapes, limits, constants. Out: maps over graph.index and graph.dimension, w
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from mlir import ir
 
@@ -19,6 +21,7 @@ from ..registry import onnx_operator
 from ..shape_arithmetic import fill_value
 from ..tensor import Ratio, Tensor
 
+MOST_STORED = 1 << 16  # elements of a constant tensor of one value that is kept as such
 
 @onnx_operator("Constant")
 def constant(node: Node) -> Tensor:
@@ -34,16 +37,15 @@ def constant(node: Node) -> Tensor:
 
 @onnx_operator("ConstantOfShape")
 def constant_of_shape(node: Node) -> ir.Value | Tensor:
-    """Static ones are constants that take no memory until somebody reads them."""
+    """Small static ones are constants; large ones are computed where they are read, and never stored."""
     shape = node.sizes(0, "shape")
     value, dtype = fill_value(node)
     sizes = [size.as_constant() for size in shape]
     if any(size is not None and size < 0 for size in sizes):
         raise ModelError(f"ConstantOfShape with a negative size: {[str(size) for size in shape]}")
-    if None not in sizes:
-        single = np.array(value, dtype=DTYPES[dtype].numpy)
-        array = np.broadcast_to(single, tuple(size for size in sizes if size is not None))
-        return node.literal(array, dtype)
+    known = tuple(size for size in sizes if size is not None)
+    if len(known) == len(sizes) and math.prod(known) <= MOST_STORED:
+        return node.literal(np.full(known, value, dtype=DTYPES[dtype].numpy), dtype)
     return node.map([], lambda: Scalar.constant(value, dtype), shape=shape)
 
 
