@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .llvm_checks import ADDRESSES, check
-from .llvm_module import Module, call, load_field
+from .llvm_module import Module, begin_lanes, call, load_field
 from .llvm_operations import apply
 from .llvm_values import ELEMENTS, LANES, Code, Value
 from .ptx import TYPE_BITS
@@ -105,15 +105,7 @@ def _one(code: Code, base: Value, element: str, stores: list[str], type: str, op
 
 def each_lane(code: Code, lanes: str, body: Callable[[], None]) -> None:
     """A loop `lanes`, entered from block `entry`, that runs `body` with %lane for every set bit; ends in `end`."""
-    code.label("lanes")
-    code.line(f"%left = phi i32 [ {lanes}, %entry ], [ %fewer, %next ]")
-    code.line("%empty = icmp eq i32 %left, 0")
-    code.line("br i1 %empty, label %end, label %one")
-    code.label("one")
-    code.declare("llvm.cttz.i32", "declare i32 @llvm.cttz.i32(i32, i1)")
-    code.line("%lane = call i32 @llvm.cttz.i32(i32 %left, i1 true)")
-    code.line("%lower = sub i32 %left, 1")
-    code.line("%fewer = and i32 %left, %lower")
+    begin_lanes(code, lanes, "entry", "next")
     body()
     code.line("br label %next")
     code.label("next")

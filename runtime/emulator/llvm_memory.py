@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 
 from .llvm_checks import ADDRESSES, check, inside, range_of
-from .llvm_module import Module, call, load_field
+from .llvm_module import Module, begin_lanes, call, load_field
 from .llvm_shuffles import Plan, is_one_to_one, load_words, plan, store_words
 from .llvm_values import BITS, LANES, Code, Pattern, Value, constant_vector, type_of
 
@@ -259,15 +259,7 @@ def _scatter_narrow(module: Module, code: Code, space: str, address: Value, valu
     code.line(f"store {pointers.typed}, ptr {places}")
     code.line(f"store {value.typed}, ptr {numbers}")
     code.line("br label %lanes")
-    code.label("lanes")
-    code.line(f"%left = phi i32 [ %good, %{block} ], [ %fewer, %one ]")
-    code.line("%empty = icmp eq i32 %left, 0")
-    code.line("br i1 %empty, label %end, label %one")
-    code.label("one")
-    code.declare("llvm.cttz.i32", "declare i32 @llvm.cttz.i32(i32, i1)")
-    code.line("%lane = call i32 @llvm.cttz.i32(i32 %left, i1 true)")
-    code.line("%lower = sub i32 %left, 1")
-    code.line("%fewer = and i32 %left, %lower")
+    begin_lanes(code, "%good", block, "one")
     code.line(f"%place_at = getelementptr ptr, ptr {places}, i32 %lane")
     code.line("%place = load ptr, ptr %place_at")
     code.line(f"%value_at = getelementptr {value.element}, ptr {numbers}, i32 %lane")

@@ -108,3 +108,18 @@ def call(code: Code, result: str, name: str, arguments: str) -> str:
     found = code.name()
     code.line(f"{found} = call {REGISTER_CALL} {result} @{name}({arguments})")
     return found
+
+
+def begin_lanes(code: Code, lanes: str, entry: str, latch: str) -> None:
+    """The head of a loop over the set bits of `lanes`, entered from block `entry` and again from `latch`: block `one`
+    has %lane; with none left it goes to block `end`.
+    """
+    code.label("lanes")
+    code.line(f"%left = phi i32 [ {lanes}, %{entry} ], [ %fewer, %{latch} ]")
+    code.line("%empty = icmp eq i32 %left, 0")
+    code.line("br i1 %empty, label %end, label %one")
+    code.label("one")
+    code.declare("llvm.cttz.i32", "declare i32 @llvm.cttz.i32(i32, i1)")
+    code.line("%lane = call i32 @llvm.cttz.i32(i32 %left, i1 true)")
+    code.line("%lower = sub i32 %left, 1")
+    code.line("%fewer = and i32 %left, %lower")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from .llvm_module import call
+from .llvm_module import begin_lanes, call
 from .llvm_values import ELEMENTS, LANES, Code, Value, constant_vector, type_of
 
 if TYPE_CHECKING:
@@ -159,15 +159,7 @@ def _match_helper(emit: Generator, element: str) -> str:
         code.line(f"store {vector} %value, ptr %values_at")
         code.line(f"store {_WORDS} zeroinitializer, ptr %answers")
         code.line("br label %lanes")
-        code.label("lanes")
-        code.line("%left = phi i32 [ %part, %entry ], [ %fewer, %one ]")
-        code.line("%empty = icmp eq i32 %left, 0")
-        code.line("br i1 %empty, label %end, label %one")
-        code.label("one")
-        code.declare("llvm.cttz.i32", "declare i32 @llvm.cttz.i32(i32, i1)")
-        code.line("%lane = call i32 @llvm.cttz.i32(i32 %left, i1 true)")
-        code.line("%lower = sub i32 %left, 1")
-        code.line("%fewer = and i32 %left, %lower")
+        begin_lanes(code, "%part", "entry", "one")
         code.line(f"%mine_at = getelementptr {element}, ptr %values_at, i32 %lane")
         mine = code.emit(f"load {element}, ptr %mine_at", element, False)
         same = code.cast_mask(code.compare("icmp eq", Value("%value", element, True), mine))
