@@ -162,7 +162,9 @@ class _Analysis:
         """What an instruction does to the registers that it writes."""
         plain = not step.forced and not step.used & self.differing
         if step.target is None:
-            if not plain:
+            if plain:
+                self.share(step.defined & ~self.varying)
+            else:
                 self.vary(step.defined)
             return
         guard = step.instruction.guard
@@ -195,6 +197,19 @@ class _Analysis:
         self.varying |= registers
         self.patterned &= ~registers
         self.changed = True
+
+    def share(self, registers: int) -> None:
+        """All lanes get the same values, of which nothing else is known: what was loaded, say."""
+        while registers:
+            number = (registers & -registers).bit_length() - 1
+            registers &= registers - 1
+            unknown = Lanes(ZERO, (1 << TYPE_BITS.get(self.types[number], 64)) - 1)
+            old = self.known.get(number)
+            if old is not None and old.pattern != ZERO:
+                self.vary(1 << number)
+            elif old != unknown:
+                self.known[number] = unknown
+                self.changed = True
 
     def learn(self, step: _Step, value: State) -> None:
         """Join what an instruction writes with what others write to the same register."""
