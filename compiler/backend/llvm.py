@@ -16,8 +16,8 @@ from pathlib import Path
 from ...passes.target import Target
 from ...runtime.errors import InternalError
 
-# The part of LLVM's -O1 that makes our kernels better: on a sample of the test models' kernels the loops come within 1 % of
-# its instructions, in 60 % of its time (benchmarks/llvm_passes.py).
+# The part of LLVM's -O1 that makes our kernels better: on a sample of the test models' kernels the loops come within
+# 1 % of its instructions, in 60 % of its time (benchmarks/llvm_passes.py).
 PASSES = (
     "sroa,early-cse,simplifycfg,sccp,correlated-propagation,instcombine<no-verify-fixpoint>,early-cse,"
     "loop-mssa(loop-rotate,licm),simplifycfg,adce"
