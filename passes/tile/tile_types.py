@@ -20,19 +20,16 @@ def tile_of(rows: int, columns: int, element: ir.Type, layout: str) -> ir.Type:
 
 
 def i64(value: int) -> ir.Attribute:
-    """An integer attribute."""
     """An integer attribute of the width that the dialect uses."""
     return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
 
 
 def program_id(axis: int) -> ir.Value:
-    """The position of the block in the grid."""
     """Which block this is along `axis` of the grid."""
     return ir.Operation.create("tile.program_id", results=[ir.IndexType.get()], attributes={"axis": i64(axis)}).result
 
 
 def full(rows: int, columns: int, layout: str, value: ir.Value) -> ir.Value:
-    """A register tile of one value."""
     """A register tile with every element equal to `value`."""
     return ir.Operation.create(
         "tile.full", results=[tile_of(rows, columns, value.type, layout)], operands=[value]
@@ -40,14 +37,12 @@ def full(rows: int, columns: int, layout: str, value: ir.Value) -> ir.Value:
 
 
 def reduce(tile: ir.Value, kind: str, axis: int, result: ir.Type) -> ir.Value:
-    """tile.reduce to a tile of type `result`."""
     """The tile combined along `axis` (0: rows, 1: columns) by `kind`, such as "sum"."""
     attributes = {"kind": ir.StringAttr.get(kind), "axis": i64(axis)}
     return ir.Operation.create("tile.reduce", results=[result], operands=[tile], attributes=attributes).result
 
 
 def element(tile: ir.Value, type_: ir.Type) -> ir.Value:
-    """A captured tile's element inside a map."""
     """In a tile.map: the element of a captured tile at the current position."""
     return ir.Operation.create("tile.element", results=[type_], operands=[tile]).result
 
