@@ -67,7 +67,12 @@ OPERATIONS = (
     ),
     # Shared-memory tiles and tensor-core work: one block's main loop ----------------------------------------
     OperationDefinition(
-        "tile.allocate", "A shared-memory tile, or `stages` of them in a ring.", (), ("tile",), {"stages": "integer"}
+        "tile.allocate",
+        "A shared-memory tile, or `stages` of them in a ring; in the place of the shared tile `place` and of what was allocated after it, "
+        "when that is given.",
+        ("place?",),
+        ("tile",),
+        {"stages": "integer"},
     ),
     OperationDefinition(
         "tile.copy",
@@ -171,6 +176,14 @@ OPERATIONS = (
         "the role take part.",
         ("tile", "scratch"),
         ("result",),
+    ),
+    OperationDefinition(
+        "tile.combine_blocks",
+        "The sums over the `blocks` of a cluster of their shared tiles `partial`, of which every block has its own; of the rows from `row` on, "
+        "as many as the result has. The blocks have met since the last write, and meet again before the next.",
+        ("partial", "row"),
+        ("result",),
+        {"blocks": "integer"},
     ),
     OperationDefinition(
         "tile.combine",

@@ -32,7 +32,13 @@ def _allocate(context: LoweringContext, operation: ir.Operation) -> None:
     alignment = SWIZZLE_ALIGNMENT if layout.swizzle else 16
     stage_bytes = layout.elements(tile.rows, tile.columns) * byte_width(tile.element)
     stage_bytes = -(-stage_bytes // alignment) * alignment
-    offset = context.allocate_shared(stage_bytes * stages, max(alignment, 128))
+    if operation.operands:
+        place = context.get(operation.operands[0])
+        assert isinstance(place, SharedTile)
+        offset = place.offset
+        context.shared_bytes = max(context.shared_bytes, offset + stage_bytes * stages)
+    else:
+        offset = context.allocate_shared(stage_bytes * stages, max(alignment, 128))
     context.set(
         result, SharedTile(offset, tile.rows, tile.columns, tile.element, tile.layout, stages, stage_bytes)
     )

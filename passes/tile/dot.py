@@ -32,10 +32,10 @@ from .schedule import (
     Problem,
     Schedule,
     choose_schedule,
-    choose_warp_specialized,
     size_guess,
     value_guess,
 )
+from .schedule_wgmma import wgmma_candidates
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
 from .tile_types import ACCESS_BYTES, element, full, i64, map_, program_id, tile_of
 from .warp_specialized import EXCHANGE_COLUMNS, Position, WarpSpecialized
@@ -99,6 +99,11 @@ class _Plan:
         return self.schedule.block[0], self.schedule.block[1]
 
     @property
+    def finished_shape(self) -> tuple[int, int]:
+        """Rows and columns of which one block runs the epilogue."""
+        return self.schedule.block[0] // self.schedule.split, self.schedule.block[1]
+
+    @property
     def blocks(self) -> tuple[Expression, Expression]:
         """Blocks (or clusters of them, which stand one below the other) along rows and along columns."""
         rows, columns = self.tile_shape
@@ -115,7 +120,8 @@ class _Plan:
         width = 2
         if self.schedule.producers:
             stored = min(byte_width(scalar_type(element_of(value))) for value in self.returned)
-            width = max(2, ACCESS_BYTES // stored)
+            rows, columns = self.finished_shape
+            width = min(max(2, ACCESS_BYTES // stored), rows * columns // self.schedule.consumers)
         elif self.arithmetic.instruction == "fma":
             width = self.vector[1]
         while not self.view.columns.divisible_by(width):
@@ -151,7 +157,8 @@ class _Plan:
         they went through shared memory.
         """
         if self.schedule.producers:
-            across = EXCHANGE_COLUMNS // self.width
+            strip = EXCHANGE_COLUMNS if self.schedule.split == 1 else self.tile_shape[1]
+            across = min(strip // self.width, self.schedule.consumers)
             return f"blocked<{self.schedule.consumers // across}x{across}, vector={self.width}>"
         if self.schedule.warp_depth == 1:
             return self.layout
@@ -206,7 +213,7 @@ def _make_plan(builder: TileBuilder, request: Request) -> _Plan:
     problem = Problem(view.batch, view.rows, view.columns, view.depth, size)
     boxes = _boxes(builder, view, arithmetic, request.target)
     if boxes is not None:
-        schedule = choose_warp_specialized(problem, arithmetic.operand, request.target)
+        schedule = wgmma_candidates(problem, arithmetic.operand, request.target)[0].schedule
         arithmetic = replace(arithmetic, instruction=schedule.instruction)
     else:
         schedule = choose_schedule(problem, arithmetic.instruction, request.target)
@@ -281,8 +288,8 @@ def _specialized(builder: TileBuilder, plan: _Plan, boxes: tuple[Boxes, Boxes]) 
         _epilogue(builder, plan, batch, (builder.index(row), builder.index(column)), accumulator)
 
     program.emit(epilogue)
-    if plan.schedule.cluster > 1:
-        builder.set_attribute("tile.cluster", i64(plan.schedule.cluster))
+    if plan.schedule.together > 1:
+        builder.set_attribute("tile.cluster", i64(plan.schedule.together))
     return program.grid
 
 
@@ -403,4 +410,4 @@ def _epilogue(
         if extent.divisible_by(block)
     ]
     limits = (builder.index(view.rows), builder.index(view.columns))
-    map_(builder, origin, limits, plan.tile_shape, plan.result_layout, body, full_dimensions=complete)
+    map_(builder, origin, limits, plan.finished_shape, plan.result_layout, body, full_dimensions=complete)

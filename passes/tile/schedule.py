@@ -38,12 +38,18 @@ class Schedule:
     producers: int = 0  # warps that only fetch: the program is warp-specialised, and persistent
     resident: int = 0  # blocks of a persistent program that run at once
     cluster: int = 1  # blocks that share the right operand
+    split: int = 1  # blocks of a cluster that share k, each adding up a part of the tile in the end
     stages: int = 1
     efficiency: float = 1.0
 
     @property
     def threads(self) -> int:
         return (self.warps[0] * self.warps[1] * self.warp_depth + self.producers) * 32
+
+    @property
+    def together(self) -> int:
+        """Blocks of a cluster."""
+        return self.cluster * self.split
 
     @property
     def consumers(self) -> int:
@@ -63,12 +69,14 @@ class Schedule:
         [2, 1]}``.
         """
         i64 = ir.IntegerType.get_signless(64)
+        shared = {"cluster": self.cluster, "split": self.split}
         return ir.DictAttr.get(
             {
                 "block": ir.DenseI64ArrayAttr.get(list(self.block)),
                 "warps": ir.DenseI64ArrayAttr.get([*self.warps, self.warp_depth]),
                 "instruction": ir.StringAttr.get(self.instruction),
                 "stages": ir.IntegerAttr.get(i64, self.stages),
+                **{name: ir.IntegerAttr.get(i64, blocks) for name, blocks in shared.items() if blocks > 1},
             }
         )
 
@@ -104,22 +112,6 @@ _MMA = (
     ((16, 32), (1, 1), 0.3),
     ((64, 16), (2, 1), 0.3),
 )
-# (rows, columns), warps that multiply, efficiency relative to the largest tile
-_WGMMA = (
-    ((128, 256), 8, 1.0),
-    ((256, 128), 8, 0.98),
-    ((128, 192), 8, 0.95),
-    ((128, 128), 8, 0.85),
-    ((64, 256), 4, 0.8),
-    ((128, 64), 8, 0.6),
-    ((64, 128), 4, 0.6),
-    ((64, 64), 4, 0.4),
-)
-LINE_BYTES = 128  # of k, in a tile that wgmma reads
-TILE_OVERHEAD = 256  # steps of k that filling the ring and the epilogue are worth
-MOST_STAGES = 7
-EXCHANGE_LINE = 40  # f32 of a row of the tile through which sums reach the epilogue: 32, and 8 against bank conflicts
-BARRIERS_ROOM = 1024  # bytes of shared memory kept for barriers
 _DEPTH = {"fma": 16, "m16n8k16.f16": 32, "m16n8k16.bf16": 32, "m16n8k8.tf32": 16}
 _STAGES = {"fma": 3, "m16n8k16.f16": 4, "m16n8k16.bf16": 4, "m16n8k8.tf32": 4}
 
@@ -155,38 +147,6 @@ def choose_schedule(problem: Problem, instruction: str, target: Target) -> Sched
     candidates = _candidates(problem, instruction)
     best = min(candidates, key=lambda candidate: _time(problem, candidate, target))
     return _with_stages(best, problem, target)
-
-
-def choose_warp_specialized(problem: Problem, element: str, target: Target) -> Schedule:
-    """The schedule of a program with wgmma: whole waves of tiles over the multiprocessors, in least predicted time."""
-    depth = LINE_BYTES // problem.element_bytes
-    batch, height, width, length = map(size_guess, (problem.batch, problem.rows, problem.columns, problem.depth))
-
-    def time(row: tuple[tuple[int, int], int, float]) -> float:
-        (rows, columns), _, efficiency = row
-        tiles = batch * -(-height // rows) * -(-width // columns)
-        waves = -(-tiles // target.multiprocessors)
-        return waves * rows * columns * (length + TILE_OVERHEAD) / efficiency
-
-    (rows, columns), consumers, efficiency = min(_WGMMA, key=time)
-    pairs = batch * -(-height // (2 * rows)) * -(-width // columns)
-    full = -(-pairs // (target.multiprocessors // 2)) <= -(
-        -batch * -(-height // rows) * -(-width // columns) // target.multiprocessors
-    )
-    cluster = 2 if target.cluster and full and consumers == 8 and columns % (2 * depth) == 0 else 1
-    stage_bytes = (rows + columns) * LINE_BYTES
-    room = target.shared_per_block - BARRIERS_ROOM - rows * EXCHANGE_LINE * 4
-    stages = min(MOST_STAGES, room // stage_bytes)
-    return Schedule(
-        (rows, columns, depth),
-        (consumers, 1),
-        f"m64n{columns}k{32 // problem.element_bytes}.{element}",
-        stages=stages,
-        efficiency=efficiency,
-        producers=4,
-        resident=target.multiprocessors,
-        cluster=cluster,
-    )
 
 
 def _candidates(problem: Problem, instruction: str) -> list[Schedule]:

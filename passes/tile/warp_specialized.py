@@ -21,11 +21,11 @@ from ..lower.dot_layouts import SharedLayout
 from .boxes import Boxes
 from .builder import TileBuilder
 from .contraction import Contraction
-from .schedule import EXCHANGE_LINE, Schedule
+from .schedule import Schedule
+from .schedule_wgmma import CONSUMER_GROUP, EXCHANGE_LINE, PADDING
 from .tile_types import full, i64, program_id, tile_of
 
 EXCHANGE_COLUMNS = 32  # of the sums that change threads at a time
-CONSUMER_WARPS = 4  # of one group, which wgmma takes together
 PRODUCER_WARPS = 4  # one would do, but registers are handed over by groups of four
 PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, 232  # a thread, with two groups of consumers: 40 + 2 * 232 <= 3 * 168
 
@@ -64,9 +64,11 @@ class WarpSpecialized:
 
     @property
     def grid(self) -> Expression:
-        """Blocks of the launch: no more than run at once, each then takes several tiles."""
-        cluster = self.schedule.cluster
-        return minimum(self.turns, self.schedule.resident // cluster) * cluster
+        """Blocks of the launch: no more than run at once, each then takes several tiles. Where blocks share k, each has
+        a part of one tile.
+        """
+        cluster, split = self.schedule.cluster, self.schedule.split
+        return self.turns * split if split > 1 else minimum(self.turns, self.schedule.resident // cluster) * cluster
 
     def emit(self, epilogue: Callable[[Position, ir.Value], None]) -> None:
         """Both roles; `epilogue` gets the place of a tile and its accumulator."""
@@ -81,24 +83,24 @@ class WarpSpecialized:
             _allocate(box, shape, self.schedule.stages)
             for box, shape in ((left, (rows, depth)), (right, (depth, columns)))
         ]
-        self.scratch = self._exchange_tile()
+        self.scratch = self._exchange_tile() if self.schedule.split == 1 else self._partial_sums()
         consumers = self.schedule.warps[0]
         self.filled = _barriers(self.schedule.stages, 1)
         self.emptied = _barriers(self.schedule.stages, consumers * cluster)
         self._meet()
-        several = consumers > CONSUMER_WARPS
+        several = consumers > CONSUMER_GROUP
         with self._role(0, consumers, CONSUMER_REGISTERS if several else None):
             self._consume(epilogue)
-        with (
-            self._role(consumers, PRODUCER_WARPS, PRODUCER_REGISTERS if several else None),
-            self._region("tile.single"),
-        ):
-            self._produce()
-        if cluster > 1:
-            self._meet()  # a block that has ended could still be written to
+        with self._role(consumers, PRODUCER_WARPS, PRODUCER_REGISTERS if several else None):
+            with self._region("tile.single"):
+                self._produce()
+            if self.schedule.split > 1:
+                self._meet()  # with the consumers of all blocks, whose partial sums are then complete
+        if self.schedule.together > 1:
+            self._meet()  # a block that has ended could still be written to, or read from
 
     def _meet(self) -> None:
-        ir.Operation.create("tile.cluster_barrier" if self.schedule.cluster > 1 else "tile.barrier")
+        ir.Operation.create("tile.cluster_barrier" if self.schedule.together > 1 else "tile.barrier")
 
     # Roles ----------------------------------------------------------------------------------------------------------
     @contextmanager
@@ -120,9 +122,15 @@ class WarpSpecialized:
     def _tiles_of_block(self, ring: Ring) -> Iterator[tuple[Position, Ring, list[Ring]]]:
         """The loop over this block's tiles: (position, ring at its start, list for the ring at its end).
 
-        The blocks of a cluster have neighbouring tiles, one below the other.
+        The blocks of a cluster have neighbouring tiles, one below the other, or parts of k of a single one.
         """
-        builder, cluster = self.builder, self.schedule.cluster
+        builder, cluster, split = self.builder, self.schedule.cluster, self.schedule.split
+        if split > 1:
+            number, blocks = program_id(0), builder.index(split)
+            self.rank = builder.variable(arith.remui(number, blocks), "rank", split)
+            tile = builder.variable(arith.divui(number, blocks), "tile", self.turns)
+            yield self.position(tile), ring, []
+            return
         step = ir.Operation.create(
             "tile.program_count", results=[ir.IndexType.get()], attributes={"axis": i64(0)}
         ).result
@@ -142,10 +150,10 @@ class WarpSpecialized:
 
     @property
     def _steps(self) -> int:
-        """Steps of the loop over k: known, because a loop without any would leave sums undefined."""
+        """Steps of a block's loop over k: known, because a loop without any would leave sums undefined."""
         depth = self.view.depth.as_constant()
         assert depth is not None
-        return -(-depth // self.schedule.block[2])
+        return -(-depth // (self.schedule.block[2] * self.schedule.split))
 
     def _depth_loop(self, carried: Sequence[ir.Value]) -> scf.ForOp:
         return scf.ForOp(*(self.builder.index(value) for value in (0, self._steps, 1)), list(carried))
@@ -163,7 +171,8 @@ class WarpSpecialized:
             with ir.InsertionPoint(loop.body), self.builder.region():
                 inner = Ring(*loop.inner_iter_args)
                 step = self.builder.variable(loop.induction_variable, "step", self._steps)
-                depth = step * self.schedule.block[2]
+                first = self.rank * self._steps if self.schedule.split > 1 else ZERO
+                depth = (first + step) * self.schedule.block[2]
                 ir.Operation.create("tile.await", operands=[self.emptied, inner.stage, inner.parity])
                 ir.Operation.create(
                     "tile.expect", operands=[self.filled, inner.stage], attributes={"bytes": i64(self._stage_bytes())}
@@ -220,6 +229,9 @@ class WarpSpecialized:
                 scf.yield_([running, following.stage, following.parity, stage])
             accumulator, stage, parity, previous = loop.results
             done = self._accumulate("tile.dot_wait", [accumulator], {"pending": i64(0)})
+            if self.schedule.split > 1:
+                epilogue(*self._combined(position, done))
+                return
             ir.Operation.create("tile.arrive", operands=[self.emptied, previous], attributes=self._everywhere())
             epilogue(position, self._exchanged(done))
             end.append(Ring(stage, parity))
@@ -234,6 +246,32 @@ class WarpSpecialized:
         rows, columns, _ = self.schedule.block
         type_ = tile_of(rows, columns, ir.F32Type.get(), self.layouts[1])
         return ir.Operation.create("tile.exchange", results=[type_], operands=[accumulator, self.scratch]).result
+
+    def _partial_sums(self) -> ir.Value:
+        """Where a block leaves its sums for the others of the cluster: in the place of the ring, when all is read."""
+        rows, columns, _ = self.schedule.block
+        layout = SharedLayout("rows", columns + PADDING)
+        type_ = tile_of(rows, columns, ir.F32Type.get(), str(layout))
+        return ir.Operation.create(
+            "tile.allocate", results=[type_], operands=[self.tiles[0]], attributes={"stages": i64(1)}
+        ).result
+
+    def _combined(self, position: Position, accumulator: ir.Value) -> tuple[Position, ir.Value]:
+        """The rows of the tile that this block adds up: their place, and the sums over the blocks of the cluster."""
+        rows, columns, _ = self.schedule.block
+        own = rows // self.schedule.split
+        ir.Operation.create("tile.barrier")  # all consumers have read their last boxes
+        ir.Operation.create("tile.put", operands=[self.scratch, self.builder.index(0), accumulator])
+        self._meet()
+        first = self.rank * own
+        sums = ir.Operation.create(
+            "tile.combine_blocks",
+            results=[tile_of(own, columns, ir.F32Type.get(), self.layouts[1])],
+            operands=[self.scratch, self.builder.index(first)],
+            attributes={"blocks": i64(self.schedule.split)},
+        ).result
+        batch, row, column = position
+        return (batch, row + first, column), sums
 
     def _instruction(self) -> dict[str, ir.Attribute]:
         return {"instruction": ir.StringAttr.get(self.schedule.instruction)}

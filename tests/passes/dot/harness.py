@@ -26,6 +26,7 @@ from tilewright.passes.tile.programs import PROGRAMS, Request
 from tilewright.passes.unit import KernelProgram
 from tilewright.runtime.dtypes import dtype
 from tilewright.runtime.emulator.device import EmulatorDevice
+from tilewright.runtime.emulator.observer import Instrument
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Signature = Sequence[tuple[Sequence[int | str], str]]
@@ -41,9 +42,9 @@ class Kernel:
     ptx: str
     outputs: list[tuple[Any, str]]  # (symbolic shape, dtype)
 
-    def run(self, arrays: Sequence[Array], **symbols: int) -> list[Array]:
+    def run(self, arrays: Sequence[Array], instrument: Instrument | None = None, **symbols: int) -> list[Array]:
         """Launch on the emulator; outputs start as NaN or -1 bytes, so that a missing store shows."""
-        device = EmulatorDevice()
+        device = EmulatorDevice(instrument=instrument)
         addresses = []
         for array in arrays:
             addresses.append(device.allocate(_rounded(array.nbytes)))

@@ -15,6 +15,7 @@ from tests.passes.dot.harness import Array, Kernel, compile_kernel
 
 from tilewright.dialects import graph_builder as graph
 from tilewright.dialects.tensors import shape_of
+from tilewright.runtime.emulator.observer import Instrument
 
 NUMPY: dict[str, Any] = {
     "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f64": np.float64,
@@ -46,7 +47,7 @@ class Case:
     precision: str = ""
 
 
-def verify(case: Case, epilogue: str = "", target: str = "sm_80") -> Kernel:
+def verify(case: Case, epilogue: str = "", target: str = "sm_80", instrument: Instrument | None = None) -> Kernel:
     """Compile, run and compare; returns the kernel."""
     generator = np.random.default_rng(0)
     m, n, k = ((name if name in case.dynamic else case.sizes[name]) for name in "mnk")
@@ -78,7 +79,7 @@ def verify(case: Case, epilogue: str = "", target: str = "sm_80") -> Kernel:
     if epilogue == "transpose":
         expected = expected.swapaxes(-1, -2)
     symbols = {str(value): case.sizes[str(value)] for kind, value in kernel.program.arguments if kind == "symbol"}
-    (found,) = kernel.run(arrays, **symbols)
+    (found,) = kernel.run(arrays, instrument, **symbols)
     if result[0] == "i":
         np.testing.assert_array_equal(found, expected)
         return kernel

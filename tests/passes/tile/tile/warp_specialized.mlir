@@ -51,3 +51,33 @@ func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot",
   %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !y
   return %0 : !y
 }
+
+// -----
+// A long k and one small result: the blocks of a cluster share k. Each leaves its sums in the place of the ring, and adds
+// up some of the rows.
+
+!x = tensor<64x2048xf16>
+!w = tensor<2048x64xf16>
+!y = tensor<64x64xf32>
+
+// HOPPER: func.func @dot_0({{.*}}tile.cluster = 8{{.*}}split = 8
+// HOPPER: %[[LEFT:.*]] = "tile.allocate"()
+// HOPPER: %[[PARTIAL:.*]] = "tile.allocate"(%[[LEFT]])
+// HOPPER: "tile.warps"
+// HOPPER: %[[RANK:.*]] = arith.remui
+// HOPPER: %[[SUM:.*]] = "tile.dot_wait"{{.*}}pending = 0
+// HOPPER-NEXT: "tile.barrier"
+// HOPPER-NEXT: "tile.put"(%[[PARTIAL]], %{{.*}}, %[[SUM]])
+// HOPPER-NEXT: "tile.cluster_barrier"
+// HOPPER-NEXT: %[[ROW:.*]] = arith.muli %[[RANK]]
+// HOPPER-NEXT: "tile.combine_blocks"(%[[PARTIAL]], %[[ROW]]) {blocks = 8 : i64}
+// HOPPER: "tile.store"
+// HOPPER: "tile.warps"
+// HOPPER: "tile.load_box"
+// HOPPER: "tile.cluster_barrier"
+// HOPPER: "tile.cluster_barrier"
+// OTHER-NOT: tile.combine_blocks
+func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
+  %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !y
+  return %0 : !y
+}

@@ -1,0 +1,52 @@
+"""tile.combine_blocks: the end of a contraction whose k was split among the blocks of a cluster.
+
+In: a shared tile of partial sums in every block of the cluster. Out: the sums of some of its rows, in registers. Blocks
+read each other's shared memory; every element is added up by one block, in an order of its own that never changes.
+"""
+
+from __future__ import annotations
+
+from mlir import ir
+from mlir.dialects import arith, nvvm
+
+from .bodies import load_vector
+from .context import LoweringContext, RegisterTile, SharedTile, lowering
+from .dot_layouts import parse_shared
+
+
+@lowering("tile.combine_blocks")
+def _combine_blocks(context: LoweringContext, operation: ir.Operation) -> None:
+    partial = context.get(operation.operands[0])
+    assert isinstance(partial, SharedTile)
+    first = context.scalar(operation.operands[1])
+    blocks = ir.IntegerAttr(operation.attributes["blocks"]).value
+    layout = context.layout(operation.results[0].type)
+    line = parse_shared(partial.layout).line
+    places = []
+    for group in layout.groups():
+        row = context.multiply(context.add(layout.row(context, group.row_slot), first), line)
+        places.append((group.width, context.add(row, layout.column(context, group.column_slot))))
+    bases = _everywhere(context, partial, blocks)
+    totals: list[ir.Value] = []
+    for width, offset in places:
+        parts = [load_vector(context, base, offset, partial.element, width) for base in bases]
+        totals += [_sum(list(lane)) for lane in zip(*parts, strict=True)]
+    context.set(operation.results[0], RegisterTile(layout, tuple(totals)))
+
+
+def _everywhere(context: LoweringContext, tile: SharedTile, blocks: int) -> list[ir.Value]:
+    """Where the tile begins in each block: this one first, then the next ones around, so that all of them are read at
+    any time.
+    """
+    own = nvvm.read_ptx_sreg_cluster_ctarank(context.i32)
+    base = context.shared_pointer(tile.offset)
+    remote = ir.Type.parse("!llvm.ptr<7>")
+    ranks = [context.remainder(context.add(own, step), blocks) for step in range(blocks)]
+    return [nvvm.mapa(remote, base, rank) for rank in ranks]
+
+
+def _sum(parts: list[ir.Value]) -> ir.Value:
+    total = parts[0]
+    for part in parts[1:]:
+        total = arith.addf(total, part)
+    return total

@@ -1,0 +1,122 @@
+"""Schedules of warp-specialised programs: tiles, clusters and ways to split k, each with a prediction in cycles.
+
+In: the sizes of a problem, the dtype of its operands, the target. Out: candidates, the one with the fewest predicted
+cycles first. The model adds up what a multiprocessor does one after the other; its constants are datasheet numbers and
+estimates, nothing was measured on a GPU yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..target import Target
+from .schedule import Problem, Schedule, size_guess
+
+LINE_BYTES = 128  # of k, in a tile that wgmma reads: four instructions
+MOST_STAGES = 7
+EXCHANGE_LINE = 40  # f32 of a row of the tile through which sums reach the epilogue: 32, and 8 against bank conflicts
+PADDING = 8  # f32 between the rows of partial sums in shared memory, against bank conflicts
+BARRIERS_ROOM = 1024  # bytes of shared memory kept for barriers
+CONSUMER_GROUP = 4  # warps that run wgmma together
+
+TILES = (  # (rows, columns), warps that multiply
+    ((128, 256), 8),
+    ((256, 128), 8),
+    ((128, 192), 8),
+    ((128, 128), 8),
+    ((64, 256), 4),
+    ((128, 64), 8),
+    ((64, 128), 4),
+    ((64, 64), 4),
+)
+CLUSTERS = (1, 2)  # blocks that share the right operand
+SPLITS = (1, 2, 4, 8)  # blocks that share k; eight are the most that every card schedules together
+
+# What the model knows of a multiprocessor, in bytes a cycle and in cycles.
+_SHARED = 128.0
+_SECOND_LEVEL = 56.0  # of the second-level cache, for each of all multiprocessors at once
+_CONTENTION = 0.1  # of the time of reading boxes, which is felt even where products hide it
+_REMOTE = 32.0  # of another block's shared memory
+_MEMORY = 15.0  # of the results, which reach memory in the end
+_LATENCY = 1000.0  # from the request of a box to its arrival
+_STEP = 40.0  # barriers of a step that no product hides
+_CLUSTER_BARRIER = 300.0
+_RESULT_BYTES = 2.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A schedule and the cycles that the whole launch is predicted to take with it."""
+
+    schedule: Schedule
+    cycles: float
+
+
+def wgmma_candidates(problem: Problem, element: str, target: Target) -> list[Candidate]:
+    """Every schedule that fits, least predicted time first."""
+    found = [
+        Candidate(schedule, _cycles(problem, schedule, target)) for schedule in _schedules(problem, element, target)
+    ]
+    return sorted(found, key=lambda candidate: candidate.cycles)
+
+
+def _schedules(problem: Problem, element: str, target: Target) -> Iterator[Schedule]:
+    depth = LINE_BYTES // problem.element_bytes
+    steps = -(-size_guess(problem.depth) // depth)
+    for (rows, columns), consumers in TILES:
+        stage_bytes = (rows + columns) * LINE_BYTES
+        room = target.shared_per_block - BARRIERS_ROOM - rows * EXCHANGE_LINE * 4
+        for cluster, split in _clusters(columns, consumers, steps, depth, target):
+            yield Schedule(
+                (rows, columns, depth),
+                (consumers, 1),
+                f"m64n{columns}k{32 // problem.element_bytes}.{element}",
+                stages=min(MOST_STAGES, room // stage_bytes),
+                producers=CONSUMER_GROUP,
+                resident=target.multiprocessors,
+                cluster=cluster,
+                split=split,
+            )
+
+
+def _clusters(columns: int, consumers: int, steps: int, depth: int, target: Target) -> Iterator[tuple[int, int]]:
+    """What a cluster may be used for with that tile: (blocks that share the right operand, blocks that share k).
+
+    A cluster either shares the right operand or k. Every block gets as many steps as the others, two at least (ptxas
+    serialises where a loop disappears); a tile whose columns are a power of two divides among the blocks.
+    """
+    yield 1, 1
+    if not target.cluster:
+        return
+    for cluster in CLUSTERS[1:]:
+        if consumers == 2 * CONSUMER_GROUP and columns % (cluster * depth) == 0:
+            yield cluster, 1
+    for split in SPLITS[1:]:
+        if steps % split == 0 and steps >= 2 * split and columns & (columns - 1) == 0:
+            yield 1, split
+
+
+def _cycles(problem: Problem, schedule: Schedule, target: Target) -> float:
+    """Waves of tiles, each of which takes its steps and its epilogue; the first boxes are waited for once."""
+    rows, columns, depth = schedule.block
+    batch, height, width, length = map(size_guess, (problem.batch, problem.rows, problem.columns, problem.depth))
+    clusters = batch * -(-height // (rows * schedule.cluster)) * -(-width // columns)
+    waves = -(-clusters // (target.multiprocessors // schedule.together))
+    steps = -(-length // (depth * schedule.split))
+    sums = rows * columns
+    epilogue = sums / schedule.split * _RESULT_BYTES / _MEMORY
+    if schedule.split == 1:
+        epilogue += 2 * sums * 4 / _SHARED  # through shared memory, to neighbours in one thread
+    else:
+        epilogue += sums * 4 / _SHARED + sums * 4 / _REMOTE + 2 * _CLUSTER_BARRIER + waves * _LATENCY
+    return _LATENCY + waves * (steps * _step_cycles(schedule) + epilogue)
+
+
+def _step_cycles(schedule: Schedule) -> float:
+    """One step of k on one multiprocessor: its products, the boxes it reads, or the latency of a full ring."""
+    rows, columns, _ = schedule.block
+    instructions = rows // 64 * 4
+    products = max(columns / 2, (64 + columns) * 32 / _SHARED)
+    boxes = (rows + columns / schedule.cluster) * LINE_BYTES / _SECOND_LEVEL
+    return max(instructions * products + _STEP, boxes, _LATENCY / schedule.stages) + _CONTENTION * boxes

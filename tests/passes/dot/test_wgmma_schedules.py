@@ -1,0 +1,71 @@
+"""Schedules of warp-specialised programs give the right answer, and the cost model prefers what it should."""
+
+from __future__ import annotations
+
+import pytest
+from tests.passes.dot.test_matmul import Case, verify
+
+from tilewright.passes.target import find_target
+from tilewright.passes.tile.schedule import Problem, Schedule
+from tilewright.passes.tile.schedule_wgmma import TILES, Candidate, wgmma_candidates
+from tilewright.runtime.emulator.observer import Order
+from tilewright.runtime.emulator.sanitizer import Sanitizer
+from tilewright.runtime.symbolic import expression
+
+HOPPER = "sm_90a"
+EDGES = Case("f16", sizes={"m": 136, "n": 136, "k": 1024})
+
+
+def candidates(rows: int, columns: int, depth: int) -> list[Candidate]:
+    problem = Problem(*map(expression, (1, rows, columns, depth)), 2)
+    return wgmma_candidates(problem, "f16", find_target(HOPPER))
+
+
+def describe(schedule: Schedule) -> str:
+    rows, columns, _ = schedule.block
+    return f"{rows}x{columns}, {schedule.cluster} share columns, {schedule.split} share k"
+
+
+ALL = {describe(found.schedule): found.schedule for found in candidates(136, 136, 1024)}
+TRIED = {name: schedule for name, schedule in ALL.items() if schedule.cluster == 1 and schedule.split in (1, 4)}
+
+
+def force(monkeypatch: pytest.MonkeyPatch, schedule: Schedule) -> None:
+    monkeypatch.setattr("tilewright.passes.tile.dot.wgmma_candidates", lambda *_: [Candidate(schedule, 0.0)])
+
+
+def test_every_tile_is_a_candidate() -> None:
+    assert {schedule.block[:2] for schedule in ALL.values()} == {tile for tile, _ in TILES}
+    assert {schedule.split for schedule in ALL.values()} == {1, 2, 4, 8}
+
+
+@pytest.mark.parametrize("schedule", TRIED.values(), ids=TRIED)
+def test_against_float64(schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
+    force(monkeypatch, schedule)
+    kernel = verify(EDGES, "bias", target=HOPPER)
+    assert ("tile.combine_blocks" in kernel.program.text) == (schedule.split > 1)
+
+
+@pytest.mark.parametrize("name", ["64x64, 1 share columns, 4 share k", "128x128, 2 share columns, 1 share k"])
+def test_the_sanitizer_finds_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    force(monkeypatch, ALL[name])
+    sanitizer = Sanitizer(Order("random", 3))
+    verify(Case("f16", sizes={"m": 72, "n": 136, "k": 512}), "bias", HOPPER, sanitizer)
+    assert not sanitizer.findings
+
+
+# (rows, columns, k) -> blocks that share k. Work for whole waves is not split; a long k of few tiles is.
+SPLITS = {
+    (8192, 8192, 8192): 1,
+    (1024, 1024, 1024): 1,
+    (2048, 128, 8192): 8,
+    (196, 256, 2304): 4,  # a 3x3 convolution of one image, 14 x 14
+    (49, 512, 4608): 8,
+}
+
+
+@pytest.mark.parametrize("sizes", SPLITS)
+def test_small_results_share_k_among_blocks(sizes: tuple[int, int, int]) -> None:
+    best, *others = candidates(*sizes)
+    assert best.schedule.split == SPLITS[sizes]
+    assert all(best.cycles <= other.cycles for other in others)
