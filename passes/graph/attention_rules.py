@@ -16,11 +16,7 @@ from .grouping import Group, Grouping, Node
 from .rewriting import body_of, operations_of, producer, string
 
 MAXIMUM_HEAD = 128  # columns of a head that an accumulator holds in registers
-_QUOTIENTS = (
-    ["graph.element", "graph.element", "arith.divf", "gpu.yield"],
-    # A row without any valid key gives NaN; some exporters replace it by zero.
-    ["graph.element", "graph.element", "arith.divf", "arith.cmpf", "arith.constant", "arith.select", "gpu.yield"],
-)
+_REPLACEMENT = ["graph.element", "arith.cmpf", "arith.select", "gpu.yield"]
 
 
 def form_attentions(grouping: Grouping) -> list[Group]:
@@ -55,13 +51,17 @@ def _attention_members(grouping: Grouping, output: Node) -> set[int] | None:
     if weights is None or not _is_quotient(weights):
         return None
     chain.append(weights)
-    exponential, total = (_source(grouping, value) for value in weights.inputs[:2])
+    exponential, total = (_source(grouping, value) for value in _quotient(weights) or (None, None))
     if exponential is None or total is None or not _is_reduction(total, "sum", exponential):
         return None
-    if _names(exponential) != ["graph.element", "graph.element", "arith.subf", "math.exp", "gpu.yield"]:
+    difference = _exponent(exponential)
+    if difference is None:
         return None
-    seen, maximum = exponential.inputs[0], _source(grouping, exponential.inputs[1])
-    if maximum is None or maximum.operation.operands[0] != seen or not _is_maximum(maximum):
+    seen, maximum = difference[0], _source(grouping, difference[1])
+    if maximum is not None and _is_guard(maximum):
+        chain.append(maximum)
+        maximum = _source(grouping, maximum.inputs[0])
+    if maximum is None or not _is_maximum(maximum) or maximum.operation.operands[0] != seen:
         return None
     chain += [exponential, total, maximum]
     scores = _scores(grouping, seen, chain)
@@ -69,14 +69,16 @@ def _attention_members(grouping: Grouping, output: Node) -> set[int] | None:
         return None
     members = {node.index for node in [*chain, scores, output]}
     inside = all(set(node.users) <= members for node in [*chain, scores])
-    return members if inside else None
+    gathered = [_source(grouping, value) for node in chain for value in node.gathers]
+    computed = any(source is not None and source.index in members for source in gathered)
+    return members if inside and not computed else None
 
 
 def _scores(grouping: Grouping, value: ir.Value, chain: list[Node]) -> Node | None:
     """The matmul behind `value` through maps of its shape, which are added to the chain."""
     node = _source(grouping, value)
-    while node is not None and node.is_map and not node.gathers:
-        full = [own for own in node.inputs if node.shape_of(own) == node.shape]
+    while node is not None and node.is_map:
+        full = [own for own in node.inputs if node.shape_of(own) == node.shape and own not in node.gathers]
         behind = [source for source in (_source(grouping, own) for own in full) if source is not None]
         candidates = [source for source in behind if _leads_to_matmul(grouping, source)]
         if len(candidates) != 1:
@@ -132,21 +134,77 @@ def _names(node: Node) -> list[str]:
 
 
 def _is_quotient(node: Node) -> bool:
-    return any(_same_operations(_names(node), pattern) for pattern in _QUOTIENTS) and len(node.inputs) == 2
+    return _quotient(node) is not None
+
+
+def _quotient(node: Node) -> tuple[ir.Value, ir.Value] | None:
+    """(dividend, divisor) of a map that divides, maybe rounds, and maybe gives zero where a comparison holds: a row
+    without any valid key is NaN, which some exporters replace, or its sum is zero.
+    """
+    value = _inside(_yielded(node), "arith.truncf")
+    choice = producer(value) if value is not None else None
+    if choice is not None and choice.name == "arith.select":
+        kept = [own for own in list(choice.operands)[1:] if not _is_constant(own)]
+        if len(kept) != 1 or not _is_comparison(choice.operands[0]):
+            return None
+        value = _inside(kept[0], "arith.truncf")
+    return _elements(value, "arith.divf")
+
+
+def _exponent(node: Node) -> tuple[ir.Value, ir.Value] | None:
+    """(a, b) of a map exp(a - b)."""
+    value = _yielded(node)
+    inner = _inside(value, "math.exp")
+    return _elements(inner, "arith.subf") if inner != value else None
+
+
+def _yielded(node: Node) -> ir.Value | None:
+    return operations_of(body_of(node.operation))[-1].operands[0] if node.is_map else None
+
+
+def _inside(value: ir.Value | None, name: str) -> ir.Value | None:
+    """The operand of the operation `name` that makes the value; any other value itself."""
+    owner = producer(value) if value is not None else None
+    return owner.operands[0] if owner is not None and owner.name == name else value
+
+
+def _elements(value: ir.Value | None, name: str) -> tuple[ir.Value, ir.Value] | None:
+    """The tensors whose elements the operation `name` combines to the value."""
+    owner = producer(value) if value is not None else None
+    if owner is None or owner.name != name:
+        return None
+    sides = [producer(operand) for operand in owner.operands]
+    if any(side is None or side.name != "graph.element" for side in sides):
+        return None
+    first, second = (side.operands[0] for side in sides if side is not None)
+    return first, second
+
+
+def _is_constant(value: ir.Value) -> bool:
+    owner = producer(value)
+    return owner is not None and owner.name == "arith.constant"
+
+
+def _is_comparison(value: ir.Value) -> bool:
+    owner = producer(value)
+    return owner is not None and owner.name == "arith.cmpf"
 
 
 def _same_operations(names: Sequence[str], pattern: Sequence[str]) -> bool:
-    """The same operations, in any order: constants may stand anywhere."""
-    return sorted(names) == sorted(pattern)
+    """The same operations, in any order and with any constants."""
+    return sorted(name for name in names if name != "arith.constant") == sorted(pattern)
+
+
+def _is_guard(node: Node) -> bool:
+    """The replacement of a maximum of -inf, so that rows without any key subtract something finite."""
+    return len(node.inputs) == 1 and _same_operations(_names(node), _REPLACEMENT)
 
 
 def _is_pointwise_step(node: Node) -> bool:
     """A cast or the replacement of NaN between the softmax and the second contraction."""
-    names = sorted(_names(node))
-    return len(node.inputs) == 1 and names in (
-        ["arith.truncf", "gpu.yield", "graph.element"],
-        sorted(["graph.element", "arith.cmpf", "arith.constant", "arith.select", "gpu.yield"]),
-    )
+    names = _names(node)
+    steps = (["arith.truncf", "gpu.yield", "graph.element"], _REPLACEMENT)
+    return len(node.inputs) == 1 and any(_same_operations(names, step) for step in steps)
 
 
 def _is_reduction(node: Node, kind: str, of: Node) -> bool:

@@ -43,7 +43,7 @@ class Parts:
     exponential: ir.Operation  # map exp(x - maximum)
     total: ir.Operation  # reduce sum
     output: ir.Operation  # matmul P x V
-    replace_nan: bool  # weights that are NaN (rows without a valid key) count as zero
+    guard: str  # what makes a quotient zero, for rows without a valid key: "" nothing, "nan", or "empty": a sum of zero
 
 
 def find_parts(operations: list[ir.Operation]) -> Parts:
@@ -54,16 +54,20 @@ def find_parts(operations: list[ir.Operation]) -> Parts:
         raise InternalError("an attention kernel has two matmuls and two reductions")
     exponential = reductions[1].operands[0].owner
     between = operations[operations.index(reductions[1]) : operations.index(matmuls[1])]
-    replace_nan = any(_tests_for_nan(operation) for operation in between)
-    return Parts(matmuls[0], reductions[0], exponential, reductions[1], matmuls[1], replace_nan)
+    guard = next((found for found in map(_guard, between) if found), "")
+    return Parts(matmuls[0], reductions[0], exponential, reductions[1], matmuls[1], guard)
 
 
-def _tests_for_nan(operation: ir.Operation) -> bool:
-    """A map between the softmax and the second contraction that compares: passes/graph/attention_rules.py admits no
-    other.
+def _guard(operation: ir.Operation) -> str:
+    """What a map between the softmax and the second contraction compares: passes/graph/attention_rules.py admits only
+    the test for NaN and that of the sum.
     """
-    names = [view.operation.name for region in operation.regions for view in region.blocks[0].operations]
-    return operation.name == "graph.map" and "arith.cmpf" in names
+    inner = [view.operation for region in operation.regions for view in region.blocks[0].operations]
+    tests = [own for own in inner if own.name == "arith.cmpf"] if operation.name == "graph.map" else []
+    if not tests:
+        return ""
+    unordered = ir.IntegerAttr(tests[0].attributes["predicate"]).value == arith.CmpFPredicate.UNO
+    return "nan" if unordered or tests[0].operands[0] == tests[0].operands[1] else "empty"
 
 
 @dataclass(frozen=True)
@@ -420,6 +424,15 @@ def _seen(work: _Attention, scores: ir.Value, column: ir.Value) -> ir.Value:
     return made
 
 
+def _quotient(guard: str, output: ir.Value, total: ir.Value) -> ir.Value:
+    """What the weights make of the values; zero where there are none, if the model says so."""
+    value, zero = arith.divf(output, total), arith.constant(output.type, 0.0)
+    if not guard:
+        return value
+    test = (arith.CmpFPredicate.UNO, value, value) if guard == "nan" else (arith.CmpFPredicate.OEQ, total, zero)
+    return arith.select(arith.cmpf(*test), zero, value)
+
+
 def _store(work: _Attention, output: ir.Value, total: ir.Value) -> None:
     """Divide by the sums, run the epilogue, store."""
     builder, second, schedule = work.builder, work.second, work.schedule
@@ -434,10 +447,7 @@ def _store(work: _Attention, output: ir.Value, total: ir.Value) -> None:
             if width > 1:
                 builder.varying.update((j, own))
             emitter = ElementEmitter(builder)
-            value = emitter.track(arith.divf(own, element(total, f32)), own)
-            if work.parts.replace_nan:
-                nan = arith.cmpf(arith.CmpFPredicate.UNO, value, value)
-                value = emitter.track(arith.select(nan, arith.constant(f32, 0.0), value), value)
+            value = emitter.track(_quotient(work.parts.guard, own, element(total, f32)), own)
             value = emitter.track(convert(value, "f32", element_of(result)), value)
             emitter.bind(result, lambda _: value)
             position = second.result(work.batch, row, column)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from mlir import ir
 
@@ -19,59 +18,23 @@ from ..errors import Unsupported
 from ..node import Node
 from ..registry import onnx_operator
 from ..tensor import Tensor
+from .attention import (
+    Change,
+    Scores,
+    attention_of,
+    capped,
+    causal,
+    join_heads,
+    only,
+    plus,
+    repeated,
+    scaled,
+    split_heads,
+)
 from .contrib import DOMAIN
 from .matrix import product_of, shifted, zero_of
-from .reduction import softmax_of, wide
 
 MASKED = -10000.0  # what onnxruntime adds to a masked score unless the node says otherwise
-Change = Callable[[Scalar], Scalar]  # of a score, in a map over [N, heads, queries, keys]
-
-
-@dataclass
-class Scores:
-    """What happens to the scores before the softmax: scale, tensors to add, then `changes` in order."""
-
-    scale: float
-    added: list[Tensor] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
-
-
-def attention_of(node: Node, query: ir.Value, key: ir.Value, value: ir.Value, scores: Scores) -> ir.Value:
-    """softmax(query x key' * scale + ...) x value, all [N, heads, steps, size]."""
-    dtype = build.element_of(query)
-    target = wide(dtype)
-    products = build.matmul(query, key, transpose_right=True, element=target, unify=node.unify)
-
-    def body(score: Scalar, *added: Scalar) -> Scalar:
-        result = score * scores.scale
-        for item in added:
-            result = result + item.cast(target)
-        for change in scores.changes:
-            result = change(result)
-        return result
-
-    weighted = node.map([products, *scores.added], body, shape=build.shape_of(products))
-    weights = softmax_of(node, weighted, [3], dtype)
-    return build.matmul(weights, value, element=dtype, unify=node.unify)
-
-
-def split_heads(node: Node, tensor: Tensor | ir.Value, heads: int) -> ir.Value:
-    """[N, steps, heads * size] -> [N, heads, steps, size]"""
-    given = node.tensor(tensor)
-    batch, steps, width = given.shape
-    divided = node.reshaped(given, [batch, steps, heads, width // heads])
-    return build.transpose(divided.value, [0, 2, 1, 3])
-
-
-def join_heads(value: ir.Value) -> ir.Value:
-    """[N, heads, steps, size] -> [N, steps, heads * size]"""
-    batch, heads, steps, size = build.shape_of(value)
-    return build.reshape(build.transpose(value, [0, 2, 1, 3]), [batch, steps, heads * size])
-
-
-def causal(past: Expression | int) -> Change:
-    """Keys after the query, which stands behind `past` others, do not count."""
-    return lambda score: build.index(3).le(build.index(2) + build.dimension(past)).select(score, float("-inf"))
 
 
 def masking(node: Node, mask: Tensor) -> Change:
@@ -89,7 +52,11 @@ def masking(node: Node, mask: Tensor) -> Change:
             kept = build.element_at(table, [build.index(0), *middle, build.index(3)]).ne(0)
         return kept.select(score, score + filtered)
 
-    return change
+    return Change(change)
+
+
+def _scale(node: Node, size: int) -> Change:
+    return scaled(float(node.get("scale", 0.0)) or 1 / math.sqrt(size))
 
 
 def _after_past(node: Node, past: Tensor | None, new: ir.Value) -> ir.Value:
@@ -109,9 +76,9 @@ def multi_head_attention(node: Node) -> list[ir.Value | None]:
     past = build.shape_of(node.value(6))[2] if node.has(6) else 0
     key, value = _after_past(node, node.optional(6), key), _after_past(node, node.optional(7), value)
     size = build.shape_of(query)[3].as_constant() or 1
-    scores = Scores(float(node.get("scale", 0.0)) or 1 / math.sqrt(size))
+    scores = Scores([_scale(node, size)])
     if node.has(5):
-        scores.added.append(node.input(5))
+        scores.changes.append(plus(node.input(5)))
     if node.has(4):
         scores.changes.append(masking(node, node.input(4)))
     if node.get("unidirectional", 0):
@@ -176,7 +143,7 @@ def _projected_attention(
             build.concatenate([_half(past, number), part], 2, node.unify) for number, part in ((0, key), (1, value))
         )
     width_of_head = build.shape_of(query)[3].as_constant() or 1
-    scores = Scores(float(node.get("scale", 0.0)) or 1 / math.sqrt(width_of_head), [bias] if bias is not None else [])
+    scores = Scores([_scale(node, width_of_head)] + ([plus(bias)] if bias is not None else []))
     if mask is not None:
         scores.changes.append(masking(node, mask))
     if node.get("unidirectional", 0):
@@ -262,20 +229,20 @@ def group_query_attention(node: Node) -> list[ir.Value]:
         )
     key, value = (_cached(node, node.optional(place), new, before) for place, new in ((3, key), (4, value)))
     size = build.shape_of(query)[3].as_constant() or 1
-    scores = Scores(float(node.get("scale", 0.0)) or 1 / math.sqrt(size))
+    scores = Scores([_scale(node, size)])
     cap, window = float(node.get("softcap", 0.0)), int(node.get("local_window_size", -1))
     if cap:
-        scores.changes.append(lambda score: (score / cap).tanh() * cap)
+        scores.changes.append(capped(cap))
 
-    def seen(score: Scalar) -> Scalar:
+    def seen() -> Scalar:
         last = before() + build.index(2)
         kept = build.index(3).le(last)
         if window > 0:
             kept = kept & build.index(3).gt(last - window)
-        return kept.select(score, float("-inf"))
+        return kept
 
-    scores.changes.append(seen)
-    shared = [_repeated(part, heads // groups) for part in (key, value)]
+    scores.changes.append(only(seen))
+    shared = [repeated(part, heads // groups) for part in (key, value)]
     return [join_heads(attention_of(node, query, shared[0], shared[1], scores)), key, value]
 
 
@@ -311,12 +278,3 @@ def _cached(node: Node, past: Tensor | None, new: ir.Value, before: Callable[[],
     if past.shape[2] == 0:
         return new
     return node.map([], body, shape=[batch, heads, past.shape[2] + steps, size])
-
-
-def _repeated(value: ir.Value, times: int) -> ir.Value:
-    """Every head `times` times in a row."""
-    if times == 1:
-        return value
-    batch, heads, steps, size = build.shape_of(value)
-    spread = build.broadcast(build.expand_dimensions(value, [2]), [batch, heads, times, steps, size])
-    return build.reshape(spread, [batch, heads * times, steps, size])
