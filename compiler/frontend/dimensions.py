@@ -44,13 +44,17 @@ class Constraints:
             self.pairs.append((kept, other))
         return kept
 
+    def take(self, count: int) -> list[tuple[Expression, Expression]]:
+        """What was recorded after the first `count` pairs; it is no longer recorded here."""
+        taken = self.pairs[count:]
+        del self.pairs[count:]
+        return taken
+
     def _complexity(self, size: Expression) -> tuple[bool, bool, int]:
         """Constants are the simplest sizes, then what the inputs' shapes say, then short expressions; of equally
         simple ones the first is kept.
         """
         return size.as_constant() is None, bool(size.symbols & self.found), len(str(size))
-
-
 
 
 class Dimensions:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.symbolic import Expression, maximum, minimum
+from ...runtime.symbolic import Expression, Operation, maximum, minimum
 from .evaluation import evaluate
 from .node import Node
 from .tensor import KNOWN_ELEMENTS, Array, Ratio
@@ -105,6 +105,8 @@ def _elementwise(node: Node) -> list[tuple[Array, str]] | None:
         element = function(floating, *items)
         if element is None:
             return None
+        if result_dtype == "i1" and arrays[0].size > 1 and isinstance(element, Expression) and element.symbols:
+            return None  # one symbolic truth may decide an If; many are a mask, which a kernel computes better
         elements.append(element)
     return [(_array(elements, arrays[0].shape), result_dtype or node.dtype(0))]
 
@@ -219,7 +221,22 @@ def _equal(floating: bool, left: Any, right: Any) -> Element | None:
         return _truth(gap == 0)
     if (gap - 1).is_nonnegative() or (-gap - 1).is_nonnegative():
         return FALSE
-    return None
+    return None if floating else _is_zero(gap)
+
+
+def _is_zero(gap: Expression) -> Expression:
+    """1 where the integer is 0, else 0."""
+    return maximum(1 - maximum(gap, -gap), 0)
+
+
+def assumed_gap(truth: Expression, value: bool) -> Expression | None:
+    """What must be 0 for a symbolic truth to have that value; None where no one size decides that."""
+    wanted = truth if value else 1 - truth
+    atoms = [atom for monomial, _ in wanted.terms for atom in monomial if isinstance(atom, Operation)]
+    sides = [side for atom in atoms for side in (atom.left, atom.right)]
+    extrema = [atom for side in sides for monomial, _ in side.terms for atom in monomial if isinstance(atom, Operation)]
+    gaps = (gap for atom in extrema for gap in (atom.left, atom.right))
+    return next((gap for gap in gaps if _is_zero(gap) == wanted), None)
 
 
 def _greater(floating: bool, left: Any, right: Any) -> Element | None:
@@ -234,8 +251,7 @@ def _less(floating: bool, left: Any, right: Any) -> Element | None:
 
 
 def _not(floating: bool, item: Any) -> Element | None:
-    constant = item.as_constant()
-    return None if constant is None else _truth(not constant)
+    return TRUE - item  # type: ignore[no-any-return]
 
 
 def _inverse(function: Callable[..., Element | None]) -> Callable[..., Element | None]:
@@ -250,14 +266,14 @@ def _and(floating: bool, left: Any, right: Any) -> Element | None:
     first, second = left.as_constant(), right.as_constant()
     if first == 0 or second == 0:
         return FALSE
-    return None if first is None or second is None else TRUE
+    return left * right  # type: ignore[no-any-return]
 
 
 def _or(floating: bool, left: Any, right: Any) -> Element | None:
     first, second = left.as_constant(), right.as_constant()
     if first or second:
         return TRUE
-    return None if first is None or second is None else FALSE
+    return left + right - left * right  # type: ignore[no-any-return]
 
 
 def _absolute(floating: bool, item: Any) -> Element | None:
@@ -312,7 +328,7 @@ def _converted(item: Element, target: str) -> Element | None:
         return _ratio(item)
     numerator, denominator = (item.numerator, item.denominator) if isinstance(item, Ratio) else (item, 1)
     if target == "i1":
-        return _equal(False, numerator, FALSE) and _not(False, _equal(False, numerator, FALSE))
+        return _not(False, _equal(False, numerator, FALSE))
     if target not in ("i32", "i64"):
         return None
     if denominator == 1:

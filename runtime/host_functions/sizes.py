@@ -73,3 +73,15 @@ def slice_bounds(call: HostCall) -> Sequence[Any]:
         bound += [positions.start if len(positions) else 0, len(positions)]
     call.symbols = bound
     return ()
+
+
+@host_function("equal_sizes")
+def equal_sizes(call: HostCall) -> Sequence[Any]:
+    """Nothing, where the two sizes are equal: a branch that is taken needs that. The attribute `pair` spells them."""
+    left, right = call.sizes
+    if left != right:
+        wanted = " == ".join(map(str, call.attributes["pair"]))
+        raise ModelError(
+            f"these input shapes do not fit together: the branch needs {wanted}, which are {left} and {right}"
+        )
+    return ()

@@ -7,6 +7,7 @@ In: a condition and branches. Out: the branch itself when the condition is known
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import onnx
 from mlir import ir
@@ -14,55 +15,105 @@ from mlir.dialects import scf, tensor
 
 from ....dialects import graph_builder as build
 from ....dialects.tensors import element_of, shape_of
+from ....runtime.symbolic import Expression
 from ..errors import Unsupported
 from ..node import Node
 from ..registry import onnx_operator
+from ..shape_arithmetic import assumed_gap
 from ..tensor import Tensor
 
 EQUAL = "equal types, or a condition that is known: fixing dimensions with --shape may decide it"
+DIFFERENT = "If whose branches give different dtypes or ranks"
+
+
+@dataclass
+class Branch:
+    """An imported branch: its block, outputs, the symbols found inside, and what must hold where it is taken."""
+
+    block: ir.Block
+    results: list[Tensor | None]
+    found: set[str]
+    pairs: list[tuple[Expression, Expression]]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        return [result for result in self.results if result is not None]
 
 
 @onnx_operator("If", host=True)
 def conditional(node: Node) -> Sequence[Tensor | ir.Value | None]:
-    branches: list[onnx.GraphProto] = [node.get("then_branch"), node.get("else_branch")]
+    graphs: list[onnx.GraphProto] = [node.get("then_branch"), node.get("else_branch")]
     known = node.input(0).known()
-    decided = known.ravel()[0].as_constant() if known is not None and known.size == 1 else None
-    if decided is not None:
-        return _run(node, branches[0 if decided else 1])
+    truth = known.ravel()[0] if known is not None and known.size == 1 else None
+    if truth is not None and truth.as_constant() is not None:
+        return _run(node, graphs[0 if truth.as_constant() else 1])
     condition = tensor.ExtractOp(node.reshaped(node.input(0), []).value, []).result
-    blocks, outputs = [], []
-    before = set(node.importer.constraints.found)
-    kinds: list[str] = []  # of the results that stay on the host
     holder = ir.Operation.create("scf.if", regions=2, ip=False)
-    for region, graph in zip(holder.regions, branches, strict=True):
-        block = region.blocks.append()
-        with ir.InsertionPoint(block):
-            results = _run(node, graph)
-            if any(result is None for result in results):
-                return results
-            outputs.append([result.value for result in results if result is not None])
-            kinds = [result.dtype if result.is_on_host else "" for result in results if result is not None]
-        blocks.append(block)
-    types = _agree(node, blocks, outputs)
-    inside = node.importer.constraints.found - before
-    if any(
-        size.symbols & inside
-        for values in outputs
-        for value in values
-        if value.type != build.object_type()
-        for size in shape_of(value)
-    ):
+    branches = [_import(node, graph, region) for graph, region in zip(graphs, holder.regions, strict=True)]
+    for branch in branches:
+        if None in branch.results:
+            return branch.results
+    if truth is not None and any(a.rank != b.rank for a, b in zip(*(b.outputs for b in branches), strict=True)):
+        return _assumed(node, truth, graphs)
+    return _both(node, condition, branches)
+
+
+def _import(node: Node, graph: onnx.GraphProto, region: ir.Region) -> Branch:
+    """Import a branch into a region. What it assumes of sizes counts only where it is taken."""
+    constraints = node.importer.constraints
+    before, count = set(constraints.found), len(constraints.pairs)
+    block = region.blocks.append()
+    with ir.InsertionPoint(block):
+        results = _run(node, graph)
+        for result in results:
+            if result is not None:
+                _ = result.value  # made here, where everything that it reads is visible
+    return Branch(block, results, constraints.found - before, constraints.take(count))
+
+
+def _assumed(node: Node, truth: Expression, graphs: list[onnx.GraphProto]) -> Sequence[Tensor | ir.Value | None]:
+    """Branches of different ranks, as exporters write `squeeze`: every later operator has one rank only, so the branch
+    that needs two sizes to be equal is taken, and each run checks that they are.
+    """
+    for value, graph in zip((True, False), graphs, strict=True):
+        gap = assumed_gap(truth, value)
+        if gap is not None:
+            constant = dict(gap.terms).get((), 0)
+            sides = gap - constant, Expression.constant(-constant)
+            node.unify(*(sides if constant <= 0 else (-side for side in sides)))
+            return _run(node, graph)
+    raise Unsupported(DIFFERENT, EQUAL, node.input(0).sources)
+
+
+def _both(node: Node, condition: ir.Value, branches: list[Branch]) -> list[Tensor | ir.Value | None]:
+    """`scf.if` with both branches."""
+    outputs = [[result.value for result in branch.outputs] for branch in branches]
+    kinds = [result.dtype if result.is_on_host else "" for result in branches[-1].outputs]
+    types = _agree(node, [branch.block for branch in branches], outputs)
+    inside = branches[0].found | branches[1].found
+    tensors = [value for values in outputs for value in values if value.type != build.object_type()]
+    if any(size.symbols & inside for value in tensors for size in shape_of(value)):
         what = "If whose branches give tensors of sizes that depend on data"
         raise Unsupported(what, "sizes known before the If", node.sources)
-    for block, values in zip(blocks, outputs, strict=True):
-        with ir.InsertionPoint(block):
+    for branch, values in zip(branches, outputs, strict=True):
+        with ir.InsertionPoint(branch.block):
             scf.YieldOp(values)
+        _check(node, branch)
     operation = ir.Operation.create("scf.if", results=types, operands=[condition], regions=2)
-    for region, block in zip(operation.regions, blocks, strict=True):
-        block.append_to(region)
+    for region, branch in zip(operation.regions, branches, strict=True):
+        branch.block.append_to(region)
     return [
         node.on_host(value, kinds[number]) if kinds[number] else value for number, value in enumerate(operation.results)
     ]
+
+
+def _check(node: Node, branch: Branch) -> None:
+    """Compare the sizes that the branch needs to be equal, before anything else there or where they are found."""
+    for pair in branch.pairs:
+        late = (pair[0].symbols | pair[1].symbols) & branch.found
+        start = ir.InsertionPoint.at_block_begin(branch.block)
+        with node.importer.materialiser.point(late) if late else start:
+            build.host("equal_sizes", [], 0, {"pair": [str(size) for size in pair]}, pair)
 
 
 def _run(node: Node, graph: onnx.GraphProto) -> list[Tensor | None]:
@@ -81,7 +132,7 @@ def _agree(node: Node, blocks: list[ir.Block], outputs: list[list[ir.Value]]) ->
             raise Unsupported(what, "equal types", node.input(0).sources)
         one, two = shape_of(first), shape_of(second)
         if element_of(first) != element_of(second) or len(one) != len(two):
-            raise Unsupported("If whose branches give different dtypes or ranks", EQUAL, node.input(0).sources)
+            raise Unsupported(DIFFERENT, EQUAL, node.input(0).sources)
         if any((a - b).as_constant() not in (None, 0) for a, b in zip(one, two, strict=True)):
             raise Unsupported("If whose branches give different sizes", EQUAL, node.input(0).sources)
         shape = [node.unify(a, b) for a, b in zip(one, two, strict=True)]

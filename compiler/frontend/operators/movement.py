@@ -211,8 +211,10 @@ def _bound(node: Node, value: Expression, size: Expression, low: Expression, hig
         if constant == 0:
             return ZERO
         return _least(node, value, high, assume=constant == 1)
-    if not value.is_nonnegative() and (-value - 1).is_nonnegative():
-        return node.assume_nonnegative(value + size)
+    if (-value).is_nonnegative():  # x[-s:]
+        position = value + size
+        # Where s is 0 this is x[0:]: the same only where s is the whole dimension.
+        return ZERO if position == 0 else node.assume_nonnegative(node.unify(-value, maximum(-value, 1)) * -1 + size)
     return _least(node, node.assume_nonnegative(value), high, assume=static is not None)
 
 
