@@ -165,11 +165,20 @@ OPERATIONS = (
     ),
     OperationDefinition(
         "tile.dot_wait",
-        "The accumulator once at most `pending` asynchronous products of it are still running.",
+        "The accumulator once at most `pending` asynchronous products are still running; `others` of them (none, if left out) belong to "
+        "other accumulators.",
         ("accumulator",),
         ("result",),
         {"pending": "integer"},
+        {"others": "integer"},
     ),
+    OperationDefinition(
+        "tile.pack",
+        "A tile of weights rounded to the result's type, as the left operand of asynchronous products in registers.",
+        ("tile",),
+        ("result",),
+    ),
+    OperationDefinition("tile.group", "Which group of four warps of its role this is.", (), ("number",)),
     OperationDefinition(
         "tile.exchange",
         "The same tile in another layout, by way of the shared tile `scratch`, as many columns at a time as that has. Only the threads of "

@@ -21,6 +21,8 @@ from .layouts import Group
 Lanes: TypeAlias = "ir.Value | list[ir.Value]"  # one value for all lanes, or one a lane
 
 VECTOR_BYTES = 16  # the widest global access
+# One instruction where the model's arithmetic allows it (fastmath<afn>): 2^-22 relative, tiny results are zero.
+_APPROXIMATE = {"math.exp2": "llvm.nvvm.ex2.approx.ftz.f"}
 
 
 @dataclass
@@ -83,6 +85,9 @@ def clone_scalar(context: LoweringContext, operation: ir.Operation, operands: Se
         if isinstance(type_, ir.IndexType):
             type_, value = context.i32, ir.IntegerAttr.get(context.i32, ir.IntegerAttr(value).value)
         return [context.constant(type_, value)]
+    if name in _APPROXIMATE and "fastmath" in operation.attributes and "afn" in str(operation.attributes["fastmath"]):
+        intrinsic = ir.StringAttr.get(_APPROXIMATE[name])
+        return [llvm.call_intrinsic(operation.results[0].type, intrinsic, list(operands), [], [])]
     attributes = {}
     for named in operation.attributes:
         key, value = (named.name, named.attr) if hasattr(named, "attr") else (named, operation.attributes[named])

@@ -21,17 +21,16 @@ _REGISTER_LETTERS = {"f32": "f", "f64": "d", "i32": "r", "i64": "l"}
 @lowering("tile.dot")
 def _dot(context: LoweringContext, operation: ir.Operation) -> None:
     left, right, accumulator = (context.get(operand) for operand in list(operation.operands)[:3])
-    assert (
-        isinstance(left, SharedTile)
-        and isinstance(right, SharedTile)
-        and isinstance(accumulator, RegisterTile)
-    )
+    assert isinstance(right, SharedTile) and isinstance(accumulator, RegisterTile)
     stage = context.scalar(operation.operands[3])
     name = ir.StringAttr(operation.attributes["instruction"]).value
-    if name == "fma":
+    if shape := find_shape(name):
+        sums = None if _is_zero(operation.operands[2]) else accumulator.values
+        result = dot_wgmma(context, left, right, accumulator.layout, sums, stage, shape)
+    elif not isinstance(left, SharedTile):
+        raise InternalError(f"tile.dot: {name} takes no left operand in registers")
+    elif name == "fma":
         result = dot_fma(context, left, right, accumulator, stage)
-    elif shape := find_shape(name):
-        result = dot_wgmma(context, left, right, accumulator, stage, shape)
     elif name in INSTRUCTIONS:
         result = dot_mma(context, left, right, accumulator, stage, INSTRUCTIONS[name])
     else:
@@ -40,6 +39,15 @@ def _dot(context: LoweringContext, operation: ir.Operation) -> None:
     if "pinned" in operation.attributes:
         result = RegisterTile(result.layout, tuple(_pinned(value) for value in result.values))
     context.set(operation.results[0], result)
+
+
+def _is_zero(tile: ir.Value) -> bool:
+    """True for a tile of zeros that is made for this product: wgmma need not read them."""
+    made = tile.owner
+    if isinstance(made, ir.Block) or made.name != "tile.full" or isinstance(made.operands[0].owner, ir.Block):
+        return False
+    value = made.operands[0].owner
+    return value.name == "arith.constant" and ir.FloatAttr(value.attributes["value"]).value == 0
 
 
 def _pinned(value: ir.Value) -> ir.Value:

@@ -305,3 +305,56 @@ def _parse_warpgroup(parameters: str, rows: int, columns: int) -> Layout:
     if rows % (warpgroups * 64) or columns % 8:
         raise ValueError(f"wgmma<{parameters}> does not divide a tile of {rows}x{columns}")
     return WarpgroupLayout(rows, columns, warpgroups)
+
+
+@dataclass(frozen=True)
+class PairLayout(Layout):
+    """``pairs<2 groups>``: left operands of wgmma in registers, each two neighbours of 16 bits, cut among warps as the
+    accumulator of `WarpgroupLayout`; a slot is such a pair. Four of them are the operand of 64 rows x 16 columns.
+    """
+
+    rows: int
+    columns: int
+    warpgroups: int
+    word: ClassVar[str] = "pairs"
+
+    @property
+    def accumulator(self) -> WarpgroupLayout:
+        """The layout of sums that lie alike."""
+        return WarpgroupLayout(self.rows, self.columns, self.warpgroups)
+
+    @property
+    def threads(self) -> int:  # type: ignore[override]
+        return self.accumulator.threads
+
+    @property
+    def blocks(self) -> int:
+        """64-row blocks of one warpgroup."""
+        return self.accumulator.blocks
+
+    def groups(self) -> list[Group]:
+        steps = self.columns // 16
+        return [
+            Group(2 * block + half, 2 * step + side, 1)
+            for block in range(self.blocks)
+            for step in range(steps)
+            for side in (0, 1)
+            for half in (0, 1)
+        ]
+
+    def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
+        return self.accumulator.row(context, row_slot)
+
+    def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
+        return self.accumulator.column(context, column_slot)
+
+    def __str__(self) -> str:
+        return f"pairs<{self.warpgroups} groups>"
+
+
+@register_layout("pairs")
+def _parse_pairs(parameters: str, rows: int, columns: int) -> Layout:
+    match = re.fullmatch(r"(\d+) groups", parameters)
+    if not match or rows % (int(match.group(1)) * 64) or columns % 16:
+        raise ValueError(f"pairs<{parameters}> does not divide a tile of {rows}x{columns}")
+    return PairLayout(rows, columns, int(match.group(1)))

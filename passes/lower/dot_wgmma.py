@@ -8,6 +8,7 @@ while the products still run; tile.dot_wait waits. Descriptors and layouts are w
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,9 +16,11 @@ from mlir import ir
 from mlir.dialects import arith, llvm, nvvm
 
 from ...runtime.errors import InternalError
-from .context import LoweringContext, RegisterTile, SharedTile, byte_width, lowering
+from .context import LoweringContext, RegisterTile, SharedTile, byte_width, lowering, tile_type
 from .dot_fma import stage_offset
-from .dot_layouts import WARP, WarpgroupLayout, parse_shared
+from .dot_layouts import PairLayout, WarpgroupLayout, parse_shared
+from .layouts import Layout
+from .roles import warpgroup_number
 
 BLOCK_ROWS = 64  # of one wgmma
 LINE_BYTES = 128  # a line of a swizzled tile
@@ -48,33 +51,67 @@ def find_shape(instruction: str) -> WgmmaShape | None:
 
 def dot_wgmma(
     context: LoweringContext,
-    left: SharedTile,
+    left: SharedTile | RegisterTile,
     right: SharedTile,
-    accumulator: RegisterTile,
+    layout: Layout,
+    sums: Sequence[ir.Value] | None,
     stage: ir.Value,
     shape: WgmmaShape,
 ) -> RegisterTile:
-    """accumulator + left x right, started and committed as one group."""
-    layout = accumulator.layout
+    """sums + left x right, started and committed as one group; without `sums` the product alone.
+
+    The left operand may be in registers, from tile.pack.
+    """
     if not isinstance(layout, WarpgroupLayout) or layout.columns != shape.columns:
         raise InternalError(f"{shape.name} needs a wgmma accumulator of {shape.columns} columns, not {layout}")
-    steps = left.columns // shape.depth
-    left_operand, right_operand = _Descriptor(context, left, 0, stage), _Descriptor(context, right, 1, stage)
+    right_operand = _Descriptor(context, right, 1, stage)
+    shared = _Descriptor(context, left, 0, stage) if isinstance(left, SharedTile) else None
+    steps = right.rows // shape.depth
     group = _warpgroup(context, layout)
-    values = list(accumulator.values)
+    values: list[ir.Value | None] = [None] * layout.registers if sums is None else list(sums)
     nvvm.wgmma_fence_aligned()
     for block in range(layout.blocks):
         first = context.add(context.multiply(group, layout.blocks * BLOCK_ROWS), block * BLOCK_ROWS)
-        pairs = [
-            (left_operand.at(first, step * shape.depth), right_operand.at(None, step * shape.depth))
-            for step in range(steps)
-        ]
+        pairs = []
+        for step in range(steps):
+            depth = step * shape.depth
+            own = (shared.at(first, depth),) if shared is not None else _fragment(left, block, step)
+            pairs.append((own, right_operand.at(None, depth)))
         places = _places(layout, block)
-        sums = _multiply(shape, [values[place] for place in places], pairs, (left_operand, right_operand))
-        for place, value in zip(places, sums, strict=True):
+        before = [value for value in (values[place] for place in places) if value is not None]
+        transposed = [not operand.depth_contiguous for operand in (shared, right_operand) if operand is not None]
+        results = _multiply(shape, len(places), before, pairs, transposed)
+        for place, value in zip(places, results, strict=True):
             values[place] = value
     nvvm.wgmma_commit_group_sync_aligned()
-    return RegisterTile(layout, tuple(values))
+    return RegisterTile(layout, tuple(value for value in values if value is not None))
+
+
+def _fragment(tile: RegisterTile, block: int, step: int) -> tuple[ir.Value, ...]:
+    """The four registers of 64 rows x one step of a packed tile."""
+    steps = tile.layout.columns // 16
+    first = (block * steps + step) * 4
+    return tile.values[first : first + 4]
+
+
+@lowering("tile.pack")
+def _pack(context: LoweringContext, operation: ir.Operation) -> None:
+    """Volatile assembly: a register of a product that still runs must not be written, so that what waits for it must
+    come first.
+    """
+    tile, target = context.get(operation.operands[0]), context.layout(operation.results[0].type)
+    assert isinstance(tile, RegisterTile) and isinstance(tile.layout, WarpgroupLayout)
+    if not isinstance(target, PairLayout) or target.accumulator != tile.layout:
+        raise InternalError(f"tile.pack takes {tile.layout} to pairs of the same warps, not {target}")
+    kind = str(tile_type(operation.results[0].type).element)
+    across = tile.layout.columns // 8
+    registers = []
+    for group in target.groups():
+        first = (group.row_slot * across + group.column_slot) * 2
+        pair = tile.values[first : first + 2]
+        assembly = f"cvt.rn.{kind}x2.f32 $0, $2, $1;"
+        registers.append(llvm.inline_asm(context.i32, list(pair), assembly, "=r,f,f", has_side_effects=True))
+    context.set(operation.results[0], RegisterTile(target, tuple(registers)))
 
 
 @lowering("tile.dot_wait")
@@ -85,21 +122,17 @@ def _wait(context: LoweringContext, operation: ir.Operation) -> None:
     tile = context.get(operation.operands[0])
     assert isinstance(tile, RegisterTile)
     pending = ir.IntegerAttr(operation.attributes["pending"]).value
-    if pending:
+    others = ir.IntegerAttr(operation.attributes["others"]).value if "others" in operation.attributes else 0
+    if pending > others:
         nvvm.wgmma_wait_group_sync_aligned(pending)
         context.set(operation.results[0], tile)
         return
-    values = _tied("wgmma.wait_group.sync.aligned 0;", list(tile.values), [])
+    values = _tied(f"wgmma.wait_group.sync.aligned {pending};", list(tile.values), [])
     context.set(operation.results[0], RegisterTile(tile.layout, tuple(values)))
 
 
 def _warpgroup(context: LoweringContext, layout: WarpgroupLayout) -> ir.Value:
-    """Which warpgroup this is: the same for all lanes, and made so that ptxas knows it."""
-    if layout.warpgroups == 1:
-        return context.integer(0)
-    number = context.divide(context.thread, 4 * WARP)
-    every = arith.constant(context.i32, -1)
-    return nvvm.shfl_sync(context.i32, every, number, context.integer(0), context.integer(WARP - 1), nvvm.ShflKind.idx)
+    return context.integer(0) if layout.warpgroups == 1 else warpgroup_number(context)
 
 
 def _places(layout: WarpgroupLayout, block: int) -> list[int]:
@@ -115,34 +148,43 @@ def _places(layout: WarpgroupLayout, block: int) -> list[int]:
 
 def _multiply(
     shape: WgmmaShape,
+    count: int,
     sums: list[ir.Value],
-    pairs: list[tuple[ir.Value, ir.Value]],
-    operands: tuple[_Descriptor, _Descriptor],
+    pairs: list[tuple[tuple[ir.Value, ...], ir.Value]],
+    transposed: list[bool],
 ) -> list[ir.Value]:
-    """The products of all steps of k into one block of sums, in one piece of assembly that LLVM cannot take apart."""
-    count = len(sums)
+    """The products of all steps of k into one block of `count` sums, in one piece of assembly that LLVM cannot take
+    apart. Without sums the first product starts them. `transposed` tells it of each operand in shared memory.
+    """
     registers = ", ".join(f"${index}" for index in range(count))
-    transposed = "" if shape.operands == "tf32" else "".join(f", {int(not own.depth_contiguous)}" for own in operands)
-    lines = ["{", ".reg .pred accumulate;", "setp.eq.u32 accumulate, 0, 0;"]
-    for step in range(len(pairs)):
-        left, right = 2 * count + 2 * step, 2 * count + 2 * step + 1
-        lines.append(f"{shape.name} {{{registers}}}, ${left}, ${right}, accumulate, 1, 1{transposed};")
+    flags = "" if shape.operands == "tf32" else "".join(f", {int(flag)}" for flag in transposed)
+    lines = ["{", ".reg .pred accumulate;", f"setp.{'eq' if sums else 'ne'}.u32 accumulate, 0, 0;"]
+    others: list[ir.Value] = []
+    for left, right in pairs:
+        names = [f"${count + len(sums) + len(others) + place}" for place in range(len(left) + 1)]
+        first = names[0] if len(left) == 1 else "{" + ", ".join(names[:-1]) + "}"
+        lines.append(f"{shape.name} {{{registers}}}, {first}, {names[-1]}, accumulate, 1, 1{flags};")
+        if not sums and not others:
+            lines.append("setp.eq.u32 accumulate, 0, 0;")
+        others += [*left, right]
     lines.append("}")
-    return _tied("\n".join(lines), sums, [value for pair in pairs for value in pair])
+    return _assembly("\n".join(lines), count, sums, others)
 
 
 def _tied(assembly: str, values: list[ir.Value], others: list[ir.Value]) -> list[ir.Value]:
-    """Assembly that changes `values` (f32) in place and reads `others` (i64)."""
+    """Assembly that changes `values` (f32) in place and reads `others`."""
+    return _assembly(assembly, len(values), values, others)
+
+
+def _assembly(text: str, count: int, values: list[ir.Value], others: list[ir.Value]) -> list[ir.Value]:
+    """Assembly with `count` results in f32, which begin as `values` where there are any."""
     f32 = ir.F32Type.get()
-    constraints = ",".join(["=f"] * len(values) + [str(index) for index in range(len(values))] + ["l"] * len(others))
+    letters = ["l" if ir.IntegerType(own.type).width == 64 else "r" for own in others]
+    constraints = ",".join(["=f"] * count + [str(index) for index in range(len(values))] + letters)
     result = llvm.inline_asm(
-        llvm.StructType.get_literal([f32] * len(values)),
-        [*values, *others],
-        assembly,
-        constraints,
-        has_side_effects=True,
+        llvm.StructType.get_literal([f32] * count), [*values, *others], text, constraints, has_side_effects=True
     )
-    return [llvm.extractvalue(f32, result, [index]) for index in range(len(values))]
+    return [llvm.extractvalue(f32, result, [index]) for index in range(count)]
 
 
 class _Descriptor:

@@ -15,6 +15,7 @@ from .dot_fma import stage_offset
 from .dot_layouts import WARP
 
 BARRIER_BYTES = 8
+WARPGROUP = 4 * WARP  # threads
 REGISTERS = 65536  # of a multiprocessor, which one block of roles has for itself
 _TICKS = 0x989680  # of a try_wait before it looks again: any number is right
 
@@ -70,6 +71,18 @@ def _single(context: LoweringContext, operation: ir.Operation) -> None:
     with ir.InsertionPoint(branch.then_block):
         lower_block(context, operation.regions[0].blocks[0])
         scf.yield_([])
+
+
+@lowering("tile.group")
+def _group(context: LoweringContext, operation: ir.Operation) -> None:
+    context.set(operation.results[0], warpgroup_number(context))
+
+
+def warpgroup_number(context: LoweringContext) -> ir.Value:
+    """Which group of four warps of the role this is: the same for all lanes, and made so that ptxas knows it."""
+    number = context.divide(context.thread, WARPGROUP)
+    every = arith.constant(context.i32, -1)
+    return nvvm.shfl_sync(context.i32, every, number, context.integer(0), context.integer(WARP - 1), nvvm.ShflKind.idx)
 
 
 @lowering("tile.make_barriers")
