@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...dialects.tensors import Shape
+from ...dialects.tensors import Shape, element_of
+from ...runtime.dtypes import dtype
 from ...runtime.symbolic import ONE, Expression
 from .attention_rules import first_contraction, form_attentions
 from .grouping import CHEAP_OPERATIONS, Group, Grouping, Node
+from .rewriting import producer
 
 MAXIMUM_INPUTS = 48  # tensors that one kernel reads
 SINGLE = {"lstm": "recurrent", "gru": "recurrent", "scan": "scan", "arg_reduce": "arg_reduce"}
@@ -36,7 +38,9 @@ def plan(grouping: Grouping) -> None:
     for group in windows:
         extend_with_operands(grouping, group)
     for group in singles:
-        if group.kind != "recurrent":
+        if group.kind == "recurrent":
+            take_dequantisation(grouping, group)
+        else:
             extend_with_operands(grouping, group)
     for group in rows:
         extend_row_with_movements(grouping, group)
@@ -124,6 +128,24 @@ def extend_with_operands(grouping: Grouping, group: Group) -> None:
         else:
             grouping.add_copy(group, index)
         pending += node.producers
+
+
+def take_dequantisation(grouping: Grouping, group: Group) -> None:
+    """Let a recurrent layer read its weights as they are stored, narrow: it reads all of them in every step."""
+    anchor = grouping.nodes[group.anchor]
+    value = weights = anchor.operation.operands[1]
+    chain: list[Node] = []
+    while (owner := producer(value)) is not None and (node := grouping.node_of(owner)) is not None:
+        tensors = [source for source in node.inputs if node.shape_of(source) == node.shape]
+        pointwise = node.is_map and node.is_cheap and not node.gathers and len(tensors) == 1
+        only_here = set(node.users) <= {anchor.index, *(known.index for known in chain)}
+        if not (pointwise or node.name == "transpose") or not grouping.is_free(node.index) or not only_here:
+            break
+        chain.append(node)
+        value = tensors[0] if pointwise else node.inputs[0]
+    if dtype(element_of(value)).bytes < dtype(element_of(weights)).bytes:
+        for node in chain:
+            grouping.add(group, node.index)
 
 
 def _weight_side(grouping: Grouping, anchor: Node) -> Iterable[int]:

@@ -47,12 +47,12 @@ class Sequence:
         return direction == 1 or node.get("direction", "forward") == "reverse"
 
 
-def sequence_of(node: Node) -> Sequence:
-    """The checked input."""
+def sequence_of(node: Node, hidden_axis: int = 2) -> Sequence:
+    """The checked input; `hidden_axis` of the recurrence weights is the hidden size."""
     x, weight, recurrence = node.input(0), node.input(1), node.input(2)
     direction = node.get("direction", "forward")
     directions = 2 if direction == "bidirectional" else 1
-    hidden = recurrence.shape[-1].as_constant() if recurrence.rank else None
+    hidden = recurrence.shape[hidden_axis].as_constant() if recurrence.rank == 3 else None
     if x.rank != 3 or weight.rank != 3 or recurrence.rank != 3:
         raise ModelError(f"{node.operator} needs X, W and R of rank 3")
     if hidden is None:
@@ -68,7 +68,7 @@ def sequence_of(node: Node) -> Sequence:
 
 def is_plain(node: Node, sequence: Sequence) -> bool:
     """True when the recurrent operation does all that the attributes ask for."""
-    wanted = DEFAULT_ACTIVATIONS[node.operator] * sequence.directions
+    wanted = DEFAULT_ACTIVATIONS[node.operator.removeprefix("DynamicQuantize")] * sequence.directions
     given = [str(name).lower() for name in node.get("activations") or wanted]
     return given == wanted and not node.get("clip") and not node.get("input_forget")
 
@@ -239,11 +239,22 @@ def lstm(node: Node) -> list[ir.Value]:
 def _lstm_direction(node: Node, sequence: Sequence, direction: int) -> list[ir.Value]:
     weight = direction_of(node, node.input(1), direction)
     recurrence = direction_of(node, node.input(2), direction)
+    gates = projection(node, sequence, weight, lstm_bias(node, sequence, direction))
+    return run_lstm(node, sequence, direction, gates, recurrence.value)
+
+
+def lstm_bias(node: Node, sequence: Sequence, direction: int) -> Tensor | None:
+    """The sum of both biases: nothing stands between them."""
     first, second = both_biases(node, direction, 4 * sequence.hidden)
-    bias = None
-    if first is not None and second is not None:
-        bias = node.tensor(node.map([first, second], lambda x, y: x + y))
-    gates = projection(node, sequence, weight, bias)
+    if first is None or second is None:
+        return None
+    return node.tensor(node.map([first, second], lambda x, y: x + y))
+
+
+def run_lstm(node: Node, sequence: Sequence, direction: int, gates: ir.Value, recurrence: ir.Value) -> list[ir.Value]:
+    """All outputs, the last output and the last cell, from the input's part of the gates [T, N, 4H] and the
+    recurrence weights [4H, H].
+    """
     hidden, cell = state(node, 5, sequence, direction), state(node, 6, sequence, direction)
     if node.has(7):
         peepholes = direction_of(node, node.input(7), direction).value
@@ -252,7 +263,7 @@ def _lstm_direction(node: Node, sequence: Sequence, direction: int) -> list[ir.V
     backwards = sequence.reversed(direction, node)
     # Input gate shut, forget gate open: the cell stays, and the last output is looked up.
     gates, from_end = shortened(node, sequence, gates, backwards, {0: -math.inf, 2: math.inf})
-    outputs, last, last_cell = build.lstm(gates, recurrence.value, hidden, cell, peepholes, from_end)
+    outputs, last, last_cell = build.lstm(gates, recurrence, hidden, cell, peepholes, from_end)
     last = last_output(node, sequence, outputs, last)
     return [restored(node, sequence, outputs, backwards), last, last_cell]
 
