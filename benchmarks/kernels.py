@@ -68,7 +68,9 @@ def inspect(workload: Workload, target: str, precision: str) -> Row:
     unit, number = _arithmetic(counts)
     problems = [f"{own.spills} bytes of spills" for _, _, own, _, _ in looks if own.spills]
     problems += [warning for _, _, _, own, _ in looks for warning in own.warnings if "C75" in warning]
-    if workload.flops and precision != "strict" and unit not in ("HGMMA", "HMMA") and "x1x" not in workload.name:
+    # What the memory bounds even on ordinary multiply-adds needs no tensor cores.
+    needs_matrix_units = workload.flops / (gpu.f32 * 1e12) > workload.nbytes / (gpu.bandwidth * 1e9)
+    if needs_matrix_units and precision != "strict" and unit not in ("HGMMA", "HMMA"):
         problems.append(f"{unit or 'nothing'} in the main loop")
     launch = next(launch for launch in engine.program.launches if launch.kernel == name)
     grid = launch.grid[0].evaluate({}) * launch.grid[1].evaluate({}) * launch.grid[2].evaluate({})
@@ -120,9 +122,10 @@ def _roofline(workload: Workload, tile_ir: str, grid: int, resident: int, gpu: G
         return min(1.0, grid / gpu.multiprocessors) if grid < places else grid / (-(-grid // places) * places)
     rows, columns, _ = map(int, blocks[-1])
     m, n, _ = map(int, workload.name.split("x"))
-    tiles = -(-m // rows) * -(-n // columns)
+    split = int((re.findall(r"split = (\d+)", tile_ir) or [1])[-1])
+    tiles = -(-m // rows) * -(-n // columns) * split
     waves = -(-tiles // gpu.multiprocessors)
-    return m * n / (waves * gpu.multiprocessors * rows * columns)
+    return m * n * split / (waves * gpu.multiprocessors * rows * columns)
 
 
 def main() -> None:

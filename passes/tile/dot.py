@@ -25,9 +25,8 @@ from .builder import TileBuilder
 from .contraction import Contraction, Place, contraction_of, find_contraction
 from .elements import ElementEmitter
 from .forward import forward_position
-from .loop import store
 from .programs import Request, finished, tile_program
-from .scalars import convert
+from .results import store_results
 from .schedule import (
     Problem,
     Schedule,
@@ -37,6 +36,7 @@ from .schedule import (
 )
 from .schedule_wgmma import wgmma_candidates
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
+from .skinny import Skinny, plan_skinny
 from .tile_types import ACCESS_BYTES, element, full, i64, map_, program_id, tile_of
 from .warp_specialized import EXCHANGE_COLUMNS, Position, WarpSpecialized
 
@@ -176,9 +176,14 @@ def dot_program(request: Request) -> KernelProgram:
     builder = TileBuilder(request.function, request.name)
     module = builder.declare()
     with ir.InsertionPoint(builder.block):
+        builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))
+        skinny = _skinny(builder, request)
+        if skinny is not None:
+            skinny.emit()
+            builder.finish(skinny.schedule.count)
+            return finished(request, builder, module, "dot", (skinny.grid, ONE, ONE), skinny.schedule.count)
         plan = _make_plan(builder, request)
         builder.set_attribute("tile.schedule", plan.schedule.attribute())
-        builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))
         if plan.boxes is not None:
             grid = _specialized(builder, plan, plan.boxes)
         else:
@@ -191,6 +196,13 @@ def dot_program(request: Request) -> KernelProgram:
 
 
 # Decisions --------------------------------------------------------------------------------------------------
+def _skinny(builder: TileBuilder, request: Request) -> Skinny | None:
+    """The program for few rows, where that suits the contraction."""
+    operation = find_contraction(request.function)
+    view = contraction_of(builder, operation)
+    return plan_skinny(builder, view, arithmetic_of(operation).accumulator, request.returned, request.target)
+
+
 def _make_plan(builder: TileBuilder, request: Request) -> _Plan:
     operation = find_contraction(request.function)
     arithmetic = arithmetic_of(operation)
@@ -379,7 +391,6 @@ def _epilogue(
 ) -> None:
     """One map over the accumulator: convert, run the rest of the kernel, store."""
     view, arithmetic = plan.view, plan.arithmetic
-    result = plan.result_value
     width = plan.width
 
     def body(i: ir.Value, j: ir.Value) -> None:
@@ -389,16 +400,7 @@ def _epilogue(
             if width > 1:
                 builder.varying.add(j)
             own = element(accumulator, scalar_type(arithmetic.accumulator))
-            value = convert(own, arithmetic.accumulator, element_of(result))
-            if width > 1:
-                builder.varying.update((own, value))
-            emitter = ElementEmitter(builder)
-            emitter.bind(result, lambda _: value)
-            position = view.result(batch, row, column)
-            for argument, returned in zip(builder.outputs, plan.returned, strict=True):
-                indices = forward_position(builder, result, position, returned)
-                offset = builder.linearize(indices, argument.shape)
-                store(builder, emitter.element(returned, indices), argument.memory, offset, argument.element)
+            store_results(builder, view, plan.returned, (own, arithmetic.accumulator), (batch, row, column))
 
     rows, columns = plan.tile_shape
     complete = [

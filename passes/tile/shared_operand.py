@@ -256,7 +256,7 @@ def _yielded(
     """What the body yields at a position. The predicate is the same for all lanes of a vector."""
     place = operand.place(position[0], position[1])
     checks = [
-        _below(builder, own, extent)
+        below(builder, own, extent)
         for own, extent, block in zip(position, operand.extents, operand.block, strict=True)
         if not extent.divisible_by(block)
     ]
@@ -276,13 +276,13 @@ def _yielded(
     return [value]
 
 
-def _below(builder: TileBuilder, value: Expression, limit: Expression) -> ir.Value:
+def below(builder: TileBuilder, value: Expression, limit: Expression) -> ir.Value:
     """0 <= value < limit in one unsigned comparison."""
     return arith.cmpi(arith.CmpIPredicate.ult, builder.index(value), builder.index(limit))
 
 
 def _condition(builder: TileBuilder, condition: Condition) -> list[ir.Value]:
-    checks = [_below(builder, condition.value, condition.limit)]
+    checks = [below(builder, condition.value, condition.limit)]
     if condition.multiple > 1:
         rest = builder.index(builder.remainder(condition.numerator, condition.multiple))
         checks.append(arith.cmpi(arith.CmpIPredicate.eq, rest, builder.index(0)))

@@ -5,7 +5,6 @@
 !sum = !tile.tile<[8, 16], f32, "blocked<8x4, vector=4>">
 
 // CHECK: llvm.func @combine
-// CHECK: %[[BASE:.*]] = llvm.getelementptr %{{.*}} : (!llvm.ptr<3>) -> !llvm.ptr<3>, i8
 // CHECK: %[[RANK:.*]] = nvvm.read.ptx.sreg.cluster.ctarank
 // CHECK: %[[OWN:.*]] = nvvm.mapa %{{.*}}, %{{.*}} : !llvm.ptr<3> -> !llvm.ptr<7>
 // CHECK: %[[OTHER:.*]] = nvvm.mapa %{{.*}}, %{{.*}} : !llvm.ptr<3> -> !llvm.ptr<7>

@@ -121,9 +121,9 @@ func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot",
 // -----
 // A long k of few results is split among groups of warps, whose sums are combined in shared memory.
 
-!x = tensor<16x2048xf32>
+!x = tensor<40x2048xf32>
 !w = tensor<2048x32xf32>
-!y = tensor<16x32xf32>
+!y = tensor<40x32xf32>
 
 // CHECK: warps = array<i64: {{[0-9]+, [0-9]+, [248]}}>
 // CHECK: %[[PARTIAL:.*]] = scf.for

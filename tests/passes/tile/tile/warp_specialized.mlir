@@ -3,9 +3,9 @@
 // On Hopper a product of f16 has two roles: consumers wait for a full stage, multiply it and give it back; one thread
 // of the producer waits for an empty one and fetches a box of each operand. Other targets keep the plain loop.
 
-!x = tensor<256x512xf16>
-!w = tensor<512x256xf16>
-!y = tensor<256x256xf32>
+!x = tensor<1024x512xf16>
+!w = tensor<512x1024xf16>
+!y = tensor<1024x1024xf32>
 
 // HOPPER: func.func @dot_0(
 // HOPPER-SAME: %[[LEFT_MAP:[^:]*]]: !tile.tensor_map<f16, {{[^>]*}}>, %[[RIGHT_MAP:[^:]*]]: !tile.tensor_map<f16,

@@ -1,0 +1,211 @@
+"""The program of a contraction with few rows: a matrix-vector product, or some of them at a time.
+
+In: a kernel function of kind ``dot`` whose result has few rows (or columns: it is turned then). Out: a tile program
+without shared tiles: every thread reads its part of the weights once, 16 bytes at a time and several accesses at once,
+multiplies it with all rows, and the partial sums of k are added up in the end. It exists because such work is bound by
+the reading of the weights, which tiles for tensor cores do not speed up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mlir import ir
+from mlir.dialects import arith, math, scf
+
+from ...dialects.tensors import element_of, scalar_type
+from ...runtime.symbolic import ZERO, Expression
+from ..lower.layouts import reduced_text
+from ..target import Target
+from .builder import TileBuilder, bytes_of
+from .contraction import Contraction
+from .elements import ElementEmitter, zero
+from .results import store_results
+from .scalars import convert, is_float
+from .schedule import size_guess
+from .shared_operand import below, plan_operand
+from .skinny_schedule import SkinnySchedule, WeightsProblem, skinny_candidates
+from .tile_types import element, full, map_, program_id, reduce, tile_of
+
+MOST_ROWS = {4: 16, 2: 8, 1: 4}  # by the bytes of a weight: beyond, tensor cores or tiles do better
+LEAST_WEIGHTS = 1 << 16  # elements: smaller ones are not worth a program of their own
+LEAST_ACCESS = 8  # bytes
+_ANYWHERE = 1 << 30  # a bound that no position reaches
+
+
+Body = Callable[[ElementEmitter, Expression, Expression], ir.Value]  # (emitter, k, column) -> element
+
+
+@dataclass
+class Skinny:
+    """One program under construction; `view` has its few rows on the left."""
+
+    builder: TileBuilder
+    view: Contraction
+    accumulator: str
+    returned: list[ir.Value]
+    schedule: SkinnySchedule
+
+    @property
+    def grid(self) -> Expression:
+        """Blocks: one for some columns of a batch."""
+        return self.view.batch * self.view.columns.ceil_divide(self.schedule.columns)
+
+    @property
+    def rows(self) -> int:
+        return self.view.rows.as_constant() or 1
+
+    @property
+    def layout(self) -> str:
+        """Layout text of a tile of weights, and of the partial sums of one row."""
+        down, across = self.schedule.threads
+        return f"blocked<{down}x{across}, vector={self.schedule.vector}>"
+
+    def emit(self) -> None:
+        """The whole program of a block."""
+        builder, view = self.builder, self.view
+        block = builder.variable(program_id(0), "block", self.grid)
+        self.batch, number = builder.delinearize(block, (view.batch, view.columns.ceil_divide(self.schedule.columns)))
+        if view.batch != 1:
+            self.batch = builder.variable(builder.index(self.batch), "batch", view.batch)
+        self.first = number * self.schedule.columns
+        for row, partial in enumerate(self._sums()):
+            self._finish(row, partial)
+
+    def _sums(self) -> list[ir.Value]:
+        """The loop over k: a tile of partial sums for every row.
+
+        All accesses of a step stand in front of the multiplications, so that they are under way together.
+        """
+        builder, schedule = self.builder, self.schedule
+        type_ = scalar_type(self.accumulator)
+        start = full(*schedule.shape, self.layout, zero(type_))
+        step = schedule.depth * schedule.unroll
+        bounds = (builder.index(value) for value in (0, self.view.depth, step))
+        loop = scf.ForOp(*bounds, [start] * self.rows)
+        with ir.InsertionPoint(loop.body), builder.region():
+            depth = builder.variable(loop.induction_variable, "depth", self.view.depth)
+            origins = [self._origin(depth + number * schedule.depth) for number in range(schedule.unroll)]
+            source = element_of(self.view.right(ZERO, ZERO, ZERO).tensor)
+            tiles = [self._tile(origin, source, self._weight) for origin in origins]
+            sums = list(loop.inner_iter_args)
+            for origin, tile in zip(origins, tiles, strict=True):
+                sums = [
+                    self._tile(origin, self.accumulator, self._multiply(row, tile, source, total))
+                    for row, total in enumerate(sums)
+                ]
+            scf.yield_(sums)
+        return list(loop.results)
+
+    def _origin(self, depth: Expression) -> tuple[ir.Value, ir.Value]:
+        """Where a tile of weights begins."""
+        place = (self.first, depth) if self.schedule.depth_contiguous else (depth, self.first)
+        return self.builder.index(place[0]), self.builder.index(place[1])
+
+    def _tile(self, origin: tuple[ir.Value, ir.Value], made: str, body: Body) -> ir.Value:
+        """A map of dtype `made` over a tile of weights, in which loads from outside the weights give zero."""
+        builder, schedule, view = self.builder, self.schedule, self.view
+        blocks = ((view.depth, schedule.depth * schedule.unroll), (view.columns, schedule.columns))
+
+        def element_at(i: ir.Value, j: ir.Value) -> ir.Value:
+            depth, column = (j, i) if schedule.depth_contiguous else (i, j)
+            place = (builder.variable(depth, "k", view.depth), builder.variable(column, "column", view.columns))
+            with builder.vectorised(place[0 if schedule.depth_contiguous else 1], schedule.vector):
+                builder.varying.add(j)
+                checks = [
+                    below(builder, position, extent)
+                    for position, (extent, block) in zip(place, blocks, strict=True)
+                    if not extent.divisible_by(block)
+                ]
+                value = body(ElementEmitter(builder).guarded(checks), *place)
+                for check in checks if made != self.accumulator else ():
+                    value = arith.select(check, value, zero(value.type))
+                return value
+
+        limits = (builder.index(_ANYWHERE), builder.index(_ANYWHERE))
+        tile = map_(
+            builder, origin, limits, schedule.shape, self.layout, element_at, scalar_type(made),
+            full_dimensions=["rows", "columns"],
+        )  # fmt: skip
+        assert tile is not None
+        return tile
+
+    def _weight(self, emitter: ElementEmitter, depth: Expression, column: Expression) -> ir.Value:
+        place = self.view.right(self.batch, depth, column)
+        return emitter.element(place.tensor, place.indices)
+
+    def _multiply(self, row: int, tile: ir.Value, source: str, total: ir.Value) -> Body:
+        """total + weight * the element of this row at the weight's k."""
+
+        def body(emitter: ElementEmitter, depth: Expression, column: Expression) -> ir.Value:
+            place = self.view.left(self.batch, Expression.constant(row), depth)
+            own = emitter.element(place.tensor, place.indices)
+            factors = (
+                convert(own, element_of(place.tensor), self.accumulator),
+                convert(element(tile, scalar_type(source)), source, self.accumulator),
+            )
+            before = element(total, scalar_type(self.accumulator))
+            if is_float(self.accumulator):
+                return math.fma(*factors, before)
+            return arith.addi(arith.muli(*factors), before)
+
+        return body
+
+    def _finish(self, row: int, partial: ir.Value) -> None:
+        """Add up the partial sums of one row, run the epilogue and store."""
+        builder, schedule, view = self.builder, self.schedule, self.view
+        axis = 1 if schedule.depth_contiguous else 0
+        shape = (schedule.shape[0], 1) if schedule.depth_contiguous else (1, schedule.shape[1])
+        layout = reduced_text(axis, self.layout, *schedule.shape)
+        type_ = scalar_type(self.accumulator)
+        total = reduce(partial, "sum", axis, tile_of(*shape, type_, layout))
+
+        def body(i: ir.Value, j: ir.Value) -> None:
+            own, width = (i, 1) if schedule.depth_contiguous else (j, schedule.vector)
+            column = builder.variable(own, "column", view.columns)
+            with builder.vectorised(column, width):
+                if width > 1:
+                    builder.varying.add(j)
+                place = (self.batch, Expression.constant(row), column)
+                store_results(builder, view, self.returned, (element(total, type_), self.accumulator), place)
+
+        zero_index, first = builder.index(0), builder.index(self.first)
+        one, columns = builder.index(1), builder.index(view.columns)
+        origin, limits = ((first, zero_index), (columns, one)) if axis else ((zero_index, first), (one, columns))
+        whole = view.columns.divisible_by(schedule.columns)
+        map_(builder, origin, limits, shape, layout, body, full_dimensions=["rows", "columns"] if whole else [])
+
+
+def skinny_view(view: Contraction) -> Contraction | None:
+    """The view with its few rows on the left, or None when neither side is known to be short."""
+    most = max(MOST_ROWS.values())
+    for candidate in (view, view.swapped()):
+        rows = candidate.rows.as_constant()
+        if rows is not None and 0 < rows <= most and size_guess(candidate.columns) > rows:
+            return candidate
+    return None
+
+
+def plan_skinny(
+    builder: TileBuilder, view: Contraction, accumulator: str, returned: list[ir.Value], target: Target
+) -> Skinny | None:
+    """The program for this contraction, or None when another one suits it better."""
+    turned, depth = skinny_view(view), view.depth.as_constant()
+    if turned is None or depth is None or size_guess(turned.columns) * depth < LEAST_WEIGHTS:
+        return None
+    few, weights = turned.left(ZERO, ZERO, ZERO), turned.right(ZERO, ZERO, ZERO)
+    if few.conditions or weights.conditions:
+        return None
+    builder.extents["%probe_batch"] = turned.batch
+    batch = Expression.symbol("%probe_batch") if turned.batch != 1 else ZERO
+    extents, source = (turned.depth, turned.columns), element_of(weights.tensor)
+    operand = plan_operand(
+        builder, ElementEmitter(builder), lambda k, own: turned.right(batch, k, own), extents, 1, source
+    )
+    rows, size = turned.rows.as_constant() or 1, bytes_of(source)
+    if rows > MOST_ROWS.get(size, 2) or operand.vector * size < LEAST_ACCESS:
+        return None
+    sizes = size_guess(turned.batch), rows, size_guess(turned.columns), depth
+    found = skinny_candidates(WeightsProblem(*sizes, size, operand.vector, operand.fast == 0), target)
+    return Skinny(builder, turned, accumulator, returned, found[0].schedule) if found else None
