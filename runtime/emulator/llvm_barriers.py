@@ -73,11 +73,11 @@ class Barriers:
         places, position = {}, 0
         for number in self.homes:
             if saved >> number & 1:
-                places[number] = position
-                home = self.emit.home_type(number)
-                wide = home.startswith("<")
-                position += max(BITS[self.emit.elements[number]] // 8 * LANES, 64) if wide else 8
+                wide = self.emit.home_type(number).startswith("<")
+                # Vectors must not lie across the host's cache lines.
                 position = -(-position // 64) * 64 if wide else position
+                places[number] = position
+                position += BITS[self.emit.elements[number]] // 8 * LANES if wide else 8
         return places, position
 
     def end_block(self, block: Block, lanes: Value) -> None:

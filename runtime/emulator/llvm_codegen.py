@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from .control_flow import CARRY, Program, uses_and_definitions
 from .llvm_groups import Group
+from .llvm_mma import Fragments
 from .llvm_module import Module, field_pointer, load_field
 from .llvm_operations import apply, convert
 from .llvm_routines import ROUTINES
@@ -56,7 +57,7 @@ class Generator:
         self.uniformity = uniformity
         self.expected = expected
         self.numbers = program.register_numbers
-        self.code = Code(module.declarations)
+        self.code = Code(module.declarations, module.wide)
         self.elements = [ELEMENTS.get(type, "i64") for type in program.register_types]
         self.elements = [_storage(element) for element in self.elements]
         self.values: dict[int, Value] = {}
@@ -68,6 +69,7 @@ class Generator:
         self.scalar = False
         self.atomics = False
         self.groups: dict[int, Group] = {}
+        self.fragments = Fragments()
         self.instruction = Instruction("", (), (), None, False, 0)
 
     # Registers.
@@ -156,6 +158,7 @@ class Generator:
         self.values.clear()
         self.views.clear()
         self.written.clear()
+        self.fragments.forget()
 
     # The Emitter API.
     def unsupported(self, reason: str) -> NoReturn:

@@ -157,7 +157,7 @@ def translate(
     reason = refusal(program)
     if reason:
         raise Unsupported(reason)
-    wide = library.host.has("avx512f") and library.host.has("avx512bw")
+    wide = all(map(library.host.has, ("avx512f", "avx512bw", "avx512dq")))
     try:
         text, module, control, atomics = write_module(program, addresses, shape, symbol, wide)
     except (AssertionError, IndexError, ValueError, KeyError, TypeError) as error:

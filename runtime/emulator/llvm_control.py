@@ -78,6 +78,8 @@ class Control:
         code = self.code
         for number in self.homes:
             code.line(f"%r{number} = alloca {self.emit.home_type(number)}")
+        for place in self.emit.fragments.places():
+            code.line(place)
         for number in sorted(self.visited):
             code.line(f"%pending{number} = alloca i32")
         for number in sorted(self.visited):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from .llvm_avx512 import remainder, scaled
 from .llvm_values import Code, Value
 
 # Least-squares polynomial of 2^x at Chebyshev points of [-1/2, 1/2]; relative error 2e-8.
@@ -56,6 +57,9 @@ def exponential(code: Code, type: str, value: Value) -> Value:
     double = value.element == "double"
     integer = "i64" if double else "i32"
     bias, mantissa = (1023, 52) if double else (127, 23)
+    if not double and code.avx512:
+        fraction = remainder(code, value)
+        return scaled(code, _polynomial(code, fraction, _EX2_F32), code.binary("fsub", value, fraction))
     x = _clamped(code, value, -1100.0 if double else -151.0, 1025.0 if double else 129.0)
     whole = code.intrinsic("rint", value.element, x)
     fraction = code.binary("fsub", x, whole)

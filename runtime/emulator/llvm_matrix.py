@@ -1,21 +1,21 @@
-"""Tensor-core routines of the fast engine: ldmatrix, stmatrix, movmatrix and mma.sync.
+"""Fragments of matrices in the fast engine: ldmatrix, stmatrix, movmatrix; mma.sync is in a file of its own.
 
-In: the generator, fragments as vectors over the lanes. Out: fragments. Why: with lane = 4g + t a fragment register is
-an 8 by 4 block as it stands, so A is spread over the columns by shuffles inside 128 bits, and B by loads that repeat
-128 bits; both cost less than the multiplications. Layouts: PTX ISA, section on mma.m16n8k16 and its neighbours.
+In: the generator, addresses or fragments as vectors over the lanes. Out: fragments. Why: with lane = 4g + t a fragment
+register is an 8 by 4 block as it stands, so that rows of shared memory are runs of it. Layouts: PTX ISA, section on
+ldmatrix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .llvm_checks import check
-from .llvm_memory import digest, matches, parameter, result_type
+from .llvm_memory import digest, matches, parameter, result_type, return_words, taken_words
+from .llvm_mma import mma
 from .llvm_module import Module, call, load_field
-from .llvm_operations import apply
-from .llvm_shuffles import HALF, Plan, halves, joined, load_words, plan
-from .llvm_values import LANES, Code, Pattern, Value, constant_vector, type_of
+from .llvm_shuffles import Plan, load_words, plan
+from .llvm_values import LANES, Code, Pattern, Value, type_of
 from .memory import SHARED_WINDOW
 
 if TYPE_CHECKING:
@@ -23,160 +23,11 @@ if TYPE_CHECKING:
 
 _WORDS = type_of("i32", True)
 _ROW_BYTES = 16
-_ELEMENTS_PER_WORD = {"f16": 2, "bf16": 2, "tf32": 1, "s8": 4, "u8": 4}
 
 
-# mma.sync
-def _widened(code: Code, type: str, register: Value, element: int) -> Value:
-    """Element number `element` of a packed register as f32; exact for every type."""
-    if type == "tf32":
-        return code.cast("bitcast", code.binary("and", register, code.integer("i32", 0xFFFFE000)), "float")
-    if type == "bf16":
-        kept = (
-            code.binary("and", register, code.integer("i32", 0xFFFF0000))
-            if element
-            else code.binary("shl", register, code.integer("i32", 16))
-        )
-        return code.cast("bitcast", kept, "float")
-    if type == "f16":
-        moved = code.binary("lshr", register, code.integer("i32", 16)) if element else register
-        return apply(code, "f16_to_f32", "b16", (code.resize(moved, "i16"),))
-    top = code.binary("shl", register, code.integer("i32", 24 - 8 * element))
-    byte = code.binary("ashr" if type == "s8" else "lshr", top, code.integer("i32", 24))
-    return code.cast("sitofp", byte, "float")
-
-
-def _spread_within_four(code: Code, value: Value, column: int) -> Value:
-    """In each group of four lanes, the value of lane `column` of the group."""
-    indices = constant_vector("i32", [lane // 4 * 4 + column for lane in range(HALF)])
-    vector = f"<{HALF} x float>"
-    name = code.name()
-    code.line(f"{name} = shufflevector {vector} {value.text}, {vector} poison, <{HALF} x i32> {indices}")
-    return Value(name, "float")
-
-
-def _store_columns(code: Code, scratch: str, place: int, value: Value, second: int) -> None:
-    """Of B (lane 4n + t' holds row t', column n): for each row the columns 2t + second, t = 0..3, one row after the
-    other, at `scratch[place]` (in pieces of 16 floats)."""
-    indices = constant_vector("i32", [4 * (2 * t + second) + row for row in range(4) for t in range(4)])
-    name, pointer = code.name(), code.name()
-    code.line(f"{name} = shufflevector {value.typed}, {value.type} poison, <{HALF} x i32> {indices}")
-    code.line(f"{pointer} = getelementptr i8, ptr {scratch}, i64 {place * 64}")
-    code.line(f"store <{HALF} x float> {name}, ptr {pointer}, align 64")
-
-
-def _repeated(code: Code, scratch: str, place: int, row: int) -> Value:
-    """Four floats of `scratch`, repeated over 16 lanes."""
-    pointer, four, name = code.name(), code.name(), code.name()
-    code.line(f"{pointer} = getelementptr i8, ptr {scratch}, i64 {place * 64 + row * 16}")
-    code.line(f"{four} = load <4 x float>, ptr {pointer}, align 16")
-    indices = constant_vector("i32", [lane % 4 for lane in range(HALF)])
-    code.line(f"{name} = shufflevector <4 x float> {four}, <4 x float> poison, <{HALF} x i32> {indices}")
-    return Value(name, "float")
-
-
-def _multiply_add(code: Code, a: Value, b: Value, total: Value | None) -> Value:
-    vector = f"<{HALF} x float>"
-    name = code.name()
-    if total is None:
-        code.line(f"{name} = fmul {vector} {a.text}, {b.text}")
-        return Value(name, "float")
-    function = f"llvm.fma.v{HALF}f32"
-    code.declare(function, f"declare {vector} @{function}({vector}, {vector}, {vector})")
-    code.line(f"{name} = call {vector} @{function}({vector} {a.text}, {vector} {b.text}, {vector} {total.text})")
-    return Value(name, "float")
-
-
-def _product(code: Code, a: Sequence[Value], b: Sequence[Value], a_type: str, b_type: str) -> list[Value]:
-    """The four vectors of D = A B in f32: rows g then g + 8, each with columns 2t and 2t + 1."""
-    scratch = load_field(code, "scratch", "ptr").text
-    count = _ELEMENTS_PER_WORD[b_type]
-    for register, value in enumerate(b):
-        for element in range(count):
-            wide = _widened(code, b_type, value, element)
-            for second in (0, 1):
-                _store_columns(code, scratch, (register * count + element) * 2 + second, wide, second)
-    totals: dict[tuple[int, int, int], Value] = {}
-    for register in range(len(b)):
-        for element in range(count):
-            rows = [halves(code, _widened(code, a_type, a[2 * register + below], element)) for below in (0, 1)]
-            place = (register * count + element) * 2
-            for column in range(4):
-                right = [_repeated(code, scratch, place + second, column) for second in (0, 1)]
-                for below in (0, 1):
-                    for part in (0, 1):
-                        left = _spread_within_four(code, rows[below][part], column)
-                        for second in (0, 1):
-                            key = (below, second, part)
-                            totals[key] = _multiply_add(code, left, right[second], totals.get(key))
-    return [joined(code, totals[below, second, 0], totals[below, second, 1]) for below in (0, 1) for second in (0, 1)]
-
-
-def _finish(code: Code, products: list[Value], accumulators: Sequence[Value], type: str) -> list[Value]:
-    """D + C, with C added last; as integers for s32, rounded once more for f16."""
-    if type == "s32":
-        return [
-            code.binary("add", code.cast("fptosi", product, "i32"), accumulator)
-            for product, accumulator in zip(products, accumulators, strict=True)
-        ]
-    if type == "f32":
-        totals = [
-            code.binary("fadd", product, code.cast("bitcast", accumulator, "float"))
-            for product, accumulator in zip(products, accumulators, strict=True)
-        ]
-        return [code.bits(total) for total in totals]
-    results = []
-    for row, packed in enumerate(accumulators):
-        halves_of_row = []
-        for second, part in enumerate(("low_half", "high_half")):
-            old = apply(code, "f16_to_f32", "b16", (apply(code, part, "b32", (packed,)),))
-            total = code.binary("fadd", products[2 * row + second], old)
-            halves_of_row.append(apply(code, "f32_to_f16", "f32", (total,)))
-        results.append(apply(code, "pack_halves", "b16", (halves_of_row[0], halves_of_row[1])))
-    return results
-
-
-def _mma(
-    emit: Generator, results: Sequence[str], values: Sequence[Value], counts: tuple[int, int, int], a: str, b: str,
-    c: str, **others: bool,
-) -> list[Value]:  # fmt: skip
-    if any(others.values()) or a not in _ELEMENTS_PER_WORD or b not in _ELEMENTS_PER_WORD:
-        emit.unsupported("this form of mma")
+def _mma(emit: Generator, results: Sequence[str], values: Sequence[Value], **form: Any) -> list[Value]:
     _require_whole_warp(emit, "mma.sync")
-    code = emit.code
-
-    def build(body: Code) -> None:
-        names = [Value(f"%x{index}", "i32", True) for index in range(sum(counts))]
-        first, second = counts[0], counts[0] + counts[1]
-        products = _product(body, names[:first], names[first:second], a, b)
-        _return(body, _finish(body, products, names[second:], c))
-
-    arguments = "".join(f", {_WORDS} %x{index}" for index in range(sum(counts)))
-    header = f"{result_type('i32', counts[2])} @(ptr %context{arguments})"
-    name = emit.module.helper(f"mma_{'_'.join(map(str, counts))}_{a}_{b}_{c}", header, build)
-    given = "".join(f", {code.widen(code.bits(value)).typed}" for value in values)
-    found = call(code, result_type("i32", counts[2]), name, f"ptr %context{given}")
-    parts = _taken(code, found, counts[2])
-    return [code.cast("bitcast", part, "float") for part in parts] if c == "f32" else parts
-
-
-def _taken(code: Code, aggregate: str, count: int) -> list[Value]:
-    if count == 1:
-        return [Value(aggregate, "i32", True)]
-    kind = result_type("i32", count)
-    return [code.emit(f"extractvalue {kind} {aggregate}, {index}", "i32", True) for index in range(count)]
-
-
-def _return(code: Code, values: Sequence[Value]) -> None:
-    if len(values) == 1:
-        code.line(f"ret {values[0].typed}")
-        return
-    aggregate, text = result_type("i32", len(values)), "poison"
-    for index, value in enumerate(values):
-        name = code.name()
-        code.line(f"{name} = insertvalue {aggregate} {text}, {value.typed}, {index}")
-        text = name
-    code.line(f"ret {aggregate} {text}")
+    return mma(emit, results, values, **form)
 
 
 def _require_whole_warp(emit: Generator, name: str) -> None:
@@ -250,7 +101,7 @@ def _fast_rows(code: Code, address: Value, pattern: Pattern, found: Plan, count:
     code.line(f"br i1 {good.text}, label %fast, label %slow")
     code.label("fast")
     loaded = load_words(code, pointer.text, found)
-    _return(code, [_transposed(code, words) for words in loaded] if transposed else loaded)
+    return_words(code, [_transposed(code, words) for words in loaded] if transposed else loaded)
     code.label("slow")
 
 
@@ -271,7 +122,7 @@ def _slow_rows(module: Module, code: Code, address: Value, count: int, transpose
             code.line(f"{name} = load <4 x i32>, ptr {pointer}, align 16")
             words.append(name)
         results.append(_concatenated(code, words))
-    _return(code, [_transposed(code, words) for words in results] if transposed else results)
+    return_words(code, [_transposed(code, words) for words in results] if transposed else results)
 
 
 def _concatenated(code: Code, rows: list[str]) -> Value:
@@ -316,7 +167,7 @@ def _load_matrix(
     found = call(
         code, result_type("i32", count), name, f"ptr %context, i32 {site}, {address.typed}, {emit.active().typed}"
     )
-    return _taken(code, found, count)
+    return taken_words(code, found, "i32", count)
 
 
 def _store_matrix(

@@ -18,6 +18,7 @@ from .llvm_values import BITS, LANES, Code, Pattern, Value, constant_vector, typ
 _BASES = {"global": "arena", "shared": "shared", "local": "local", "parameter": "parameters"}
 _SCATTERED = ("local", "parameter")
 """Spaces without a fast path for runs."""
+_LINE_BYTES, _PAGE_BYTES = 64, 4096
 
 
 def words_of(nbytes: int) -> tuple[str, int]:
@@ -107,7 +108,8 @@ def _pointers(module: Module, code: Code, space: str, address: Value) -> Value:
     return code.emit(f"getelementptr i8, ptr {base.text}, {address.typed}", "ptr", True)
 
 
-def _return_words(code: Code, values: Sequence[Value]) -> None:
+def return_words(code: Code, values: Sequence[Value]) -> None:
+    """The end of a helper that gives `values`."""
     if len(values) == 1:
         code.line(f"ret {values[0].typed}")
         return
@@ -118,6 +120,14 @@ def _return_words(code: Code, values: Sequence[Value]) -> None:
         code.line(f"{name} = insertvalue {aggregate} {text}, {value.typed}, {index}")
         text = name
     code.line(f"ret {aggregate} {text}")
+
+
+def taken_words(code: Code, aggregate: str, element: str, count: int) -> list[Value]:
+    """The vectors that a helper has returned."""
+    if count == 1:
+        return [Value(aggregate, element, True)]
+    kind = result_type(element, count)
+    return [code.emit(f"extractvalue {kind} {aggregate}, {index}", element, True) for index in range(count)]
 
 
 def _gather(module: Module, code: Code, space: str, address: Value, element: str, count: int) -> list[Value]:
@@ -162,7 +172,7 @@ def load_helper(module: Module, space: str, nbytes: int, address: Value) -> str:
         good = call(code, "i32", check(module, space),
                     f"ptr %context, i32 %site, {wide.typed}, i32 %mask, i64 {nbytes}")  # fmt: skip
         code.line(f"%good = or i32 {good}, 0")
-        _return_words(code, _gather(module, code, space, wide, element, count))
+        return_words(code, _gather(module, code, space, wide, element, count))
 
     header = f"{result_type(element, count)} @(ptr %context, i32 %site, {address.type} %address, i32 %mask)"
     return module.helper(_name("load", space, nbytes, address, expected), header, build)
@@ -187,13 +197,25 @@ def _fast_load(code: Code, space: str, address: Value, pattern: Pattern, nbytes:
     good, pointer = fast_condition(code, space, address, pattern, low, span, nbytes)
     code.line(f"br i1 {good.text}, label %fast, label %slow")
     code.label("fast")
+    if space == "global" and not address.wide:
+        _prefetch(code, pointer, low, span)
     if found is None:
         element, _ = words_of(nbytes)
         code.line(f"%run = load {type_of(element, True)}, ptr {pointer}, align {nbytes}")
         code.line(f"ret {type_of(element, True)} %run")
     else:
-        _return_words(code, load_words(code, pointer, found))
+        return_words(code, load_words(code, pointer, found))
     code.label("slow")
+
+
+def _prefetch(code: Code, pointer: str, low: int, span: int) -> None:
+    """Ask for the same lines of a page further on, which the next block is likely to load: the host's own prefetching
+    stops at the end of a page, and a warp's instructions fill its window before it could run ahead."""
+    code.declare("llvm.prefetch.p0", "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    for start in range(low, low + span, _LINE_BYTES):
+        place = code.name()
+        code.line(f"{place} = getelementptr i8, ptr {pointer}, i64 {start + _PAGE_BYTES}")
+        code.line(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
 
 
 def store_helper(module: Module, space: str, nbytes: int, address: Value) -> str:

@@ -55,7 +55,7 @@ class Module:
         The symbol ends in a digest of the text, so that equal helpers of all kernels are one.
         """
         if name not in self._symbols:
-            code = Code({})
+            code = Code({}, self.wide)
             build(code)
             body = "\n".join(code.lines)
             signature = f"{REGISTER_CALL} {header} {attributes} #0 {{\nentry:\n{body}\n}}\n"

@@ -229,7 +229,7 @@ _TABLE: dict[str, Operation] = {
     "select": _select, "neg": _negate, "abs": _absolute,
     "minimum": _extreme("min"), "maximum": _extreme("max"),
     "minimum_nan": _extreme_nan("olt"), "maximum_nan": _extreme_nan("ogt"),
-    "fma": _fused, "fma_of_f32": _fused, "sqrt": _unary("sqrt"), "copysign": _copy_sign,
+    "fma": _fused, "sqrt": _unary("sqrt"), "copysign": _copy_sign,
     "is_finite": _classify("olt", "inf"), "is_infinite": _classify("oeq", "inf"),
     "is_number": _ordered_self("ord"), "is_notanumber": _ordered_self("uno"),
     "is_normal": _both(_classify("olt", "inf"), _classify("oge", "tiny")),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
+from .llvm_avx512 import directed as at_once_directed
 from .llvm_values import BITS, ELEMENTS, Code, Value
 
 _INTEGRAL = {"rni": "rint", "rzi": "trunc", "rmi": "floor", "rpi": "ceil"}
@@ -47,6 +48,21 @@ def f64_to_f32_directed(mode: str, code: Code, type: str, value: Value) -> Value
     narrow = code.cast("fptrunc", value, "float")
     wide = code.cast("fpext", narrow, "double")
     return code.cast("bitcast", _corrected(code, mode, code.bits(narrow), wide, value), "float")
+
+
+def directed(operation: str, mode: str, code: Code, type: str, *values: Value) -> Value:
+    """Arithmetic of f32 values in a directed mode: in one instruction, or in f64 and then rounded."""
+    at_once = at_once_directed(code, operation, mode, values)
+    if at_once is not None:
+        return at_once
+    wide = [code.cast("fpext", value, "double") for value in values]
+    if operation in ("fma", "sqrt"):
+        exact = code.intrinsic(operation, "double", *wide)
+    else:
+        left = code.real("double", 1.0) if operation == "rcp" else wide[0]
+        opcode = "fdiv" if operation == "rcp" else "f" + operation
+        exact = code.binary(opcode, left, wide[-1])
+    return f64_to_f32_directed(mode, code, "f64", exact)
 
 
 def _round_to_odd(code: Code, value: Value) -> Value:
@@ -160,6 +176,8 @@ ROUNDING_OPERATIONS: dict[str, Callable[..., Value]] = {
     "f32_to_tf32_rna": partial(to_tf32, True), "f32_to_tf32_rn": partial(to_tf32, False),
     **{f"round_{mode}": partial(round_to_integral, mode) for mode in _INTEGRAL},
     **{f"f64_to_f32_{mode}": partial(f64_to_f32_directed, mode) for mode in ("rz", "rm", "rp")},
+    **{f"{name}_{mode}:f32": partial(directed, name, mode) for mode in ("rz", "rm", "rp")
+       for name in ("add", "sub", "mul", "div", "fma", "rcp", "sqrt")},
     **{f"{source}_to_f16_{mode}": partial(to_f16_directed, mode)
        for mode in ("rz", "rm", "rp") for source in ("f32", "f64")},
     **{f"{source}_to_bf16_{mode}": partial(to_bf16_directed, mode)

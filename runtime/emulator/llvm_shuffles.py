@@ -112,6 +112,25 @@ def _shuffled(code: Code, sources: Sequence[Value], wanted: Sequence[tuple[int, 
     return Value(result, element)
 
 
+def _shuffled_pair(
+    code: Code, sources: Sequence[Value], first: Sequence[tuple[int, int]], second: Sequence[tuple[int, int]]
+) -> tuple[Value, Value]:
+    """Two results of `_shuffled`. Where both draw on the same four sources, which is the usual case of four words a
+    lane, they share two intermediate vectors: four shuffles in place of six."""
+    both = [*first, *second]
+    order = list(dict.fromkeys(source for source, _ in both))
+    if len(order) == 4:
+        near, far = (
+            list(dict.fromkeys(place for place in both if place[0] in pair)) for pair in (order[:2], order[2:])
+        )
+        if len(near) <= HALF and len(far) <= HALF:
+            gathered = [_shuffled(code, sources, part + part[:1] * (HALF - len(part))) for part in (near, far)]
+            number = {place: (side, index) for side, part in enumerate((near, far)) for index, place in enumerate(part)}
+            low, high = (_shuffled(code, gathered, [number[place] for place in wanted]) for wanted in (first, second))
+            return low, high
+    return _shuffled(code, sources, first), _shuffled(code, sources, second)
+
+
 def halves(code: Code, value: Value) -> tuple[Value, Value]:
     """Lanes 0 to 15 and lanes 16 to 31 as vectors of their own."""
     found = []
@@ -164,21 +183,31 @@ def load_words(code: Code, pointer: str, found: Plan) -> list[Value]:
             sources[index] = _load_piece(code, _pointer(code, pointer, offset), count, alignment)
         return sources[index]
 
-    results = []
-    for row in found.places:
-        both = []
-        for half in (row[:HALF], row[HALF:]):
+    def gathered(rows: Sequence[Sequence[tuple[int, int]]]) -> list[Value]:
+        available = {index: piece(index) for row in rows for index, _ in row}
+        order = list(available)
+        wanted = [[(order.index(index), word) for index, word in row] for row in rows]
+        if len(wanted) == 2:
+            return list(_shuffled_pair(code, list(available.values()), wanted[0], wanted[1]))
+        return [_shuffled(code, list(available.values()), row) for row in wanted]
+
+    parts: dict[tuple[int, int], Value] = {}
+    for side in (0, 1):
+        wanted: dict[int, list[tuple[int, int]]] = {}
+        for word, row in enumerate(found.places):
+            half = row[side * HALF : (side + 1) * HALF]
             if len(set(half)) == 1:
-                both.append(_load_splat(code, pointer, pieces, owner[half[0]]))
-                continue
-            wanted = [owner[word] for word in half]
-            available = {index: piece(index) for index, _ in wanted}
-            order = list(available)
-            both.append(
-                _shuffled(code, list(available.values()), [(order.index(index), word) for index, word in wanted])
-            )
-        results.append(joined(code, both[0], both[1]))
-    return results
+                parts[word, side] = _load_splat(code, pointer, pieces, owner[half[0]])
+            else:
+                wanted[word] = [owner[place] for place in half]
+        for pair in _in_pairs(list(wanted)):
+            for word, value in zip(pair, gathered([wanted[word] for word in pair]), strict=True):
+                parts[word, side] = value
+    return [joined(code, parts[word, 0], parts[word, 1]) for word in range(len(found.places))]
+
+
+def _in_pairs(numbers: list[int]) -> list[list[int]]:
+    return [numbers[first : first + 2] for first in range(0, len(numbers), 2)]
 
 
 def _load_splat(code: Code, pointer: str, pieces: list[tuple[int, int, int]], owner: tuple[int, int]) -> Value:
@@ -199,17 +228,25 @@ def store_words(code: Code, pointer: str, found: Plan, values: Sequence[Value]) 
     for word, row in enumerate(found.places):
         for lane, number in enumerate(row):
             origin[number] = (2 * word + lane // HALF, lane % HALF)
-    for offset, count, first in _pieces(found.runs):
-        wanted = [origin[first + word] for word in range(count)]
-        wanted += [wanted[0]] * (HALF - count)
-        piece = _shuffled(code, sources, wanted)
-        target = _pointer(code, pointer, offset)
-        text = piece.text
-        if count < HALF:
-            text = code.name()
-            indices = ", ".join(f"i32 {word}" for word in range(count))
-            code.line(
-                f"{text} = shufflevector <{HALF} x i32> {piece.text}, <{HALF} x i32> poison, "
-                f"<{count} x i32> <{indices}>"
-            )
-        code.line(f"store <{count} x i32> {text}, ptr {target}, align {alignment}")
+    pieces = _pieces(found.runs)
+    for pair in _in_pairs(list(range(len(pieces)))):
+        wanted = []
+        for index in pair:
+            _, count, first = pieces[index]
+            places = [origin[first + word] for word in range(count)]
+            wanted.append(places + places[:1] * (HALF - count))
+        moved = _shuffled_pair(code, sources, *wanted) if len(pair) == 2 else [_shuffled(code, sources, wanted[0])]
+        for index, value in zip(pair, moved, strict=True):
+            _store_piece(code, pointer, pieces[index], value, alignment)
+
+
+def _store_piece(code: Code, pointer: str, piece: tuple[int, int, int], value: Value, alignment: int) -> None:
+    offset, count, _ = piece
+    target, text = _pointer(code, pointer, offset), value.text
+    if count < HALF:
+        text = code.name()
+        indices = ", ".join(f"i32 {word}" for word in range(count))
+        code.line(
+            f"{text} = shufflevector <{HALF} x i32> {value.text}, <{HALF} x i32> poison, <{count} x i32> <{indices}>"
+        )
+    code.line(f"store <{count} x i32> {text}, ptr {target}, align {alignment}")

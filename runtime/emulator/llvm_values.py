@@ -86,9 +86,11 @@ def constant_vector(element: str, numbers: Sequence[int]) -> str:
 class Code:
     """Lines of one function, with names for its values and a memory of broadcasts in the current LLVM block."""
 
-    def __init__(self, declarations: dict[str, str]) -> None:
+    def __init__(self, declarations: dict[str, str], avx512: bool = False) -> None:
+        """`avx512` says whether the host has 512-bit vectors (AVX-512 F, BW and DQ)."""
         self.lines: list[str] = []
         self.declarations = declarations
+        self.avx512 = avx512
         self._count = 0
         self._splats: dict[tuple[str, str], Value] = {}
 

@@ -44,7 +44,13 @@ from .numpy_integers import (
     saturating,
     subtract_carry,
 )
-from .numpy_rounding import ROUNDING_OPERATIONS, float_to_integer, integer_saturating, select
+from .numpy_rounding import (
+    ROUNDING_OPERATIONS,
+    f64_to_f32_directed,
+    float_to_integer,
+    integer_saturating,
+    select,
+)
 from .numpy_small_floats import f32_to_small, small_to_f32
 from .ptx import TYPE_BITS
 
@@ -159,9 +165,14 @@ def fma_f32(scratch: Any, a: Values, b: Values, c: Values) -> Values:
     return (a * b + c).astype(_F32)
 
 
-def fma_f32_wide(a: Values, b: Values, c: Values) -> Values:
+def _fma_f32_wide(a: Values, b: Values, c: Values) -> Values:
     """fma of f64 values that came from f32: the product is exact, the sum rounds to f64."""
     return a * b + c
+
+
+def directed(exact: Callable[..., Values], mode: str, *values: Values) -> Values:
+    """`exact` of f32 values, computed in f64 and rounded towards zero (rz), down (rm) or up (rp)."""
+    return f64_to_f32_directed(mode, exact(*(value.astype("f8") for value in values)))
 
 
 _SPLIT = 134217729.0
@@ -263,7 +274,9 @@ def high_word(value: Values) -> Values:
 FUNCTIONS: dict[str, Callable[..., Values]] = {
     "select": select, "unordered": unordered, "ordered": ordered, "ne_ordered": not_equal_ordered,
     "eq_unordered": equal_unordered, "f16_to_f32": f16_to_f32, "bf16_to_f32": bf16_to_f32, "fma:f64": fma_f64,
-    "fma_of_f32": fma_f32_wide,
+    **{f"{name}_{mode}:f32": functools.partial(directed, exact, mode) for mode in ("rz", "rm", "rp") for name, exact in
+       (("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide), ("fma", _fma_f32_wide),
+        ("rcp", reciprocal), ("sqrt", np.sqrt))},
     "flush": flush, "saturate": saturate, "rcp": reciprocal, "rsqrt": reciprocal_square_root,
     "rsqrt:f32": reciprocal_square_root_f32, "is_normal": is_normal, "is_subnormal": is_subnormal,
     "concatenate_2:u64": join_words, "part_0_of_2:u128": low_word, "part_1_of_2:u128": high_word,

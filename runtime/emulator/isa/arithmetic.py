@@ -75,7 +75,7 @@ def elementwise(emit: Emitter, instruction: Instruction, operands: Sequence[Oper
         emit.write(operands[0], "b32", emit.apply("pack_halves", "b16", *halves))
         return
     values = [read_float(emit, operand, type) for operand in operands[1:]]
-    if instruction.has("ftz") and type == "f32":
+    if instruction.has("ftz") and type == "f32" and instruction.opcode != "ex2":  # 2^x is 1 for every subnormal x
         values = [emit.apply("flush", "f32", value) for value in values]
     computing = "f32" if type in HALVES else type
     result = finish(emit, instruction, type, *_computed(compute, computing, values))
@@ -88,15 +88,9 @@ def _computed(compute: Compute, type: str, values: list[Value]) -> tuple[Value, 
 
 
 def _rounded(emit: Emitter, instruction: Instruction, exact: str, type: str, values: list[Value]) -> Value:
-    """`exact` in the rounding mode of the instruction. Directed f32 modes round a f64 result."""
+    """`exact` in the rounding mode of the instruction."""
     mode = instruction.first_of("rz", "rm", "rp")
-    if not mode:
-        return emit.apply(exact, type, *values)
-    if type == "f64":
-        return emit.apply(f"{exact}_{mode}", type, *values)
-    wide = [emit.convert("f32", "f64", value) for value in values]
-    name = "fma_of_f32" if exact == "fma" else exact
-    return emit.apply(f"f64_to_f32_{mode}", "f64", emit.apply(name, "f64", *wide))
+    return emit.apply(f"{exact}_{mode}" if mode else exact, type, *values)
 
 
 @operation("add", "sub")
