@@ -7,6 +7,7 @@ model is really compiled, so that `import tilewright` and engines out of the cac
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ..runtime.cache import Cache
 from ..runtime.engine import Engine
 from ..runtime.errors import InternalError
 from .compilation import Compilation, Listener, Options, Shapes
+from .custom_operators import any_registered, load_operators
 
 if TYPE_CHECKING:
     import onnx
@@ -31,6 +33,7 @@ def compile(
     jobs: int | None = None,
     cache: bool = True,
     progress: Listener | None = None,
+    operators: Sequence[str | os.PathLike[str]] = (),
 ) -> Engine:
     """Compile an ONNX model to an engine of PTX kernels. No GPU is needed.
 
@@ -38,11 +41,14 @@ def compile(
     compute: `strict` float32, `tf32`, `f16` or `bf16` on tensor cores. `shapes` fixes input dimensions,
     ``{"x": (8, 3, 224, 224)}``; a string instead of a number names a dimension that stays dynamic. `dump` is
     a folder for the IR of every stage, `override` one with edited dumps that replace it. `jobs` is the number
-    of worker processes, by default one a core. `cache=False` compiles everything anew.
+    of worker processes, by default one a core. `cache=False` compiles everything anew. `operators` are Python files
+    that register custom operators.
 
     Raises ModelError for a bad model or option, UnsupportedError naming every node that cannot be compiled,
     InternalError for a bug of ours with a way to reproduce it.
     """
+    for path in operators:
+        load_operators(path)
     options = Options(
         target=target,
         precision=precision,
@@ -61,7 +67,8 @@ def compile_with(
     """The engine, and the compilation that made it; None instead when the engine was in the cache."""
     slot = None
     cache = Cache() if options.cached else None
-    if cache is not None and options.dump is None and options.override is None:
+    # What a user's function does is not in a key: engines are kept only where there is none.
+    if cache is not None and not any_registered() and options.dump is None and options.override is None:
         from .engine_cache import find_slot
 
         slot = find_slot(source, options, cache)

@@ -18,6 +18,7 @@ import numpy as np
 from ..passes.target import DEFAULT_TARGET, TARGETS
 from ..runtime.errors import ModelError
 from .compilation import PRECISIONS, Listener, Options
+from .custom_operators import load_operators
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,10 +42,24 @@ def compile_options(function: F) -> F:
             metavar="NAME=8x3x224x224",
             help="Fix an input's shape; a name instead of a number keeps that dimension dynamic.",
         ),
+        click.option(
+            "--operators",
+            multiple=True,
+            metavar="FILE.py",
+            expose_value=False,
+            callback=_load_operators,
+            help="A Python file that registers custom operators.",
+        ),
         click.option("--precision", type=click.Choice(PRECISIONS), default="strict", show_default=True),
     ):
         function = option(function)
     return function
+
+
+def _load_operators(_context: click.Context, _parameter: click.Parameter, files: Sequence[str]) -> None:
+    """They count for the whole process, so that no command has to hand them on."""
+    for file in files:
+        load_operators(file)
 
 
 def target_option(default: str | None = DEFAULT_TARGET) -> Callable[[F], F]:

@@ -81,7 +81,8 @@ def lowered_texts(compilation: Compilation) -> dict[str, str]:
     from ..passes.lower import lower_kernel
 
     facts = find_target(compilation.unit.target)
-    return {program.name: lower_kernel(program.text, facts).module_text for program in _programs(compilation)}
+    programs = [program for program in _programs(compilation) if not program.given]
+    return {program.name: lower_kernel(program.text, facts).module_text for program in programs}
 
 
 def _programs(compilation: Compilation) -> list[KernelProgram]:
@@ -90,11 +91,16 @@ def _programs(compilation: Compilation) -> list[KernelProgram]:
 
 
 def _job(program: KernelProgram, target: str) -> KernelJob:
-    return KernelJob(program.name, program.text, target, tuple(program.nodes))
+    job = KernelJob(program.name, program.text, target, tuple(program.nodes), program.level)
+    given = program.given
+    if given is None:
+        return job
+    return replace(job, block=program.block, shared_bytes=given.shared_bytes, parameters=given.parameters)
 
 
 def _key(program: KernelProgram, target: str) -> str:
-    text = without_locations(program.text)
+    given = program.given
+    text = str((program.text, given.shared_bytes, given.parameters)) if given else without_locations(program.text)
     return make_key("kernel", text, target, source_digest(KERNEL_SOURCES), tool_versions())
 
 

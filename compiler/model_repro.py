@@ -18,6 +18,7 @@ from typing import Any
 from ..runtime.cache import default_folder
 from ..runtime.errors import InternalError, ModelError
 from .compilation import Compilation, Options
+from .custom_operators import load_operators, registered_files
 
 DESCRIPTION = "compile.json"
 LARGEST_COPY = 64_000_000  # bytes
@@ -51,6 +52,7 @@ def _write(compilation: Compilation, error: InternalError) -> Path:
         "target": options.target,
         "precision": options.precision,
         "shapes": {name: list(shape) for name, shape in options.shapes.items()},
+        "operators": registered_files(),
         "stage": compilation.progress.stage,
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
@@ -92,6 +94,8 @@ def read_model_repro(folder: Path) -> tuple[Path, Options]:
         description = json.loads((folder / DESCRIPTION).read_text())
         shapes = {name: tuple(shape) for name, shape in description["shapes"].items()}
         options = Options(description["target"], description["precision"], shapes, cached=False)
+        for file in description.get("operators", ()):
+            load_operators(file)
         return folder / description["model"], options
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder} is not a repro folder: {error}") from None

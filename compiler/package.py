@@ -70,7 +70,7 @@ def _description(unit: Unit, kernel: CompiledKernel) -> KernelDescription:
     program = next(item for item in unit.kernels.values() if item.name == kernel.name)
     return KernelDescription(
         name=kernel.name,
-        block=(kernel.block, 1, 1),
+        block=program.given.block if program.given else (kernel.block, 1, 1),
         shared_bytes=kernel.shared_bytes,
         registers=kernel.registers,
         spills=kernel.spills,

@@ -178,7 +178,7 @@ def stage_texts(compilation: Compilation, index: int) -> dict[str, str]:
     if stage.level == "graph":
         return {f"{prefix}.mlir": header(unit) + readable(unit.module)}
     if stage.level == "tile":
-        return {f"{prefix}.{program.name}.mlir": program.text for program in unit.kernels.values()}
+        return {f"{prefix}.{program.file_name}": program.text for program in unit.kernels.values()}
     if stage.level == "host" and unit.host is not None:
         return {f"{prefix}.mlir": header(unit) + readable(unit.host)}
     if stage.level == "ptx":
@@ -210,7 +210,7 @@ def _override(compilation: Compilation, index: int) -> None:
             compilation.unit.module = edited.module
         else:
             for function, program in compilation.unit.kernels.items():
-                if name.endswith(f".{program.name}.mlir"):
+                if name.endswith(f".{program.file_name}"):
                     compilation.unit.kernels[function] = replace(program, text=path.read_text())
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from mlir import ir
 
+from ..dialects.given_kernel import GivenKernel
 from ..runtime.symbolic import Expression
 
 PRECISIONS = ("strict", "tf32", "f16", "bf16")
@@ -109,13 +110,24 @@ class KernelProgram:
     """
 
     name: str
-    text: str  # the MLIR module, a `func.func @name` in the tile dialect
+    text: str  # the MLIR module, a `func.func @name` in the tile dialect; PTX of a kernel that was given
     kind: str
     grid: tuple[Expression, Expression, Expression]
     block: int  # threads
     arguments: list[LaunchItem]
     workspaces: list[tuple[str, tuple[Expression, ...]]] = field(default_factory=list)  # (dtype, shape)
     nodes: list[str] = field(default_factory=list)  # ONNX nodes it computes
+    given: GivenKernel | None = None  # somebody wrote it: `text` is PTX
+
+    @property
+    def level(self) -> str:
+        """What `text` is: `tile`, or `ptx`."""
+        return "ptx" if self.given else "tile"
+
+    @property
+    def file_name(self) -> str:
+        """The name of its dump without the stage."""
+        return f"{self.name}.{'ptx' if self.given else 'mlir'}"
 
 
 @dataclass

@@ -13,7 +13,7 @@ from .runtime.engine import Engine, load
 from .runtime.errors import DeviceError, Error, InternalError, ModelError, UnsupportedError
 
 if TYPE_CHECKING:
-    from .compiler import onnx_backend
+    from .compiler import custom, onnx_backend
     from .compiler.api import compile
     from .runtime.session import Session
 
@@ -27,21 +27,24 @@ __all__ = [
     "Session",
     "UnsupportedError",
     "compile",
+    "custom",
     "load",
     "onnx_backend",
 ]
 
-_LAZY = {"compile": ".compiler.api", "Session": ".runtime.session", "onnx_backend": ".compiler.onnx_backend"}
+_LAZY = {"compile": ".compiler.api", "Session": ".runtime.session"}
+_LAZY_MODULES = {"custom": ".compiler.custom", "onnx_backend": ".compiler.onnx_backend"}
 
 
 def __getattr__(name: str) -> Any:
     """Load what needs the compiler, or a device, when it is first used."""
-    if name not in _LAZY:
+    place = _LAZY.get(name) or _LAZY_MODULES.get(name)
+    if place is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module = import_module(_LAZY[name], __name__)
-    value = module if name == "onnx_backend" else getattr(module, name)
+    module = import_module(place, __name__)
+    value = module if name in _LAZY_MODULES else getattr(module, name)
     globals()[name] = value
     return value
 

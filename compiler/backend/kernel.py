@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from ...passes.target import find_target
-from ...runtime.errors import InternalError
+from ...passes.target import Target, find_target
+from ...runtime.errors import InternalError, ModelError
 
 if TYPE_CHECKING:
     from .assemble import Assembly
 
-LEVELS = ("tile", "gpu")
+LEVELS = ("tile", "gpu", "ptx")
 
 _ENTRY = re.compile(r"\.visible \.entry\s+([\w$]+)\(([^)]*)\)", re.DOTALL)
 _PARAMETER = re.compile(r"\.param\s+(?:\.align\s+\d+\s+)?\.(\w+)")
@@ -35,20 +35,22 @@ _PARAMETER_TYPES = {
 
 @dataclass(frozen=True)
 class KernelJob:
-    """What a worker needs. `text` is a tile module, or with level `gpu` a module that is lowered already."""
+    """What a worker needs. `text` is a tile module, with level `gpu` a module that is lowered already, or `ptx`."""
 
     name: str
     text: str
     target: str
     nodes: tuple[str, ...] = ()
     level: str = "tile"
-    block: int = 0  # threads; only for level `gpu`, where no lowering tells
+    block: int = 0  # threads; like what follows only where no lowering tells
     shared_bytes: int = 0
+    parameters: tuple[str, ...] = ()  # of PTX, in which addresses and long integers look the same
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> KernelJob:
         """The inverse of `dataclasses.asdict` through JSON."""
-        return KernelJob(**{**value, "nodes": tuple(value["nodes"])})
+        lists = {key: tuple(value[key]) for key in ("nodes", "parameters")}
+        return KernelJob(**{**value, **lists})
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def compile_kernel(job: KernelJob) -> CompiledKernel:
     from .emit import emit_ptx
 
     target = find_target(job.target)
+    if job.level == "ptx":
+        return _assemble_given(job, target)
     block, shared_bytes = job.block, job.shared_bytes
     if job.level == "tile":
         from ...passes.lower import lower_kernel
@@ -108,6 +112,25 @@ def compile_kernel(job: KernelJob) -> CompiledKernel:
         spills=assembly.spills,
         parameters=parameters,
         warnings=assembly.warnings,
+    )
+
+
+def _assemble_given(job: KernelJob, target: Target) -> CompiledKernel:
+    """PTX that somebody wrote: what ptxas says against it is no bug of ours."""
+    from .assemble import assemble
+
+    try:
+        assembly = assemble(job.text, target)
+    except InternalError as error:
+        raise ModelError(str(error)) from None
+    return CompiledKernel(
+        name=job.name,
+        ptx=job.text,
+        block=job.block,
+        shared_bytes=job.shared_bytes,
+        registers=assembly.registers,
+        spills=assembly.spills,
+        parameters=job.parameters,
     )
 
 

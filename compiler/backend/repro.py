@@ -24,10 +24,11 @@ def write_repro(job: KernelJob, message: str, trace: str, folder: Path | None = 
     """
     digest = hashlib.sha256(f"{job.text}\0{job.target}".encode()).hexdigest()[:12]
     target = (folder or default_folder() / "failures") / f"{job.name}-{digest}"
-    description = asdict(job) | {"python": sys.version.split()[0], "text": f"kernel.{job.level}.mlir"}
+    name = "kernel.ptx" if job.level == "ptx" else f"kernel.{job.level}.mlir"
+    description = asdict(job) | {"python": sys.version.split()[0], "text": name}
     try:
         target.mkdir(parents=True, exist_ok=True)
-        (target / f"kernel.{job.level}.mlir").write_text(job.text)
+        (target / name).write_text(job.text)
         (target / "job.json").write_text(json.dumps(description, indent=1) + "\n")
         (target / "message.txt").write_text(message + "\n" + trace)
     except OSError:

@@ -141,8 +141,9 @@ def kernel_error(job: KernelJob, kind: str, message: str, trace: str, folder: Pa
         nodes += f" and {len(job.nodes) - 8} more"
     lines = [f"kernel '{job.name}' for {job.target} does not compile", f"  ONNX nodes: {nodes}"]
     lines += ["  " + line for line in message.splitlines()]
-    if kind == "UnsupportedError":
-        return errors.UnsupportedError("\n".join(lines))
+    if kind in ("UnsupportedError", "ModelError"):  # no bug of ours: nothing to reproduce
+        made: errors.Error = getattr(errors, kind)("\n".join(lines))
+        return made
     where = write_repro(job, message, trace, folder)
     if where:
         lines.append(f"  repro: tilewright replay {where}")

@@ -24,6 +24,8 @@ from ...passes.unit import Unit, WeightStore
 from ...runtime.dtypes import HOST_TYPES, from_numpy
 from ...runtime.errors import Error, InternalError, ModelError, UnsupportedError
 from ...runtime.symbolic import expression
+from ..custom_operators import hint
+from .custom_importer import custom_importer
 from .dimensions import Constraints, Dimensions, Shapes
 from .errors import Unsupported
 from .evaluation import fold
@@ -173,6 +175,13 @@ class Importer:
             if output:
                 scope[output] = results[position] if position < len(results) else None
 
+    def apply(
+        self, proto: onnx.NodeProto, inputs: list[Tensor | None], node: Node, version: int
+    ) -> list[Tensor | None]:
+        """The outputs of a node that is not in the model, for an operator that is made of others."""
+        scope = Scope(node.scope, {proto.domain: version})
+        return self._outputs(self._node(proto, node.name, inputs, scope))
+
     def _node(self, proto: onnx.NodeProto, name: str, inputs: list[Tensor | None], scope: Scope) -> Node:
         if any(attribute.ref_attr_name for attribute in proto.attribute):
             proto = _resolved(proto, scope.attributes)
@@ -193,12 +202,12 @@ class Importer:
             propagated = propagate(node)
             if propagated is not None:
                 return [node.symbolic(array, dtype) for array, dtype in propagated]
-        function = find_operator(node.domain, node.operator, node.version)
+        function = find_operator(node.domain, node.operator, node.version) or custom_importer(node)
         if function is None:
             body = function_body(node)
             if body is None:
                 where = f"domain '{node.domain}'" if node.domain else "ai.onnx"
-                raise Unsupported(f"operator {node.operator} of {where}", "see docs/operators.md")
+                raise Unsupported(f"operator {node.operator} of {where}", hint(node.domain, node.operator))
             return self.run_function(body, node)
         if not takes_host_values(node.domain, node.operator):
             for tensor in node.inputs:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 from mlir import ir
 
 from ...dialects import graph_builder as build
 from ...dialects.scalar import Scalar
 from ...dialects.tensors import Shape
+from ...runtime.dtypes import from_numpy
 from ...runtime.errors import ModelError
 from ...runtime.symbolic import Expression, maximum
 from .errors import Unsupported
@@ -191,6 +193,34 @@ class Node:
     def tensor(self, item: Tensor | ir.Value) -> Tensor:
         """The tensor itself, or one for an IR value."""
         return item if isinstance(item, Tensor) else Tensor.of_value(self.importer.materialiser, item)
+
+    def apply(
+        self,
+        operator: str,
+        inputs: Sequence[Tensor | ir.Value | Array | float | None],
+        outputs: int = 1,
+        domain: str = "",
+        version: int = 0,
+        **attributes: Any,
+    ) -> list[Tensor]:
+        """The outputs of an ONNX operator on these inputs (None where one is left out); numbers and arrays are
+        constants.
+
+        It is that of the newest opset unless `version` says otherwise.
+        """
+        names = [f"i{position}" if item is not None else "" for position, item in enumerate(inputs)]
+        results = [f"o{position}" for position in range(outputs)]
+        proto = onnx.helper.make_node(operator, names, results, self.name, domain=domain, **attributes)
+        given = [None if item is None else self._given(item) for item in inputs]
+        opset = version or (1 if domain else onnx.defs.onnx_opset_version())
+        made = self.importer.apply(proto, given, self, opset)
+        return [tensor for tensor in made[:outputs] if tensor is not None]
+
+    def _given(self, item: Tensor | ir.Value | Array | float) -> Tensor:
+        if isinstance(item, (Tensor, ir.Value)):
+            return self.tensor(item)
+        array = np.asarray(item, np.float32 if isinstance(item, float) else None)
+        return self.literal(array, from_numpy(array.dtype).name)
 
     def host(
         self,

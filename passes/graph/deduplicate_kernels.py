@@ -11,6 +11,7 @@ from collections.abc import Hashable
 
 from mlir import ir
 
+from ...dialects.given_kernel import ATTRIBUTE, is_given
 from ..unit import Unit, register_pass
 from .common_subexpressions import structural_key
 from .rewriting import body_of, functions, inner_operations, operations_of, string
@@ -50,6 +51,8 @@ def deduplicate_kernels(unit: Unit) -> None:
 
 def function_key(function: ir.Operation) -> Hashable:
     """Equal for functions of the same kind that compute the same; names and locations do not count."""
+    if is_given(function):
+        return (function.attributes[ATTRIBUTE], function.attributes["function_type"])
     block = body_of(function)
     numbering = {argument: index for index, argument in enumerate(block.arguments)}
     keys = []

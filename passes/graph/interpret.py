@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from mlir import ir
 
+from ...dialects.given_kernel import is_given
 from ...dialects.tensors import element_of, shape_of
 from ...runtime.dtypes import NARROW, dtype, from_numpy
 from ...runtime.errors import InternalError, ModelError
@@ -21,6 +22,7 @@ from ...runtime.host_functions import HostCall, run_host_function
 from ...runtime.symbolic import expression
 from ..unit import Unit, WeightStore
 from . import numpy_operations
+from .given_kernels import run_given
 from .numpy_operations import Window
 from .rewriting import (
     body_of,
@@ -112,7 +114,10 @@ class Interpreter:
         if name in RULES:
             return [RULES[name](self, operation, operands)]
         if name == "func.call":
-            return self.run_function(self.callees[ir.FlatSymbolRefAttr(operation.attributes["callee"]).value], operands)
+            callee = self.callees[ir.FlatSymbolRefAttr(operation.attributes["callee"]).value]
+            if is_given(callee):
+                return run_given(callee, self.symbols, operands, [self.shape(value) for value in operation.results])
+            return self.run_function(callee, operands)
         if name == "scf.if":
             region = operation.regions[0 if operands[0] else 1]
             return self.run_block(region.blocks[0]) if len(region.blocks) else []
@@ -130,7 +135,6 @@ class Interpreter:
         if understands(name):
             return [apply_scalar(operation, operands)]
         raise InternalError(f"the interpreter has no rule for '{name}' at {operation.location}")
-
 
     def _loop(self, operation: ir.Operation, values: list[Array]) -> list[Array]:
         before, after = (region.blocks[0] for region in operation.regions)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from mlir import ir
 
 from ...dialects import graph_builder
+from ...dialects.given_kernel import KIND
 from ...dialects.tensors import element_of, shape_of, tensor_type
 from ...runtime.symbolic import product
 from ..unit import Unit, register_pass
@@ -25,6 +26,8 @@ from .rewriting import (
     replace,
     string,
 )
+
+FIXED = ("recurrent", KIND)  # kernels that take and give the types they were written for
 
 
 @register_pass("narrow-storage", requires="kernels", ensures="kernels")
@@ -51,14 +54,15 @@ def narrow_storage(unit: Unit) -> None:
         narrow = {
             result
             for call in calls
-            if _kind(everything, call) != "recurrent"
+            if _kind(everything, call) not in FIXED
             for result in call.results
             if element_of(result) == "f32" and result not in statistics and _only_kernels_read(everything, result)
         }
         for value in narrow:
             _retype(value, unit.precision)
         for call in calls:
-            _adapt(everything[_callee(call)], call, unit.precision)
+            if _kind(everything, call) not in FIXED:
+                _adapt(everything[_callee(call)], call, unit.precision)
 
 
 def _statistics(everything: dict[str, ir.Operation], calls: list[ir.Operation]) -> set[ir.Value]:
@@ -106,7 +110,7 @@ def _only_kernels_read(everything: dict[str, ir.Operation], value: ir.Value) -> 
         if reader.name == "graph.reshape":
             if not _only_kernels_read(everything, reader.results[0]):
                 return False
-        elif reader.name != "func.call" or _kind(everything, reader) == "recurrent":
+        elif reader.name != "func.call" or _kind(everything, reader) in FIXED:
             return False
     return has_uses(value)
 

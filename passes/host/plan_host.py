@@ -168,9 +168,19 @@ class _Planner:
             "arguments": ir.ArrayAttr.get(arguments),
             "nodes": _texts(self._nodes(call, function) or program.nodes),
         }
+        if program.given:
+            for output, verb, value in program.given.preparations:
+                self._prepare(call, outputs[output], verb, value, point)
         ir.Operation.create(
             "host.launch", operands=operands, attributes=attributes, ip=point, loc=call.location
         )
+
+    def _prepare(self, call: Any, output: ir.Value, verb: str, value: int, point: ir.InsertionPoint) -> None:
+        """What an output holds before a kernel that only changes parts of it."""
+        if verb == "copy":
+            self._create("host.copy", [self._buffer(call.operands[value]), output], {}, call, point)
+        else:
+            self._create("host.fill", [output], {"byte": _integer(value)}, call, point)
 
     def _plan_host_call(
         self, operation: Any, written: dict[ir.Value, ir.Value], point: ir.InsertionPoint

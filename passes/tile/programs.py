@@ -63,9 +63,6 @@ def finished(
 ) -> KernelProgram:
     """The record of a built program; verifies the module."""
     module.operation.verify()
-    nodes = []
-    if "graph.nodes" in request.function.attributes:
-        nodes = [ir.StringAttr(item).value for item in ir.ArrayAttr(request.function.attributes["graph.nodes"])]
     return KernelProgram(
         name=request.name,
         text=module.operation.get_asm(enable_debug_info=False),
@@ -74,5 +71,12 @@ def finished(
         block=threads,
         arguments=builder.arguments(),
         workspaces=[(workspace.element, workspace.shape) for workspace in builder.workspaces],
-        nodes=nodes,
+        nodes=nodes_of(request.function),
     )
+
+
+def nodes_of(function: ir.Operation) -> list[str]:
+    """The ONNX nodes that a kernel function computes."""
+    if "graph.nodes" not in function.attributes:
+        return []
+    return [ir.StringAttr(item).value for item in ir.ArrayAttr(function.attributes["graph.nodes"])]

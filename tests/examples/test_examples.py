@@ -23,6 +23,7 @@ EXPECTED: dict[str, tuple[list[str], list[str]]] = {
         ["0.711  'A cat sleeps.' and 'A kitten naps.'", "0.083  'A cat sleeps.' and 'Taxes rise.'"],
     ),
     "walk_ir.py": (["--output", "{folder}"], ["tile.dot", ".visible .entry", "kernels: "]),
+    "custom_operators.py": ([], ["custom_0_histogram (custom)", "softmax agrees: True", "histogram agrees: True"]),
     "models.py": (["magika"], ["model.onnx"]),
 }
 
