@@ -27,18 +27,14 @@ RANDOM = {
     "Multinomial",
     "Dropout",
 }
+# Work for kernels, and for `fold-constants`, whose arithmetic is our own: onnx's evaluator is slow here, and wrong about
+# some (GlobalMaxPool of one spatial dimension, LRN of more neighbours than channels).
 HEAVY = {
-    "Conv",
-    "ConvTranspose",
-    "ConvInteger",
-    "QLinearConv",
-    "LSTM",
-    "GRU",
-    "RNN",
-    "Resize",
-    "Upsample",
-    "Pad",
-    "OneHot",
+    *("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "Col2Im", "GridSample", "RoiAlign", "MaxRoiPool"),
+    *("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool", "MaxUnpool", "LRN"),
+    *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "LpNormalization"),
+    *("MeanVarianceNormalization", "RMSNormalization", "Attention", "LSTM", "GRU", "RNN"),
+    *("Resize", "Upsample", "Pad", "OneHot"),
 }
 GROWING = {"Expand", "Tile"}
 NEVER = RANDOM | HEAVY | {"If", "Loop", "Scan", "SequenceMap", "Constant", "ConstantOfShape"}

@@ -298,9 +298,11 @@ def constant_array(operation: ir.Operation) -> Array:
     """The array of a `graph.constant`."""
     attribute = operation.attributes["value"]
     kind = dtype(element_of(operation.results[0])).numpy
+    shape = tuple(ir.RankedTensorType(operation.results[0].type).shape)
+    if kind.name == "bool" and str(attribute).startswith(("dense<true", "dense<false")):
+        return np.full(shape, str(attribute).startswith("dense<true"))  # the bindings read one byte for all of them
     if kind.name != "bfloat16":
         return np.array(attribute).astype(kind, copy=False)
-    shape = tuple(ir.RankedTensorType(operation.results[0].type).shape)
     if '"0x' in str(attribute):  # the bindings cannot read bfloat16, so this goes through the text form
         data = bytes.fromhex(str(attribute).split('"')[1][2:])
         return np.frombuffer(data, kind).reshape(shape) if shape else np.frombuffer(data, kind)[0]

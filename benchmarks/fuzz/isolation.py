@@ -1,0 +1,132 @@
+"""Jobs in a process that may crash, hang or ask for too much memory: each of these is an answer, not the end of the run.
+
+In: jobs as JSON. Out: verdicts as JSON. The worker is this module run as a program; it leads a process group of its own, so
+that the compiler's workers end with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+MEMORY = 12 << 30  # bytes of address space of a worker; libraries map some three of them
+SECONDS = 60.0  # a job may take; the slowest seen takes a sixth of that
+JOBS_EACH = 500  # jobs until a worker is replaced: what leaks stays small
+
+Job = dict[str, Any]
+
+
+class IsolatedWorker:
+    """One process that does one job at a time. A context manager."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self.seconds = seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._done = 0
+        self._log = ""
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """The verdict's fields; kind `crash` with the signal or the time limit where there is none."""
+        process = self._ready()
+        assert process.stdin and process.stdout
+        try:
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
+            line = _read_line(process.stdout, self.seconds)
+        except OSError:
+            line = b""
+        self._done += 1
+        if line.endswith(b"\n"):
+            return dict(json.loads(line))
+        late = line == b"late"
+        self.close()
+        code = process.returncode
+        why = f"no answer within {self.seconds:.0f} s" if late else f"the process died with code {code}"
+        return {"kind": "hang" if late else "crash", "message": why, "seconds": self.seconds if late else 0.0}
+
+    def _ready(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and (self._process.poll() is not None or self._done >= JOBS_EACH):
+            self.close()
+        if self._process is None:
+            self._done = 0
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.fuzz.isolation"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=Path(__file__).resolve().parents[2],
+                start_new_session=True,
+            )
+        return self._process
+
+    def close(self) -> None:
+        """End the process and its children."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def __enter__(self) -> IsolatedWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _read_line(stream: Any, seconds: float) -> bytes:
+    """A line, `late` when the time is up, or what there was when the other side died."""
+    found = bytearray()
+    end = time.monotonic() + seconds
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while not found.endswith(b"\n"):
+            if not selector.select(max(end - time.monotonic(), 0)):
+                return b"late"
+            part = os.read(stream.fileno(), 1 << 16)
+            if not part:
+                break
+            found += part
+    return bytes(found)
+
+
+def answer(job: Job) -> dict[str, Any]:
+    """Do one job: `graph` of a seed, `case` from a folder, or `file` of a seed."""
+    from dataclasses import asdict
+
+    if job["what"] == "graph":
+        from .differential import judge_seed
+
+        return asdict(judge_seed(job["seed"]))
+    if job["what"] == "case":
+        from .cases import judge_folder
+
+        return asdict(judge_folder(Path(job["folder"])))
+    from .damaged_files import judge_damaged
+
+    return asdict(judge_damaged(job["seed"]))
+
+
+def serve() -> None:
+    """The worker's life: jobs until there are no more. What others print goes nowhere."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        replies.write(json.dumps(answer(json.loads(line))) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,143 @@
+"""What a model means: onnxruntime without its optimiser, or onnx's evaluator for what onnxruntime does not have.
+
+In: a model and arrays. Out: outputs, and outputs of the model with noise at every operation that rounds: how far two
+right implementations may be from each other.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper
+
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
+
+# Operations that choose or move elements, or give exact answers: equal inputs have equal outputs everywhere.
+EXACT = frozenset(
+    "Abs And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Clip Compress Concat ConstantOfShape Constant"
+    " DepthToSpace Equal Expand EyeLike Flatten Floor Gather GatherElements GatherND GlobalMaxPool Greater GreaterOrEqual"
+    " Hardmax Identity IsInf IsNaN Less LessOrEqual Max MaxPool Min Neg NonZero Not OneHot Or Pad Range ReduceMax ReduceMin Relu"
+    " Reshape ReverseSequence Round Shape Sign Size Slice SpaceToDepth Split Squeeze Tile TopK Transpose Trilu Unique"
+    " Unsqueeze Where Xor".split()
+)
+NOISE = {"float16": 2.0**-9, "float32": 2.0**-20, "float64": 2.0**-49, "bfloat16": 2.0**-6}
+"""The relative noise at an operation: two units in the last place of float16, eight of wider types. What GPUs compute by
+approximate instructions (exponentials, roots, quotients) is good to four units in single precision."""
+
+FIXED = {"Resize": (1, 2)}
+"""Float inputs that are parameters rather than data: noise would make other sizes of them."""
+
+
+class Rejected(Exception):
+    """No reference can run the model."""
+
+
+class Reference:
+    """A model ready to run. `name` says which implementation runs it."""
+
+    def __init__(self, model: onnx.ModelProto, evaluator: bool = False) -> None:
+        """With `evaluator` it is onnx's. Raises Rejected when none takes the model."""
+        self.model = model
+        self.outputs = [value.name for value in model.graph.output]
+        self._session = None if evaluator else _session(model)
+        self.name = "onnxruntime" if self._session is not None else "onnx reference evaluator"
+        if self._session is None:
+            from onnx.reference import ReferenceEvaluator
+
+            try:
+                self._evaluator: Any = ReferenceEvaluator(model)
+            except Exception as error:  # exceptions of every kind
+                raise Rejected(f"{type(error).__name__}: {error}") from None
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Outputs by name. Raises Rejected."""
+        runner = self._session if self._session is not None else self._evaluator
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                values = runner.run(None, dict(inputs))
+        except Exception as error:  # exceptions of every kind
+            raise Rejected(f"{type(error).__name__}: {error}") from None
+        return dict(zip(self.outputs, map(np.asarray, values), strict=True))
+
+
+def _session(model: onnx.ModelProto) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception:  # no kernel for a type, or an opset that it does not know
+        return None
+
+
+def inner_values(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Arrays:
+    """Every value of the graph, inputs and constants among them. Raises Rejected."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    known = {value.name for value in copy.graph.output}
+    extra = [name for node in model.graph.node for name in node.output if name and name not in known]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return {**constants, **inputs, **Reference(copy).run(inputs)}
+
+
+class NoisyReference:
+    """The model with a factor near one at every float that enters or leaves an operation that rounds."""
+
+    def __init__(self, model: onnx.ModelProto, inputs: Mapping[str, Array], evaluator: bool = False) -> None:
+        """Raises Rejected."""
+        self._values = inner_values(model, inputs)
+        self._inputs = dict(inputs)
+        self._noise: dict[str, str] = {}  # the value each factor is for, by the factor's name
+        noisy = onnx.ModelProto()
+        noisy.CopyFrom(model)
+        del noisy.graph.node[:]
+        for node in model.graph.node:
+            self._add(noisy.graph, node)
+        self._reference = Reference(noisy, evaluator)
+
+    def _add(self, graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
+        """The node with noise at its edges."""
+        copy = graph.node.add()
+        copy.CopyFrom(node)
+        if node.op_type in EXACT and not node.domain:
+            return
+        del graph.node[-1]
+        for place, name in enumerate(node.input):
+            if self._wavers(name) and place not in FIXED.get(node.op_type, ()):
+                copy.input[place] = self._scaled(graph, name, f"{name}__into_{node.output[0]}_{place}")
+        graph.node.append(copy)
+        placed = graph.node[-1]
+        for place, name in enumerate(node.output):
+            if self._wavers(name):
+                placed.output[place] = f"{name}__exact"
+                self._scaled(graph, f"{name}__exact", name, like=name)
+
+    def _wavers(self, name: str) -> bool:
+        return name in self._values and self._values[name].dtype.name in NOISE
+
+    def _scaled(self, graph: onnx.GraphProto, source: str, target: str, like: str = "") -> str:
+        factor = f"{target}__factor"
+        array = self._values[like or source]
+        self._noise[factor] = like or source
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        graph.input.append(helper.make_tensor_value_info(factor, kind, list(array.shape)))
+        graph.node.append(helper.make_node("Mul", [source, factor], [target]))
+        return target
+
+    def run(self, generator: np.random.Generator) -> Arrays:
+        """Outputs under one draw of the noise. Raises Rejected."""
+        factors = {}
+        for factor, name in self._noise.items():
+            array = self._values[name]
+            drawn = generator.uniform(-1, 1, array.shape) * NOISE[array.dtype.name]
+            factors[factor] = np.asarray((1 + drawn).astype(array.dtype))
+        return self._reference.run({**self._inputs, **factors})
