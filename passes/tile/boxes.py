@@ -51,6 +51,10 @@ class Boxes(Protocol):
     def dimension(self) -> int:
         """0 for the left operand, 1 for the right."""
 
+    @property
+    def depth_contiguous(self) -> bool:
+        """Whether neighbours along k are neighbours in memory; else those along lines are."""
+
     def layout(self) -> SharedLayout:
         """The swizzled layout of its shared tile."""
 
@@ -128,6 +132,7 @@ class Pixels:
     shape: Shape  # of the tensor: N, spatial, C
     low: tuple[int, ...]
     dimension: int = 0
+    depth_contiguous: bool = True
 
     def layout(self) -> SharedLayout:
         return SharedLayout("rows", line_length(self.element), LINE_BYTES)

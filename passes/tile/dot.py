@@ -1,32 +1,32 @@
 """The program of kernels around one contraction, with prologue and epilogue: matmul and both convolutions.
 
-In: a kernel function of kind ``dot``. Out: a tile program: a block per tile of the result, a loop over k that
-brings tiles of both operands to shared memory and multiplies them into an accumulator, and one map that runs
-the epilogue and stores. pipeline.py overlaps it.
+In: a kernel function of kind ``dot``. Out: the first program that suits it: that of few rows (skinny.py), that of
+Hopper's roles (warp_plan.py), or the one written here for all the rest: a block per tile of the result, a loop over k
+that brings tiles of both operands to shared memory and multiplies them into an accumulator, and one map that runs the
+epilogue and stores. pipeline.py overlaps it.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Protocol
 
 from mlir import ir
 from mlir.dialects import arith, scf
 
 from ...dialects.tensors import element_of, scalar_type, shape_of
 from ...runtime.errors import UnsupportedError
-from ...runtime.symbolic import ONE, Expression, expression
+from ...runtime.symbolic import ONE, Expression
 from ..lower.context import byte_width
-from ..lower.dot_layouts import FmaLayout, MmaLayout, WarpgroupLayout
-from ..target import Target
+from ..lower.dot_layouts import FmaLayout, MmaLayout
 from ..unit import KernelProgram
-from .boxes import Boxes, find_boxes
 from .builder import TileBuilder
 from .contraction import Contraction, Place, contraction_of, find_contraction
 from .elements import ElementEmitter
 from .forward import forward_position
 from .programs import Request, finished, tile_program
-from .results import store_results
+from .results import Position, ResultTile, emit_epilogue
 from .schedule import (
     Problem,
     Schedule,
@@ -34,14 +34,13 @@ from .schedule import (
     size_guess,
     value_guess,
 )
-from .schedule_wgmma import wgmma_candidates
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
-from .skinny import Skinny, plan_skinny
-from .tile_types import ACCESS_BYTES, element, full, i64, map_, program_id, tile_of
-from .warp_specialized import EXCHANGE_COLUMNS, Position, WarpSpecialized
+from .skinny import plan_skinny
+from .tile_order import tile_count, tile_position
+from .tile_types import full, i64, program_id, tile_of
+from .warp_plan import plan_warp_specialized
 
 _INSTRUCTIONS = {"f16": "m16n8k16.f16", "bf16": "m16n8k16.bf16"}
-LEAST_WGMMA = 64  # rows, columns and k: smaller problems leave most of a wgmma empty
 _INTEGERS = ("i8", "ui8", "i16", "ui16", "i32", "ui32")
 
 
@@ -78,52 +77,84 @@ def arithmetic_of(operation: ir.Operation) -> Arithmetic:
     )
 
 
-@dataclass
-class _Plan:
-    """Everything decided before the first operation is emitted."""
+class DotProgram(Protocol):
+    """What is emitted for one contraction."""
 
+    @property
+    def grid(self) -> Expression:
+        """Blocks of a launch."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+
+    def emit(self) -> None:
+        """Emit everything at the current insertion point."""
+
+
+@tile_program("dot")
+def dot_program(request: Request) -> KernelProgram:
+    """
+    before: a function around one contraction: C = epilogue(A x B)
+    after:  accumulator = scf.for k { tile.copy A; tile.copy B; tile.barrier; tile.dot; tile.barrier };
+    tile.map { epilogue; tile.store }
+    """
+    builder = TileBuilder(request.function, request.name)
+    module = builder.declare()
+    with ir.InsertionPoint(builder.block):
+        operation = find_contraction(request.function)
+        arithmetic, view = arithmetic_of(operation), contraction_of(builder, operation)
+        if _prefers_swapped(builder, view, request.returned[0]):
+            view = view.swapped()
+        program: DotProgram = (
+            plan_skinny(builder, view, arithmetic.accumulator, request.returned, request.target)
+            or plan_warp_specialized(builder, view, arithmetic.instruction, request.returned, request.target)
+            or _plan_tiled(builder, view, arithmetic, request)
+        )
+        builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))
+        program.emit()
+        builder.finish(program.threads)
+    return finished(request, builder, module, "dot", (program.grid, ONE, ONE), program.threads)
+
+
+@dataclass
+class Tiled:
+    """The program of a block per tile, and everything that is decided before its first operation is emitted."""
+
+    builder: TileBuilder
     view: Contraction
     arithmetic: Arithmetic
     schedule: Schedule
     left: Operand
     right: Operand
     returned: list[ir.Value]
-    boxes: tuple[Boxes, Boxes] | None = None  # operands of the warp-specialised program
 
     @property
-    def result_value(self) -> ir.Value:
-        return self.view.operation.results[0]
+    def grid(self) -> Expression:
+        return tile_count(self.view, self.tile_shape)
+
+    @property
+    def threads(self) -> int:
+        return self.schedule.threads
+
+    def emit(self) -> None:
+        """A tile of the result: its loop over k and its epilogue."""
+        builder, shape = self.builder, self.tile_shape
+        builder.set_attribute("tile.schedule", self.schedule.attribute())
+        number = builder.variable(program_id(0), "block", self.grid)
+        position = tile_position(builder, self.view, number, shape, strips=False)
+        sums = _main_loop(self, position)
+        tile = ResultTile(shape, self.result_layout, self.width, self.arithmetic.accumulator, shape)
+        emit_epilogue(builder, self.view, self.returned, tile, position, sums)
 
     @property
     def tile_shape(self) -> tuple[int, int]:
         return self.schedule.block[0], self.schedule.block[1]
 
     @property
-    def finished_shape(self) -> tuple[int, int]:
-        """Rows and columns of which one block runs the epilogue."""
-        return self.schedule.block[0] // self.schedule.split, self.schedule.block[1]
-
-    @property
-    def blocks(self) -> tuple[Expression, Expression]:
-        """Blocks (or clusters of them, which stand one below the other) along rows and along columns."""
-        rows, columns = self.tile_shape
-        return self.view.rows.ceil_divide(rows * self.schedule.cluster), self.view.columns.ceil_divide(columns)
-
-    @property
-    def count(self) -> Expression:
-        """Tiles of the result."""
-        return self.view.batch * self.blocks[0] * self.blocks[1]
-
-    @property
     def width(self) -> int:
         """Neighbouring columns that one thread stores together; a vector must not straddle the end."""
-        width = 2
-        if self.schedule.producers:
-            stored = min(byte_width(scalar_type(element_of(value))) for value in self.returned)
-            rows, columns = self.finished_shape
-            width = min(max(2, ACCESS_BYTES // stored), rows * columns // self.schedule.consumers)
-        elif self.arithmetic.instruction == "fma":
-            width = self.vector[1]
+        width = self.vector[1] if self.arithmetic.instruction == "fma" else 2
         while not self.view.columns.divisible_by(width):
             width //= 2
         return width
@@ -144,8 +175,6 @@ class _Plan:
         """Layout text of the accumulator."""
         rows, columns = self.tile_shape
         warps = self.schedule.warps
-        if self.schedule.producers:
-            return str(WarpgroupLayout(rows, columns, warps[0] // 4))
         if self.arithmetic.instruction == "fma":
             lanes = self.schedule.lanes
             return str(FmaLayout(rows, columns, *warps, lanes, self.vector, self.width, self.schedule.warp_depth))
@@ -154,62 +183,16 @@ class _Plan:
     @property
     def result_layout(self) -> str:
         """Layout text of the sums as the epilogue sees them: the accumulator's own, or neighbours in one thread where
-        they went through shared memory.
+        groups of warps have shared k.
         """
-        if self.schedule.producers:
-            strip = EXCHANGE_COLUMNS if self.schedule.split == 1 else self.tile_shape[1]
-            across = min(strip // self.width, self.schedule.consumers)
-            return f"blocked<{self.schedule.consumers // across}x{across}, vector={self.width}>"
         if self.schedule.warp_depth == 1:
             return self.layout
         across = min(self.tile_shape[1] // self.width, self.schedule.threads)
         return f"blocked<{self.schedule.threads // across}x{across}, vector={self.width}>"
 
 
-@tile_program("dot")
-def dot_program(request: Request) -> KernelProgram:
-    """
-    before: a function around one contraction: C = epilogue(A x B)
-    after:  accumulator = scf.for k { tile.copy A; tile.copy B; tile.barrier; tile.dot; tile.barrier };
-    tile.map { epilogue; tile.store }
-    """
-    builder = TileBuilder(request.function, request.name)
-    module = builder.declare()
-    with ir.InsertionPoint(builder.block):
-        builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))
-        skinny = _skinny(builder, request)
-        if skinny is not None:
-            skinny.emit()
-            builder.finish(skinny.schedule.count)
-            return finished(request, builder, module, "dot", (skinny.grid, ONE, ONE), skinny.schedule.count)
-        plan = _make_plan(builder, request)
-        builder.set_attribute("tile.schedule", plan.schedule.attribute())
-        if plan.boxes is not None:
-            grid = _specialized(builder, plan, plan.boxes)
-        else:
-            grid = plan.count
-            batch, row, column = _position(builder, plan, builder.variable(program_id(0), "block", grid))
-            accumulator = _main_loop(builder, plan, batch, row, column)
-            _epilogue(builder, plan, batch, (builder.index(row), builder.index(column)), accumulator)
-        builder.finish(plan.schedule.threads)
-    return finished(request, builder, module, "dot", (grid, ONE, ONE), plan.schedule.threads)
-
-
 # Decisions --------------------------------------------------------------------------------------------------
-def _skinny(builder: TileBuilder, request: Request) -> Skinny | None:
-    """The program for few rows, where that suits the contraction."""
-    operation = find_contraction(request.function)
-    view = contraction_of(builder, operation)
-    return plan_skinny(builder, view, arithmetic_of(operation).accumulator, request.returned, request.target)
-
-
-def _make_plan(builder: TileBuilder, request: Request) -> _Plan:
-    operation = find_contraction(request.function)
-    arithmetic = arithmetic_of(operation)
-    returned = request.returned
-    view = contraction_of(builder, operation)
-    if _prefers_swapped(builder, view, returned[0]):
-        view = view.swapped()
+def _plan_tiled(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, request: Request) -> Tiled:
     batch = _stand_in(builder, "%probe_batch", view.batch)
     emitter = ElementEmitter(builder)
 
@@ -223,34 +206,10 @@ def _make_plan(builder: TileBuilder, request: Request) -> _Plan:
     right = plan_operand(builder, emitter, right_place, (view.depth, view.columns), 1, arithmetic.operand)
     size = byte_width(scalar_type(arithmetic.operand))
     problem = Problem(view.batch, view.rows, view.columns, view.depth, size)
-    boxes = _boxes(builder, view, arithmetic, request.target)
-    if boxes is not None:
-        schedule = wgmma_candidates(problem, arithmetic.operand, request.target)[0].schedule
-        arithmetic = replace(arithmetic, instruction=schedule.instruction)
-    else:
-        schedule = choose_schedule(problem, arithmetic.instruction, request.target)
+    schedule = choose_schedule(problem, arithmetic.instruction, request.target)
     rows, columns, depth = schedule.block
-    return _Plan(
-        view,
-        arithmetic,
-        schedule,
-        left.with_block((rows, depth)),
-        right.with_block((depth, columns)),
-        returned,
-        boxes,
-    )
-
-
-def _boxes(
-    builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, target: Target
-) -> tuple[Boxes, Boxes] | None:
-    """Both operands in boxes, where the target has wgmma and the problem is large enough for it."""
-    depth = view.depth.as_constant() or 0
-    if not target.wgmma or arithmetic.instruction == "fma" or not depth:
-        return None
-    if min(size_guess(view.rows), size_guess(view.columns), depth) < LEAST_WGMMA:
-        return None
-    return find_boxes(builder, view, arithmetic.operand)
+    staged = left.with_block((rows, depth)), right.with_block((depth, columns))
+    return Tiled(builder, view, arithmetic, schedule, *staged, request.returned)
 
 
 def _stand_in(builder: TileBuilder, name: str, extent: Expression) -> Expression:
@@ -283,59 +242,9 @@ def _prefers_swapped(builder: TileBuilder, view: Contraction, returned: ir.Value
 
 
 # Emission ---------------------------------------------------------------------------------------------------
-def _specialized(builder: TileBuilder, plan: _Plan, boxes: tuple[Boxes, Boxes]) -> Expression:
-    """The program with a producer and consumers; returns its grid."""
-    program = WarpSpecialized(
-        builder,
-        plan.view,
-        plan.schedule,
-        boxes,
-        (plan.layout, plan.result_layout),
-        plan.count,
-        lambda number: _position(builder, plan, number),
-    )
-
-    def epilogue(position: Position, accumulator: ir.Value) -> None:
-        batch, row, column = position
-        _epilogue(builder, plan, batch, (builder.index(row), builder.index(column)), accumulator)
-
-    program.emit(epilogue)
-    if plan.schedule.together > 1:
-        builder.set_attribute("tile.cluster", i64(plan.schedule.together))
-    return program.grid
-
-
-def _strip(across: Expression) -> int:
-    """Tiles of a strip of columns: with a multiprocessor for each of some hundred tiles, about as many as rows."""
-    return next((width for width in (8, 6, 4) if across.divisible_by(width) and across != width), 1)
-
-
-def _position(builder: TileBuilder, plan: _Plan, block: Expression) -> Position:
-    """(batch, first row, first column) of a tile of the result, by its number.
-
-    The blocks which run at the same time should share what they read: columns run in strips of a few tiles, or, where
-    they do not divide, the one of rows and columns with fewer tiles runs fastest.
-    """
-    down, across = plan.blocks
-    strip = _strip(across) if plan.schedule.producers else 1
-    if strip > 1:
-        batch, outer, row, inner = builder.delinearize(
-            block, (plan.view.batch, across.exact_divide(strip) or across, down, expression(strip))
-        )
-        column = outer * strip + inner
-    elif size_guess(down) <= size_guess(across):
-        batch, column, row = builder.delinearize(block, (plan.view.batch, across, down))
-    else:
-        batch, row, column = builder.delinearize(block, (plan.view.batch, down, across))
-    rows, columns = plan.tile_shape
-    rows *= plan.schedule.cluster
-    if plan.view.batch != 1:
-        batch = builder.variable(builder.index(batch), "batch", plan.view.batch)
-    return batch, row * rows, column * columns
-
-
-def _main_loop(builder: TileBuilder, plan: _Plan, batch: Expression, row: Expression, column: Expression) -> ir.Value:
+def _main_loop(plan: Tiled, position: Position) -> ir.Value:
     """The loop over k; returns the accumulator."""
+    builder, (batch, row, column) = plan.builder, position
     rows, columns = plan.tile_shape
     accumulator_type = scalar_type(plan.arithmetic.accumulator)
     zero = arith.constant(accumulator_type, 0.0 if isinstance(accumulator_type, ir.FloatType) else 0)
@@ -373,43 +282,10 @@ def _main_loop(builder: TileBuilder, plan: _Plan, batch: Expression, row: Expres
     ).result
 
 
-def _dot_attributes(plan: _Plan) -> dict[str, ir.Attribute]:
+def _dot_attributes(plan: Tiled) -> dict[str, ir.Attribute]:
     """`pinned` when the loop has one step at most: see passes/lower/dot.py."""
     attributes: dict[str, ir.Attribute] = {"instruction": ir.StringAttr.get(plan.arithmetic.instruction)}
     depth = plan.view.depth.as_constant()
     if depth is not None and depth <= plan.schedule.block[2]:
         attributes["pinned"] = ir.UnitAttr.get()
     return attributes
-
-
-def _epilogue(
-    builder: TileBuilder,
-    plan: _Plan,
-    batch: Expression,
-    origin: tuple[ir.Value, ir.Value],
-    accumulator: ir.Value,
-) -> None:
-    """One map over the accumulator: convert, run the rest of the kernel, store."""
-    view, arithmetic = plan.view, plan.arithmetic
-    width = plan.width
-
-    def body(i: ir.Value, j: ir.Value) -> None:
-        row = builder.variable(i, "row", view.rows)
-        column = builder.variable(j, "column", view.columns)
-        with builder.vectorised(column, width):
-            if width > 1:
-                builder.varying.add(j)
-            own = element(accumulator, scalar_type(arithmetic.accumulator))
-            store_results(builder, view, plan.returned, (own, arithmetic.accumulator), (batch, row, column))
-
-    rows, columns = plan.tile_shape
-    complete = [
-        name
-        for name, extent, block in (
-            ("rows", view.rows, rows * plan.schedule.cluster),
-            ("columns", view.columns, columns),
-        )
-        if extent.divisible_by(block)
-    ]
-    limits = (builder.index(view.rows), builder.index(view.columns))
-    map_(builder, origin, limits, plan.finished_shape, plan.result_layout, body, full_dimensions=complete)

@@ -15,8 +15,8 @@ from .schedule import Problem, Schedule, size_guess
 
 LINE_BYTES = 128  # of k, in a tile that wgmma reads: four instructions
 MOST_STAGES = 7
-EXCHANGE_LINE = 40  # f32 of a row of the tile through which sums reach the epilogue: 32, and 8 against bank conflicts
-PADDING = 8  # f32 between the rows of partial sums in shared memory, against bank conflicts
+PADDING = 8  # f32 between the rows of sums in shared memory, against bank conflicts
+EXCHANGE_LINE = 32 + PADDING  # f32 of a row of the tile through which sums reach the epilogue
 BARRIERS_ROOM = 1024  # bytes of shared memory kept for barriers
 CONSUMER_GROUP = 4  # warps that run wgmma together
 
@@ -29,6 +29,11 @@ TILES = (  # (rows, columns), warps that multiply
     ((128, 64), 8),
     ((64, 128), 4),
     ((64, 64), 4),
+    ((128, 32), 8),  # few columns, or few rows that are columns here: bound by the reading of the left operand
+    ((64, 32), 4),
+    ((128, 16), 8),
+    ((64, 16), 4),
+    ((64, 8), 4),
 )
 CLUSTERS = (1, 2)  # blocks that share the right operand
 SPLITS = (1, 2, 4, 8)  # blocks that share k; eight are the most that every card schedules together

@@ -29,6 +29,7 @@ from .skinny_schedule import SkinnySchedule, WeightsProblem, skinny_candidates
 from .tile_types import element, full, map_, program_id, reduce, tile_of
 
 MOST_ROWS = {4: 16, 2: 8, 1: 4}  # by the bytes of a weight: beyond, tensor cores or tiles do better
+MOST_ROWS_BESIDE_WGMMA = {**MOST_ROWS, 2: 4}  # which takes 16 rows as well, fetched without any thread's help
 LEAST_WEIGHTS = 1 << 16  # elements: smaller ones are not worth a program of their own
 LEAST_ACCESS = 8  # bytes
 _ANYWHERE = 1 << 30  # a bound that no position reaches
@@ -51,6 +52,11 @@ class Skinny:
     def grid(self) -> Expression:
         """Blocks: one for some columns of a batch."""
         return self.view.batch * self.view.columns.ceil_divide(self.schedule.columns)
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.schedule.count
 
     @property
     def rows(self) -> int:
@@ -204,7 +210,8 @@ def plan_skinny(
         builder, ElementEmitter(builder), lambda k, own: turned.right(batch, k, own), extents, 1, source
     )
     rows, size = turned.rows.as_constant() or 1, bytes_of(source)
-    if rows > MOST_ROWS.get(size, 2) or operand.vector * size < LEAST_ACCESS:
+    most = MOST_ROWS_BESIDE_WGMMA if target.wgmma else MOST_ROWS
+    if rows > most.get(size, 2) or operand.vector * size < LEAST_ACCESS:
         return None
     sizes = size_guess(turned.batch), rows, size_guess(turned.columns), depth
     found = skinny_candidates(WeightsProblem(*sizes, size, operand.vector, operand.fast == 0), target)

@@ -21,11 +21,12 @@ from ..lower.dot_layouts import SharedLayout
 from .boxes import Boxes
 from .builder import TileBuilder
 from .contraction import Contraction
+from .results import Position
 from .schedule import Schedule
 from .schedule_wgmma import CONSUMER_GROUP, EXCHANGE_LINE, PADDING
 from .tile_types import full, i64, program_id, tile_of
 
-EXCHANGE_COLUMNS = 32  # of the sums that change threads at a time
+EXCHANGE_COLUMNS = EXCHANGE_LINE - PADDING  # of the sums that change threads at a time
 PRODUCER_WARPS = 4  # one would do, but registers are handed over by groups of four
 PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, 232  # a thread, with two groups of consumers: 40 + 2 * 232 <= 3 * 168
 
@@ -45,9 +46,6 @@ class Ring:
         return Ring(
             arith.select(wrapped, zero, stage), arith.select(wrapped, arith.xori(self.parity, one), self.parity)
         )
-
-
-Position = tuple[Expression, Expression, Expression]  # batch, first row, first column
 
 
 @dataclass
@@ -85,8 +83,8 @@ class WarpSpecialized:
         ]
         self.scratch = self._exchange_tile() if self.schedule.split == 1 else self._partial_sums()
         consumers = self.schedule.warps[0]
-        self.filled = _barriers(self.schedule.stages, 1)
-        self.emptied = _barriers(self.schedule.stages, consumers * cluster)
+        self.filled = make_barriers(self.schedule.stages, 1)
+        self.emptied = make_barriers(self.schedule.stages, consumers * cluster)
         self._meet()
         several = consumers > CONSUMER_GROUP
         with self._role(0, consumers, CONSUMER_REGISTERS if several else None):
@@ -237,8 +235,9 @@ class WarpSpecialized:
             end.append(Ring(stage, parity))
 
     def _exchange_tile(self) -> ir.Value:
-        layout = SharedLayout("rows", EXCHANGE_LINE)
-        type_ = tile_of(self.schedule.block[0], EXCHANGE_COLUMNS, ir.F32Type.get(), str(layout))
+        columns = min(EXCHANGE_COLUMNS, self.schedule.block[1])
+        layout = SharedLayout("rows", columns + PADDING)
+        type_ = tile_of(self.schedule.block[0], columns, ir.F32Type.get(), str(layout))
         return ir.Operation.create("tile.allocate", results=[type_], attributes={"stages": i64(1)}).result
 
     def _exchanged(self, accumulator: ir.Value) -> ir.Value:
@@ -299,7 +298,8 @@ def _allocate(box: Boxes, shape: tuple[int, int], stages: int) -> ir.Value:
     return ir.Operation.create("tile.allocate", results=[type_], attributes={"stages": i64(stages)}).result
 
 
-def _barriers(count: int, arrivals: int) -> ir.Value:
+def make_barriers(count: int, arrivals: int) -> ir.Value:
+    """Barriers in shared memory, ready after the block has met."""
     return ir.Operation.create(
         "tile.make_barriers",
         results=[ir.Type.parse("!tile.barriers")],

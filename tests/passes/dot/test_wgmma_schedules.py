@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.passes.dot.test_matmul import Case, verify
 
@@ -14,6 +16,7 @@ from tilewright.runtime.symbolic import expression
 
 HOPPER = "sm_90a"
 EDGES = Case("f16", sizes={"m": 136, "n": 136, "k": 1024})
+LINES = replace(EDGES, transposes=(False, True))  # what tiles of less than 64 columns need
 
 
 def candidates(rows: int, columns: int, depth: int) -> list[Candidate]:
@@ -27,11 +30,20 @@ def describe(schedule: Schedule) -> str:
 
 
 ALL = {describe(found.schedule): found.schedule for found in candidates(136, 136, 1024)}
-TRIED = {name: schedule for name, schedule in ALL.items() if schedule.cluster == 1 and schedule.split in (1, 4)}
+TRIED = {
+    name: schedule
+    for name, schedule in ALL.items()
+    if schedule.cluster == 1 and schedule.split == (4 if schedule.block[1] != 192 else 1)
+}
+FEW_ROWS = {
+    "six": Case("bf16", sizes={"m": 6, "n": 200, "k": 512}),
+    "forty, weights along k": Case("f16", sizes={"m": 40, "n": 264, "k": 128}, transposes=(False, True)),
+    "few columns": Case("f16", sizes={"m": 200, "n": 20, "k": 256}, transposes=(False, True)),
+}
 
 
 def force(monkeypatch: pytest.MonkeyPatch, schedule: Schedule) -> None:
-    monkeypatch.setattr("tilewright.passes.tile.dot.wgmma_candidates", lambda *_: [Candidate(schedule, 0.0)])
+    monkeypatch.setattr("tilewright.passes.tile.warp_plan.wgmma_candidates", lambda *_: [Candidate(schedule, 0.0)])
 
 
 def test_every_tile_is_a_candidate() -> None:
@@ -42,13 +54,18 @@ def test_every_tile_is_a_candidate() -> None:
 @pytest.mark.parametrize("schedule", TRIED.values(), ids=TRIED)
 def test_against_float64(schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
     force(monkeypatch, schedule)
-    kernel = verify(EDGES, "bias", target=HOPPER)
+    kernel = verify(EDGES if schedule.block[1] >= 64 else LINES, "bias", target=HOPPER)
     assert ("tile.combine_blocks" in kernel.program.text) == (schedule.split > 1)
 
 
-@pytest.mark.parametrize("name", ["64x64, 1 share columns, 4 share k", "128x128, 2 share columns, 1 share k"])
-def test_the_sanitizer_finds_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    force(monkeypatch, ALL[name])
+@pytest.mark.parametrize("case", FEW_ROWS.values(), ids=FEW_ROWS)
+def test_few_rows_are_columns_of_wgmma(case: Case) -> None:
+    kernel = verify(case, "bias", target=HOPPER)
+    assert "tile.load_box" in kernel.program.text
+
+
+def test_the_sanitizer_finds_nothing_where_k_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    force(monkeypatch, ALL["64x64, 1 share columns, 4 share k"])
     sanitizer = Sanitizer(Order("random", 3))
     verify(Case("f16", sizes={"m": 72, "n": 136, "k": 512}), "bias", HOPPER, sanitizer)
     assert not sanitizer.findings

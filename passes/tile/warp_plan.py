@@ -1,0 +1,120 @@
+"""Decisions on the warp-specialised program of a contraction: whether it suits, its schedule and its layouts.
+
+In: the view of a contraction, its instruction elsewhere, the target. Out: a plan that emits the program
+(warp_specialized.py) with the contraction's epilogue, or None: then another program has to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from mlir import ir
+
+from ...dialects.tensors import element_of, scalar_type
+from ...runtime.symbolic import Expression
+from ..lower.context import byte_width
+from ..lower.dot_layouts import WarpgroupLayout
+from ..target import Target
+from .boxes import Boxes, find_boxes
+from .builder import TileBuilder
+from .contraction import Contraction
+from .results import Position, ResultTile, emit_epilogue
+from .schedule import Problem, Schedule, size_guess
+from .schedule_wgmma import CONSUMER_GROUP, wgmma_candidates
+from .tile_order import tile_count, tile_position
+from .tile_types import ACCESS_BYTES, i64
+from .warp_specialized import EXCHANGE_COLUMNS, WarpSpecialized
+
+LEAST = 64  # rows and k: smaller problems leave most of a wgmma empty
+
+
+@dataclass
+class WarpPlan:
+    """Everything decided before the first operation is emitted."""
+
+    builder: TileBuilder
+    view: Contraction
+    boxes: tuple[Boxes, Boxes]
+    schedule: Schedule
+    returned: list[ir.Value]
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.schedule.threads
+
+    @property
+    def grid(self) -> Expression:
+        """Blocks of a launch."""
+        return self.program.grid
+
+    @property
+    def together(self) -> tuple[int, int]:
+        """Rows and columns of the tiles of a cluster, which stand one below the other."""
+        return self.schedule.block[0] * self.schedule.cluster, self.schedule.block[1]
+
+    @cached_property
+    def result(self) -> ResultTile:
+        """The sums of a block as its epilogue gets them: neighbours in one thread, for accesses of 16 bytes."""
+        schedule = self.schedule
+        rows, columns = schedule.block[0] // schedule.split, schedule.block[1]
+        stored = min(byte_width(scalar_type(element_of(value))) for value in self.returned)
+        width = min(max(2, ACCESS_BYTES // stored), rows * columns // schedule.consumers)
+        while not self.view.columns.divisible_by(width):
+            width //= 2
+        strip = min(EXCHANGE_COLUMNS, columns) if schedule.split == 1 else columns
+        across = min(strip // width, schedule.consumers)
+        layout = f"blocked<{schedule.consumers // across}x{across}, vector={width}>"
+        return ResultTile((rows, columns), layout, width, "f32", self.together)
+
+    @cached_property
+    def program(self) -> WarpSpecialized:
+        """The program around the epilogue."""
+        rows, columns, _ = self.schedule.block
+        accumulator = WarpgroupLayout(rows, columns, self.schedule.warps[0] // CONSUMER_GROUP)
+        return WarpSpecialized(
+            self.builder,
+            self.view,
+            self.schedule,
+            self.boxes,
+            (str(accumulator), self.result.layout),
+            tile_count(self.view, self.together),
+            lambda number: tile_position(self.builder, self.view, number, self.together, strips=True),
+        )
+
+    def emit(self) -> None:
+        """Both roles, with the epilogue of the contraction."""
+        self.builder.set_attribute("tile.schedule", self.schedule.attribute())
+        if self.schedule.together > 1:
+            self.builder.set_attribute("tile.cluster", i64(self.schedule.together))
+
+        def epilogue(position: Position, sums: ir.Value) -> None:
+            emit_epilogue(self.builder, self.view, self.returned, self.result, position, sums)
+
+        self.program.emit(epilogue)
+
+
+def plan_warp_specialized(
+    builder: TileBuilder, view: Contraction, instruction: str, returned: list[ir.Value], target: Target
+) -> WarpPlan | None:
+    """The plan where the target has wgmma, the problem is large enough for it and both operands come in boxes."""
+    depth = view.depth.as_constant() or 0
+    if not target.wgmma or instruction == "fma" or depth < LEAST:
+        return None
+    if size_guess(view.rows) < LEAST:
+        view = view.swapped()  # a wgmma has 64 rows, but may have few columns
+    if size_guess(view.rows) < LEAST:
+        return None
+    element = element_of(view.operation.operands[0])
+    boxes = find_boxes(builder, view, element)
+    if boxes is None:
+        return None
+    size = byte_width(scalar_type(element))
+    problem = Problem(view.batch, view.rows, view.columns, view.depth, size)
+    # Where k is not contiguous, a tile of the right operand consists of whole lines along the columns.
+    least = 0 if boxes[1].depth_contiguous else boxes[1].layout().line
+    schedules = [
+        found.schedule for found in wgmma_candidates(problem, element, target) if found.schedule.block[1] >= least
+    ]
+    return WarpPlan(builder, view, boxes, schedules[0], returned)
