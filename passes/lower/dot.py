@@ -47,7 +47,7 @@ def _is_zero(tile: ir.Value) -> bool:
     if isinstance(made, ir.Block) or made.name != "tile.full" or isinstance(made.operands[0].owner, ir.Block):
         return False
     value = made.operands[0].owner
-    return value.name == "arith.constant" and ir.FloatAttr(value.attributes["value"]).value == 0
+    return bool(value.name == "arith.constant" and ir.FloatAttr(value.attributes["value"]).value == 0)
 
 
 def _pinned(value: ir.Value) -> ir.Value:

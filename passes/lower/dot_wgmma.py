@@ -75,7 +75,7 @@ def dot_wgmma(
         pairs = []
         for step in range(steps):
             depth = step * shape.depth
-            own = (shared.at(first, depth),) if shared is not None else _fragment(left, block, step)
+            own = _fragment(left, block, step) if shared is None else (shared.at(first, depth),)
             pairs.append((own, right_operand.at(None, depth)))
         places = _places(layout, block)
         before = [value for value in (values[place] for place in places) if value is not None]
@@ -87,8 +87,9 @@ def dot_wgmma(
     return RegisterTile(layout, tuple(value for value in values if value is not None))
 
 
-def _fragment(tile: RegisterTile, block: int, step: int) -> tuple[ir.Value, ...]:
+def _fragment(tile: SharedTile | RegisterTile, block: int, step: int) -> tuple[ir.Value, ...]:
     """The four registers of 64 rows x one step of a packed tile."""
+    assert isinstance(tile, RegisterTile)
     steps = tile.layout.columns // 16
     first = (block * steps + step) * 4
     return tile.values[first : first + 4]

@@ -1,8 +1,8 @@
 """The program of attention: two contractions with a softmax between them, without the scores ever reaching memory.
 
 In: a kernel function of kind ``attention``: scores = Q x K^T, maps over them (scale, mask), softmax over the last
-axis, x V, epilogue. Out: a block per tile of query rows that goes over the keys once, keeping the running maximum and
-sum of each row (online softmax: Milakov and Gimelshein 2018, Dao et al. 2022).
+axis, x V, epilogue. Out: a block per tile of queries that goes over the keys once. Here is the program for every
+target, its operands copied to shared memory; attention_wgmma.py has that of Hopper, for operands that come in boxes.
 """
 
 from __future__ import annotations
@@ -10,64 +10,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlir import ir
-from mlir.dialects import arith, math, scf
+from mlir.dialects import scf
 
-from ...dialects.tensors import element_of, scalar_type
+from ...dialects.tensors import scalar_type
 from ...runtime.errors import InternalError
-from ...runtime.symbolic import ONE, Expression
+from ...runtime.symbolic import ONE, Expression, maximum, minimum
 from ..lower.context import byte_width
 from ..lower.dot_layouts import FmaLayout, MmaLayout, SharedLayout
-from ..lower.layouts import reduced_text
+from ..target import Target
 from ..unit import KernelProgram
+from .attention_parts import Parts, find_parts
+from .attention_scores import key_range
+from .attention_softmax import Softmax
+from .attention_wgmma import HopperAttention, accumulators
+from .attention_wgmma import Schedule as HopperSchedule
+from .attention_wgmma import choose_schedule as choose_hopper
 from .builder import TileBuilder
-from .contraction import Contraction, contraction_of
+from .contraction import Contraction, Place, contraction_of
 from .dot import Arithmetic, arithmetic_of
 from .elements import ElementEmitter, load_rules
-from .forward import forward_position
-from .loop import store
+from .heads import Heads, find_heads
 from .programs import Request, finished, tile_program
-from .scalars import convert
 from .schedule import size_guess
-from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
-from .tile_types import element, full, i64, map_, program_id, reduce, tile_of
+from .shared_operand import Operand, PlaceAt, allocate, emit_transfer, plan_operand, shared_layout
+from .tile_types import i64, program_id, tile_of
 
-MAX_HEAD = 256  # the accumulator of a head must fit in registers
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The operations of an attention kernel."""
-
-    scores: ir.Operation  # matmul Q x K^T
-    maximum: ir.Operation  # reduce max of what the softmax sees
-    exponential: ir.Operation  # map exp(x - maximum)
-    total: ir.Operation  # reduce sum
-    output: ir.Operation  # matmul P x V
-    guard: str  # what makes a quotient zero, for rows without a valid key: "" nothing, "nan", or "empty": a sum of zero
-
-
-def find_parts(operations: list[ir.Operation]) -> Parts:
-    """Name the parts of a kernel function. Raises InternalError when it is not an attention."""
-    matmuls = [operation for operation in operations if operation.name == "graph.matmul"]
-    reductions = [operation for operation in operations if operation.name == "graph.reduce"]
-    if len(matmuls) != 2 or len(reductions) != 2:
-        raise InternalError("an attention kernel has two matmuls and two reductions")
-    exponential = reductions[1].operands[0].owner
-    between = operations[operations.index(reductions[1]) : operations.index(matmuls[1])]
-    guard = next((found for found in map(_guard, between) if found), "")
-    return Parts(matmuls[0], reductions[0], exponential, reductions[1], matmuls[1], guard)
-
-
-def _guard(operation: ir.Operation) -> str:
-    """What a map between the softmax and the second contraction compares: passes/graph/attention_rules.py admits only
-    the test for NaN and that of the sum.
-    """
-    inner = [view.operation for region in operation.regions for view in region.blocks[0].operations]
-    tests = [own for own in inner if own.name == "arith.cmpf"] if operation.name == "graph.map" else []
-    if not tests:
-        return ""
-    unordered = ir.IntegerAttr(tests[0].attributes["predicate"]).value == arith.CmpFPredicate.UNO
-    return "nan" if unordered or tests[0].operands[0] == tests[0].operands[1] else "empty"
+HALVES = ("f16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -85,67 +53,36 @@ class Schedule:
         return self.warps * 32
 
 
-def _schedule(first: Contraction, second: Contraction, arithmetic: Arithmetic) -> Schedule:
-    queries = size_guess(first.rows)
-    warps = 1 if queries <= 16 else 2 if queries <= 32 else 4
-    head, width = first.depth.as_constant(), second.columns.as_constant()
-    if head is None or width is None:
-        raise InternalError("the head size of an attention kernel is a constant")
-    if arithmetic.instruction == "fma":
-        return Schedule(warps * 16, 32, warps, -(-head // 4) * 4, -(-width // 32) * 32)
-    return Schedule(
-        warps * 16, 64 if arithmetic.operand != "f32" else 32, warps, -(-head // 16) * 16, -(-width // 8) * 8
-    )
-
-
-def _width(arithmetic: Arithmetic, columns: Expression) -> int:
-    """Neighbouring columns that one thread holds together; a vector must not straddle the end."""
-    width = 4 if arithmetic.instruction == "fma" else 2
-    while not columns.divisible_by(width):
-        width //= 2
-    return width
-
-
 @dataclass
-class _Attention:
-    """One program under construction."""
+class _Problem:
+    """An attention before it is decided how to compute it."""
 
     request: Request
     builder: TileBuilder
     parts: Parts
     first: Contraction
     second: Contraction
-    first_arithmetic: Arithmetic
-    second_arithmetic: Arithmetic
-    schedule: Schedule
-    query: Operand
-    key: Operand
-    value: Operand
-    batch: Expression = ONE
-    row: Expression = ONE
 
-    def layout(self, columns: int, arithmetic: Arithmetic, stored: bool) -> str:
-        """Accumulator layout of a tile of `columns`; its rows lie alike for every number of columns."""
-        schedule = self.schedule
-        limit = self.second.columns if stored else self.first.columns
-        width = _width(arithmetic, limit)
-        if arithmetic.instruction == "fma":
-            return str(FmaLayout(schedule.rows, columns, schedule.warps, 1, (4, 8), (1, 4), width))
-        return str(MmaLayout(schedule.rows, columns, schedule.warps, 1, width))
+    def position(self, blocks: Expression, rows: int) -> tuple[Expression, Expression]:
+        """(batch, first query) of this block. Later queries come first: under a causal mask they see more keys, and
+        what ends last should be short.
+        """
+        builder, batch = self.builder, self.first.batch
+        block = builder.variable(program_id(0), "block", batch * blocks)
+        entry, row = builder.delinearize(block, (batch, blocks))
+        if batch != 1:
+            entry = builder.variable(builder.index(entry), "batch", batch)
+        if blocks != 1:
+            row = builder.variable(builder.index(blocks - 1 - row), "row", blocks)
+        return entry, row * rows
 
-    @property
-    def score_layout(self) -> str:
-        return self.layout(self.schedule.keys, self.first_arithmetic, stored=False)
-
-    @property
-    def output_layout(self) -> str:
-        return self.layout(self.schedule.width, self.second_arithmetic, stored=True)
-
-    @property
-    def line_type(self) -> ir.Type:
-        """The type of one number per row."""
-        rows, keys = self.schedule.rows, self.schedule.keys
-        return tile_of(rows, 1, ir.F32Type.get(), reduced_text(1, self.score_layout, rows, keys))
+    def heads(self, batch: Expression) -> tuple[Heads, Heads, Heads] | None:
+        """Queries, keys and values in boxes, if all of them are to be had so."""
+        first, second = self.first, self.second
+        query = find_heads(self.builder, first.left, batch, first.rows, first.depth, turned=False)
+        key = find_heads(self.builder, first.right, batch, first.columns, first.depth, turned=True)
+        value = find_heads(self.builder, second.right, batch, second.depth, second.columns, turned=False)
+        return None if query is None or key is None or value is None else (query, key, value)
 
 
 @tile_program("attention")
@@ -159,153 +96,226 @@ def attention_program(request: Request) -> KernelProgram:
     builder = TileBuilder(request.function, request.name)
     module = builder.declare()
     with ir.InsertionPoint(builder.block):
-        work = _prepare(builder, request)
-        blocks = work.first.rows.ceil_divide(work.schedule.rows)
-        grid = work.first.batch * blocks
-        block = builder.variable(program_id(0), "block", grid)
-        batch, row = builder.delinearize(block, (work.first.batch, blocks))
-        if work.first.batch != 1:
-            batch = builder.variable(builder.index(batch), "batch", work.first.batch)
-        work.batch, work.row = batch, row * work.schedule.rows
-        output, total = _loop_over_keys(work)
-        _store(work, output, total)
-        _note_schedule(builder, work)
-        builder.finish(work.schedule.threads)
-    return finished(request, builder, module, "attention", (grid, ONE, ONE), work.schedule.threads)
+        parts = find_parts(request.operations)
+        first, second = contraction_of(builder, parts.scores), contraction_of(builder, parts.output)
+        if (first.batch, first.rows, first.columns) != (second.batch, second.rows, second.depth):
+            raise InternalError(f"kernel {request.name}: the contractions of an attention do not match")
+        problem = _Problem(request, builder, parts, first, second)
+        hopper = _hopper_schedule(problem, request.target)
+        blocks, threads = _general(problem) if hopper is None else _specialized(problem, hopper)
+        builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))
+        builder.finish(threads)
+    return finished(request, builder, module, "attention", (first.batch * blocks, ONE, ONE), threads)
 
 
-def _note_schedule(builder: TileBuilder, work: _Attention) -> None:
-    schedule = work.schedule
-    values = {"rows": schedule.rows, "keys": schedule.keys, "warps": schedule.warps, "stages": 1}
-    builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))
+def _note_schedule(builder: TileBuilder, **values: int) -> None:
     builder.set_attribute("tile.schedule", ir.DictAttr.get({name: i64(value) for name, value in values.items()}))
 
 
-def _prepare(builder: TileBuilder, request: Request) -> _Attention:
-    parts = find_parts(request.operations)
-    first, second = contraction_of(builder, parts.scores), contraction_of(builder, parts.output)
-    if (first.batch, first.rows, first.columns) != (second.batch, second.rows, second.depth):
-        raise InternalError(f"kernel {request.name}: the contractions of an attention do not match")
-    first_arithmetic, second_arithmetic = arithmetic_of(parts.scores), arithmetic_of(parts.output)
-    schedule = _schedule(first, second, first_arithmetic)
+# On Hopper ------------------------------------------------------------------------------------------------------
+def _hopper_schedule(problem: _Problem, target: Target) -> HopperSchedule | None:
+    element = arithmetic_of(problem.parts.scores).operand
+    schedule = choose_hopper(problem.first, problem.second, element, target)
+    if schedule is None:
+        return None
+    batch = Expression.constant(0)
+    if problem.first.batch != 1:
+        problem.builder.extents["%probe_batch"] = problem.first.batch
+        batch = Expression.symbol("%probe_batch")
+    return schedule if problem.heads(batch) is not None else None
+
+
+def _specialized(problem: _Problem, schedule: HopperSchedule) -> tuple[Expression, int]:
+    """The program with a producer and consumers; returns blocks of queries and threads."""
+    builder = problem.builder
+    blocks = problem.first.rows.ceil_divide(schedule.rows)
+    batch, row = problem.position(blocks, schedule.rows)
+    operands = problem.heads(batch)
+    assert operands is not None
+    softmax = Softmax(
+        problem.request,
+        builder,
+        problem.parts,
+        problem.first,
+        problem.second,
+        (schedule.rows, schedule.keys, schedule.width),
+        accumulators(schedule),
+        2 if problem.first.columns.divisible_by(2) else 1,
+        batch,
+        row,
+        approximate=True,
+    )
+    _note_schedule(builder, rows=schedule.rows, keys=schedule.keys, groups=schedule.groups, stages=schedule.stages)
+    HopperAttention(builder, softmax, schedule, operands).emit()
+    return blocks, schedule.threads
+
+
+# Everywhere -----------------------------------------------------------------------------------------------------
+def _schedule(first: Contraction, second: Contraction, arithmetic: Arithmetic) -> Schedule:
+    queries = size_guess(first.rows)
+    warps = 1 if queries <= 16 else 2 if queries <= 32 else 4
+    head, width = first.depth.as_constant(), second.columns.as_constant()
+    if head is None or width is None:
+        raise InternalError("the head size of an attention kernel is a constant")
+    if arithmetic.instruction == "fma":
+        return Schedule(warps * 16, 32, warps, -(-head // 4) * 4, -(-width // 32) * 32)
+    keys = 64 if arithmetic.operand != "f32" else 32
+    return Schedule(warps * 16, keys, warps, -(-head // 16) * 16, -(-width // 8) * 8)
+
+
+def _width(arithmetic: Arithmetic, columns: Expression) -> int:
+    """Neighbouring columns that one thread holds together; a vector must not straddle the end."""
+    width = 4 if arithmetic.instruction == "fma" else 2
+    while not columns.divisible_by(width):
+        width //= 2
+    return width
+
+
+def _layout(schedule: Schedule, columns: int, arithmetic: Arithmetic, width: int) -> str:
+    """Accumulator layout of a tile of `columns`; its rows lie alike for every number of columns."""
+    if arithmetic.instruction == "fma":
+        return str(FmaLayout(schedule.rows, columns, schedule.warps, 1, (4, 8), (1, 4), width))
+    return str(MmaLayout(schedule.rows, columns, schedule.warps, 1, width))
+
+
+def _general(problem: _Problem) -> tuple[Expression, int]:
+    """The program in which all warps copy and multiply; returns blocks of queries and threads."""
+    builder, first, second = problem.builder, problem.first, problem.second
+    arithmetics = (arithmetic_of(problem.parts.scores), arithmetic_of(problem.parts.output))
+    schedule = _schedule(first, second, arithmetics[0])
+    operands = _operands(problem, schedule, arithmetics)
+    blocks = first.rows.ceil_divide(schedule.rows)
+    batch, row = problem.position(blocks, schedule.rows)
+    vectors = (_width(arithmetics[0], first.columns), _width(arithmetics[1], second.columns))
+    layouts = (
+        _layout(schedule, schedule.keys, arithmetics[0], vectors[0]),
+        _layout(schedule, schedule.width, arithmetics[1], vectors[1]),
+    )
+    softmax = Softmax(
+        problem.request,
+        builder,
+        problem.parts,
+        first,
+        second,
+        (schedule.rows, schedule.keys, schedule.width),
+        layouts,
+        vectors[0],
+        batch,
+        row,
+        approximate=arithmetics[0].operand in HALVES,
+    )
+    output = _General(softmax, schedule, arithmetics, operands).emit()
+    softmax.store(output, layouts[1], vectors[1])
+    _note_schedule(builder, rows=schedule.rows, keys=schedule.keys, warps=schedule.warps, stages=1)
+    return blocks, schedule.threads
+
+
+def _operands(
+    problem: _Problem, schedule: Schedule, arithmetics: tuple[Arithmetic, Arithmetic]
+) -> tuple[Operand, Operand, Operand]:
+    """How queries, keys and values reach shared memory."""
+    builder, first, second = problem.builder, problem.first, problem.second
     batch = Expression.symbol("%probe_batch") if first.batch != 1 else Expression.constant(0)
     builder.extents["%probe_batch"] = first.batch
     emitter = ElementEmitter(builder)
-    query = plan_operand(
-        builder,
-        emitter,
-        lambda row, k: first.left(batch, row, k),
-        (first.rows, first.depth),
-        0,
-        first_arithmetic.operand,
-    )
-    key = plan_operand(
-        builder,
-        emitter,
-        lambda k, col: first.right(batch, k, col),
-        (first.depth, first.columns),
-        1,
-        first_arithmetic.operand,
-    )
-    value = plan_operand(
-        builder,
-        emitter,
-        lambda k, col: second.right(batch, k, col),
-        (second.depth, second.columns),
-        1,
-        second_arithmetic.operand,
-    )
-    return _Attention(
-        request,
-        builder,
-        parts,
-        first,
-        second,
-        first_arithmetic,
-        second_arithmetic,
-        schedule,
-        query.with_block((schedule.rows, schedule.head)),
-        key.with_block((schedule.head, schedule.keys)),
-        value.with_block((schedule.keys, schedule.width)),
+
+    def plan(place: PlaceAt, extents: tuple[Expression, Expression], dimension: int, element: str) -> Operand:
+        return plan_operand(builder, emitter, place, extents, dimension, element)
+
+    def query(row: Expression, depth: Expression) -> Place:
+        return first.left(batch, row, depth)
+
+    def key(depth: Expression, column: Expression) -> Place:
+        return first.right(batch, depth, column)
+
+    def value(depth: Expression, column: Expression) -> Place:
+        return second.right(batch, depth, column)
+
+    return (
+        plan(query, (first.rows, first.depth), 0, arithmetics[0].operand).with_block((schedule.rows, schedule.head)),
+        plan(key, (first.depth, first.columns), 1, arithmetics[0].operand).with_block((schedule.head, schedule.keys)),
+        plan(value, (second.depth, second.columns), 1, arithmetics[1].operand).with_block(
+            (schedule.keys, schedule.width)
+        ),
     )
 
 
-def _loop_over_keys(work: _Attention) -> tuple[ir.Value, ir.Value]:
-    """(accumulated output, sum of each row)."""
-    builder, schedule, first, second = work.builder, work.schedule, work.first, work.second
-    f32 = ir.F32Type.get()
-    size = byte_width(scalar_type(work.first_arithmetic.operand))
-    query = work.query.at(lambda row, k: first.left(work.batch, row, k))
-    key = work.key.at(lambda k, column: first.right(work.batch, k, column))
-    value = work.value.at(lambda k, column: second.right(work.batch, k, column))
-    instruction = work.first_arithmetic.instruction
-    query_tile = allocate(query, shared_layout(query, instruction, size), 1)
-    key_tile = allocate(key, shared_layout(key, instruction, size), 1)
-    value_size = byte_width(scalar_type(work.second_arithmetic.operand))
-    value_tile = allocate(value, shared_layout(value, work.second_arithmetic.instruction, value_size), 1)
-    weights_tile = _allocate_weights(work, value_size)
-    zero = builder.index(0)
-    first_row = builder.index(work.row)
-    emitter = ElementEmitter(builder)
-    emit_transfer(builder, emitter, query, query_tile, zero, (first_row, zero))
-    lines = full_line(work, arith.constant(f32, ir.FloatAttr.get(f32, float("-inf"))))
-    sums = full_line(work, arith.constant(f32, 0.0))
-    start = full(schedule.rows, schedule.width, work.output_layout, arith.constant(f32, 0.0))
-    loop = scf.ForOp(zero, builder.index(first.columns), builder.index(schedule.keys), [lines, sums, start])
-    with ir.InsertionPoint(loop.body), builder.region():
-        column = loop.induction_variable
-        maximum, total, output = loop.inner_iter_args
-        emit_transfer(builder, emitter, key, key_tile, zero, (zero, column))
-        emit_transfer(builder, emitter, value, value_tile, zero, (column, zero))
-        _arrive()
-        scores = _dot(work, query_tile, key_tile, _zeros(work), work.first_arithmetic, schedule.keys, work.score_layout)
-        scores = _seen(work, scores, column)
-        online = _online_softmax(work, scores, maximum, total)
-        ir.Operation.create("tile.put", operands=[weights_tile, zero, online.weights])
-        scaled = _tile(
-            work,
-            schedule.width,
-            work.output_layout,
-            lambda: arith.mulf(element(output, f32), element(online.scale, f32)),
+@dataclass
+class _General:
+    """The main loop under construction."""
+
+    softmax: Softmax
+    schedule: Schedule
+    arithmetics: tuple[Arithmetic, Arithmetic]
+    operands: tuple[Operand, Operand, Operand]
+
+    def emit(self) -> ir.Value:
+        """The loop over the keys that some query of the block sees; returns the quotients."""
+        softmax, schedule = self.softmax, self.schedule
+        builder, first = softmax.builder, softmax.first
+        query, key, value = self._at_batch()
+        query_tile, key_tile, value_tile = self._allocate((query, key, value))
+        weights_tile = self._allocate_weights()
+        zero, first_row = builder.index(0), builder.index(softmax.row)
+        emitter = ElementEmitter(builder)
+        emit_transfer(builder, emitter, query, query_tile, zero, (first_row, zero))
+        last = minimum(softmax.row + schedule.rows, first.rows) - 1
+        seen = key_range(softmax.scores, softmax.row, last, first.columns)
+        begin = builder.divide(maximum(seen.begin, 0), schedule.keys) * schedule.keys
+        output = softmax.zeros(schedule.width, softmax.layouts[1])
+        loop = scf.ForOp(
+            builder.index(begin), builder.index(seen.end), builder.index(schedule.keys), [*softmax.start(), output]
         )
-        ir.Operation.create("tile.barrier")
-        output_now = _dot(
-            work, weights_tile, value_tile, scaled, work.second_arithmetic, schedule.width, work.output_layout
+        with ir.InsertionPoint(loop.body), builder.region():
+            column = loop.induction_variable
+            peak, total, output = loop.inner_iter_args
+            emit_transfer(builder, emitter, key, key_tile, zero, (zero, column))
+            emit_transfer(builder, emitter, value, value_tile, zero, (column, zero))
+            _arrive()
+            scores = self._dot(0, query_tile, key_tile, softmax.zeros(schedule.keys, softmax.layouts[0]))
+            online = softmax.step(softmax.seen(scores, column), peak, total)
+            ir.Operation.create("tile.put", operands=[weights_tile, zero, online.weights])
+            scaled = softmax.rescaled(output, online.scale)
+            ir.Operation.create("tile.barrier")
+            result = self._dot(1, weights_tile, value_tile, scaled)
+            ir.Operation.create("tile.barrier")
+            scf.yield_([online.maximum, online.total, result])
+        return softmax.quotient(loop.results[2], loop.results[1])
+
+    def _at_batch(self) -> tuple[Operand, Operand, Operand]:
+        """The operands of this block's batch."""
+        first, second, batch = self.softmax.first, self.softmax.second, self.softmax.batch
+        query, key, value = self.operands
+        return (
+            query.at(lambda row, depth: first.left(batch, row, depth)),
+            key.at(lambda depth, column: first.right(batch, depth, column)),
+            value.at(lambda depth, column: second.right(batch, depth, column)),
         )
-        ir.Operation.create("tile.barrier")
-        scf.yield_([online.maximum, online.total, output_now])
-    return loop.results[2], loop.results[1]
 
+    def _allocate(self, operands: tuple[Operand, Operand, Operand]) -> list[ir.Value]:
+        arithmetics = (self.arithmetics[0], *self.arithmetics)
+        return [
+            allocate(operand, shared_layout(operand, own.instruction, byte_width(scalar_type(own.operand))), 1)
+            for operand, own in zip(operands, arithmetics, strict=True)
+        ]
 
-@dataclass(frozen=True)
-class _Online:
-    """One step of the online softmax: new running values, the weights, and the factor for what was summed before."""
+    def _allocate_weights(self) -> ir.Value:
+        """The shared tile through which the softmax's weights become the left operand of the second contraction."""
+        element = scalar_type(self.arithmetics[1].operand)
+        access = 16 // byte_width(element)
+        pieces = self.schedule.keys // access
+        layout = SharedLayout("rows", (pieces + 1 - pieces % 2) * access)
+        type_ = tile_of(self.schedule.rows, self.schedule.keys, element, str(layout))
+        return ir.Operation.create("tile.allocate", results=[type_], attributes={"stages": i64(1)}).result
 
-    maximum: ir.Value
-    total: ir.Value
-    weights: ir.Value
-    scale: ir.Value
-
-
-def _online_softmax(work: _Attention, scores: ir.Value, maximum: ir.Value, total: ir.Value) -> _Online:
-    """Take a tile of scores into the running maximum and sum of each row."""
-    f32 = ir.F32Type.get()
-    peak = reduce(scores, "max", 1, work.line_type)
-    maximum_now = _line(work, lambda: arith.maximumf(element(maximum, f32), element(peak, f32)))
-    # A row without any finite score so far keeps the maximum -inf; subtracting it must not give NaN.
-    shift = _line(work, lambda: _finite(element(maximum_now, f32)))
-    scale = _line(work, lambda: math.exp(arith.subf(element(maximum, f32), element(shift, f32))))
-    weights = _tile(
-        work,
-        work.schedule.keys,
-        work.score_layout,
-        lambda: math.exp(arith.subf(element(scores, f32), element(shift, f32))),
-    )
-    part = reduce(weights, "sum", 1, work.line_type)
-    total_now = _line(
-        work, lambda: arith.addf(arith.mulf(element(total, f32), element(scale, f32)), element(part, f32))
-    )
-    return _Online(maximum_now, total_now, weights, scale)
+    def _dot(self, number: int, left: ir.Value, right: ir.Value, start: ir.Value) -> ir.Value:
+        """The first or second product, added to `start`."""
+        return ir.Operation.create(
+            "tile.dot",
+            results=[start.type],
+            operands=[left, right, start, self.softmax.builder.index(0)],
+            attributes={"instruction": ir.StringAttr.get(self.arithmetics[number].instruction)},
+        ).result
 
 
 def _arrive() -> None:
@@ -313,158 +323,3 @@ def _arrive() -> None:
     ir.Operation.create("tile.commit")
     ir.Operation.create("tile.wait", attributes={"pending": i64(0)})
     ir.Operation.create("tile.barrier")
-
-
-def _allocate_weights(work: _Attention, size: int) -> ir.Value:
-    """The shared tile through which the softmax's weights become the left operand of the second contraction."""
-    schedule = work.schedule
-    access = 16 // size
-    pieces = schedule.keys // access
-    layout = SharedLayout("rows", (pieces + 1 - pieces % 2) * access)
-    type_ = tile_of(schedule.rows, schedule.keys, scalar_type(work.second_arithmetic.operand), str(layout))
-    return ir.Operation.create("tile.allocate", results=[type_], attributes={"stages": i64(1)}).result
-
-
-def _zeros(work: _Attention) -> ir.Value:
-    f32 = ir.F32Type.get()
-    return full(work.schedule.rows, work.schedule.keys, work.score_layout, arith.constant(f32, 0.0))
-
-
-def full_line(work: _Attention, value: ir.Value) -> ir.Value:
-    """One value for every row."""
-    return ir.Operation.create("tile.full", results=[work.line_type], operands=[value]).result
-
-
-def _dot(
-    work: _Attention,
-    left: ir.Value,
-    right: ir.Value,
-    start: ir.Value,
-    arithmetic: Arithmetic,
-    columns: int,
-    layout: str,
-) -> ir.Value:
-    return ir.Operation.create(
-        "tile.dot",
-        results=[tile_of(work.schedule.rows, columns, ir.F32Type.get(), layout)],
-        operands=[left, right, start, work.builder.index(0)],
-        attributes={"instruction": ir.StringAttr.get(arithmetic.instruction)},
-    ).result
-
-
-def _finite(value: ir.Value) -> ir.Value:
-    lowest = arith.constant(value.type, ir.FloatAttr.get(value.type, float("-inf")))
-    same = arith.cmpf(arith.CmpFPredicate.OEQ, value, lowest)
-    return arith.select(same, arith.constant(value.type, 0.0), value)
-
-
-def _line(work: _Attention, body: object) -> ir.Value:
-    """A map over one value a row."""
-    rows, keys = work.schedule.rows, work.schedule.keys
-    return _map(work, (rows, 1), reduced_text(1, work.score_layout, rows, keys), body)
-
-
-def _tile(work: _Attention, columns: int, layout: str, body: object) -> ir.Value:
-    """A map over a whole tile."""
-    return _map(work, (work.schedule.rows, columns), layout, body)
-
-
-def _map(work: _Attention, shape: tuple[int, int], layout: str, body: object) -> ir.Value:
-    assert callable(body)
-    zero, limit = work.builder.index(0), work.builder.index(1 << 30)
-    made = map_(
-        work.builder,
-        (zero, zero),
-        (limit, limit),
-        shape,
-        layout,
-        lambda i, j: body(),
-        ir.F32Type.get(),
-        full_dimensions=["rows", "columns"],
-    )
-    assert made is not None
-    return made
-
-
-def _seen(work: _Attention, scores: ir.Value, column: ir.Value) -> ir.Value:
-    """What the softmax sees: the maps between the first contraction and the maximum, -inf past the last key."""
-    builder, first, schedule = work.builder, work.first, work.schedule
-    f32 = ir.F32Type.get()
-    result, wanted = work.parts.scores.results[0], work.parts.maximum.operands[0]
-
-    def body(i: ir.Value, j: ir.Value) -> ir.Value:
-        row, key = builder.variable(i, "row", first.rows), builder.variable(j, "key", first.columns)
-        own = element(scores, f32)
-        width = _width(work.first_arithmetic, first.columns)
-        with builder.vectorised(key, width):
-            if width > 1:
-                builder.varying.update((j, own))
-            value = convert(own, "f32", element_of(result))
-            emitter = ElementEmitter(builder)
-            emitter.track(value, own)
-            emitter.bind(result, lambda _: value)
-            position = first.result(work.batch, row, key)
-            found = emitter.element(wanted, forward_position(builder, result, position, wanted))
-            return convert(found, element_of(wanted), "f32")
-
-    full_dimensions = ["rows"] if first.rows.divisible_by(schedule.rows) else []
-    full_dimensions += ["columns"] if first.columns.divisible_by(schedule.keys) else []
-    made = map_(
-        builder,
-        (builder.index(work.row), column),
-        (builder.index(first.rows), builder.index(first.columns)),
-        (schedule.rows, schedule.keys),
-        work.score_layout,
-        body,
-        f32,
-        ir.FloatAttr.get(f32, float("-inf")),
-        full_dimensions,
-    )
-    assert made is not None
-    return made
-
-
-def _quotient(guard: str, output: ir.Value, total: ir.Value) -> ir.Value:
-    """What the weights make of the values; zero where there are none, if the model says so."""
-    value, zero = arith.divf(output, total), arith.constant(output.type, 0.0)
-    if not guard:
-        return value
-    test = (arith.CmpFPredicate.UNO, value, value) if guard == "nan" else (arith.CmpFPredicate.OEQ, total, zero)
-    return arith.select(arith.cmpf(*test), zero, value)
-
-
-def _store(work: _Attention, output: ir.Value, total: ir.Value) -> None:
-    """Divide by the sums, run the epilogue, store."""
-    builder, second, schedule = work.builder, work.second, work.schedule
-    f32 = ir.F32Type.get()
-    result = work.parts.output.results[0]
-    width = _width(work.second_arithmetic, second.columns)
-
-    def body(i: ir.Value, j: ir.Value) -> None:
-        row, column = builder.variable(i, "row", second.rows), builder.variable(j, "column", second.columns)
-        with builder.vectorised(column, width):
-            own = element(output, f32)
-            if width > 1:
-                builder.varying.update((j, own))
-            emitter = ElementEmitter(builder)
-            value = emitter.track(_quotient(work.parts.guard, own, element(total, f32)), own)
-            value = emitter.track(convert(value, "f32", element_of(result)), value)
-            emitter.bind(result, lambda _: value)
-            position = second.result(work.batch, row, column)
-            for argument, returned in zip(builder.outputs, work.request.returned, strict=True):
-                indices = forward_position(builder, result, position, returned)
-                offset = builder.linearize(indices, argument.shape)
-                store(builder, emitter.element(returned, indices), argument.memory, offset, argument.element)
-
-    complete = ["rows"] if second.rows.divisible_by(schedule.rows) else []
-    complete += ["columns"] if second.columns.divisible_by(schedule.width) else []
-    zero = builder.index(0)
-    map_(
-        builder,
-        (builder.index(work.row), zero),
-        (builder.index(second.rows), builder.index(second.columns)),
-        (schedule.rows, schedule.width),
-        work.output_layout,
-        body,
-        full_dimensions=complete,
-    )

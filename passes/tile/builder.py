@@ -7,7 +7,7 @@ the value, so that algebra, not pattern matching, finds out what is contiguous a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -76,6 +76,7 @@ class TileBuilder:
     symbols: list[str] = field(default_factory=list)
     extents: dict[str, Expression] = field(default_factory=dict)
     vector: VectorVariable | None = None
+    replaced: Mapping[ir.Value, ir.Value] = field(default_factory=dict)  # in bodies of maps: instead of a result
     varying: set[ir.Value] = field(default_factory=set)  # values that differ between the lanes of a vector
     _variables: dict[str, ir.Value] = field(default_factory=dict)
     _scopes: list[dict[Expression | Operation, ir.Value]] = field(default_factory=lambda: [{}])
@@ -176,6 +177,15 @@ class TileBuilder:
             yield
         finally:
             self.vector = previous
+
+    @contextmanager
+    def replacing(self, replaced: Mapping[ir.Value, ir.Value]) -> Iterator[None]:
+        """Inside, maps take another value of their body in the place of some."""
+        previous, self.replaced = self.replaced, replaced
+        try:
+            yield
+        finally:
+            self.replaced = previous
 
     def divide(self, value: Expression, divisor: ExpressionLike) -> Expression:
         return floor_divide(value, divisor, self.extents)

@@ -28,6 +28,8 @@ _SYMBOLIC_NONNEGATIVE: dict[str, Callable[[Expression, Expression], Expression]]
     "arith.remui": modulo,
 }
 
+LARGE_FACTOR = 1 << 12  # times a size it may leave 32 bits; strides that are larger only occur in positions in a tensor
+
 
 class _Body:
     """One inlining of one map's body."""
@@ -44,7 +46,10 @@ class _Body:
             if operation.name == "gpu.yield":
                 return self.value(operation.operands[0])
             handler = _HANDLERS.get(operation.name)
-            if handler is not None:
+            instead = self.emitter.builder.replaced.get(operation.results[0])
+            if instead is not None:
+                self.values[operation.results[0]] = self.value(instead)
+            elif handler is not None:
                 handler(self, operation)
             else:
                 self._clone(operation)
@@ -53,9 +58,17 @@ class _Body:
     def value(self, value: ir.Value) -> ir.Value:
         """The emitted scalar; positions are turned into i64 values only when something asks for them."""
         if value not in self.values:
-            index = self.emitter.builder.index(self.symbolic[value])
-            self.values[value] = self.emitter.track(arith.index_cast(value.type, index), index)
+            if self._may_overflow(value):
+                self.values[value] = self._copy(value.owner.operation)
+            else:
+                index = self.emitter.builder.index(self.symbolic[value])
+                self.values[value] = self.emitter.track(arith.index_cast(value.type, index), index)
         return self.values[value]
+
+    def _may_overflow(self, value: ir.Value) -> bool:
+        """Whether the number, which the body computes in 64 bits, may be too large for an index of 32."""
+        computed = value.owner.name.startswith("arith.")
+        return computed and any(abs(factor) >= LARGE_FACTOR for _, factor in self.symbolic[value].terms)
 
     def position(self, value: ir.Value) -> Expression:
         """An i64 value of the body as an index expression; a fresh symbol when it is data."""
@@ -68,6 +81,10 @@ class _Body:
     def _clone(self, operation: ir.Operation) -> None:
         if self._follow(operation):
             return
+        self._copy(operation)
+
+    def _copy(self, operation: ir.Operation) -> ir.Value:
+        """The operation on emitted scalars; gives its first result."""
         operands = [self.value(operand) for operand in operation.operands]
         clone = ir.Operation.create(
             operation.name,
@@ -77,6 +94,7 @@ class _Body:
         )
         for result, own in zip(operation.results, clone.results, strict=True):
             self.values[result] = self.emitter.track(own, *operands)
+        return self.values[operation.results[0]]
 
     def _follow(self, operation: ir.Operation) -> bool:
         """Integer arithmetic on positions stays symbolic; returns whether it did."""
