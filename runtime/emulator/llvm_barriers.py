@@ -28,6 +28,9 @@ RECORD_PLACE, RECORD_ENDED, RECORD_SLOTS = 0, 4, 16
 SLOT_BYTES = 16
 SLOT_FIELDS = {"lanes": 0, "number": 4, "generation": 8, "expected": 12}
 _SLOT_ALIGNMENT = 128
+_KEPT_IN_REGISTERS = 16
+"""Vector registers of the host, in lanes of 32 bits, that hold a warp's values between instructions: with more than
+so many to save, values stay in the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Barriers:
         # Barriers that a part of a warp may reach.
         self.loose = [number for number in self.barriers if self.partial[number]]
         self.places, saved_bytes = self._save_places()
+        self.residents = self._residents()
         header = RECORD_SLOTS + SLOT_BYTES * len(self.barriers)
         self.save_start = -(-header // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT
         nbytes = -(-(self.save_start + saved_bytes) // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT
@@ -73,12 +77,29 @@ class Barriers:
         places, position = {}, 0
         for number in self.homes:
             if saved >> number & 1:
-                wide = self.emit.home_type(number).startswith("<")
+                nbytes = self._wide_bytes(number)
                 # Vectors must not lie across the host's cache lines.
-                position = -(-position // 64) * 64 if wide else position
+                position = -(-position // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT if nbytes else position
                 places[number] = position
-                position += BITS[self.emit.elements[number]] // 8 * LANES if wide else 8
+                position += nbytes or 8
         return places, position
+
+    def _wide_bytes(self, number: int) -> int:
+        """Bytes of a register that differs between lanes; 0 for others."""
+        wide = self.emit.home_type(number).startswith("<")
+        return BITS[self.emit.elements[number]] // 8 * LANES if wide else 0
+
+    def _residents(self) -> frozenset[int]:
+        """Registers that live in the record all the time: nothing to save or restore. A kernel with so many of them
+        would have them in memory anyway."""
+        words = [number for number in self.places if self._wide_bytes(number) == 4 * LANES]
+        return frozenset(words) if self.code.avx512 and len(words) > _KEPT_IN_REGISTERS else frozenset()
+
+    def home(self, number: int) -> str:
+        """The definition of the place of a register."""
+        if number in self.residents:
+            return f"%r{number} = getelementptr i8, ptr %record, i64 {self.save_start + self.places[number]}"
+        return f"%r{number} = alloca {self.emit.home_type(number)}"
 
     def end_block(self, block: Block, lanes: Value) -> None:
         """The exit of a block that ends in a barrier, which `lanes` have reached."""
@@ -208,7 +229,7 @@ class Barriers:
     def _save(self, registers: int) -> None:
         """Registers to the record."""
         for number in self.homes:
-            if registers >> number & 1:
+            if registers >> number & 1 and number not in self.residents:
                 home = self.emit.home_type(number)
                 value = self.code.name()
                 self.code.line(f"{value} = load {home}, ptr %r{number}")
@@ -216,7 +237,7 @@ class Barriers:
 
     def _restore(self, registers: int) -> None:
         for number in self.homes:
-            if registers >> number & 1:
+            if registers >> number & 1 and number not in self.residents:
                 home = self.emit.home_type(number)
                 value = self.code.name()
                 self.code.line(f"{value} = load {home}, ptr {self._saved(number)}, align 8")

@@ -77,7 +77,7 @@ class Control:
     def _entry(self) -> None:
         code = self.code
         for number in self.homes:
-            code.line(f"%r{number} = alloca {self.emit.home_type(number)}")
+            code.line(self.waits.home(number))
         for place in self.emit.fragments.places():
             code.line(place)
         for number in sorted(self.visited):

@@ -14,7 +14,7 @@ from .llvm_checks import check
 from .llvm_memory import digest, matches, parameter, result_type, return_words, taken_words
 from .llvm_mma import mma
 from .llvm_module import Module, call, load_field
-from .llvm_shuffles import Plan, load_words, plan
+from .llvm_shuffles import Plan, arrangement, is_cheap, load_words
 from .llvm_values import LANES, Code, Pattern, Value, type_of
 from .memory import SHARED_WINDOW
 
@@ -58,14 +58,15 @@ def _row_plan(pattern: Pattern | None, count: int) -> tuple[Pattern, Plan] | Non
         return None
     rows = pattern[: 8 * count]
     filled = (*rows, *([rows[0]] * (LANES - len(rows))))
-    found = plan(filled, _ROW_BYTES // 4)
+    found = arrangement(filled, _ROW_BYTES // 4)
     if found is None:
         return None
     number_of_row = [found.places[0][row] for row in range(8 * count)]
     places = tuple(
         tuple(number_of_row[8 * matrix + lane // 4] + lane % 4 for lane in range(LANES)) for matrix in range(count)
     )
-    return filled, Plan(found.runs, places)
+    fragments = Plan(found.runs, places)
+    return (filled, fragments) if is_cheap(fragments) else None
 
 
 def _local_address(code: Code, address: Value) -> Value:

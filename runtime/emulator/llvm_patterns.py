@@ -142,10 +142,27 @@ def _field(guess: _Guess, instruction: Instruction) -> _Lanes | None:
     return (value >> start) & ((1 << length) - 1)
 
 
+_COMPARISONS = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
+}  # fmt: skip
+
+
+def _compared(guess: _Guess, instruction: Instruction) -> _Lanes | None:
+    compare = _COMPARISONS.get(instruction.modifiers[0])
+    if compare is None or instruction.type[0] not in "usb" or len(instruction.operands) != 3:
+        return None
+    a, b = (guess.read(operand, instruction.type) for operand in instruction.operands[1:])
+    return None if a is None or b is None else compare(a, b).astype(np.int64)
+
+
 def _selected(guess: _Guess, instruction: Instruction) -> _Lanes | None:
+    """The first value where nothing is known of the predicate."""
     if instruction.type[0] not in "usb":
         return None
-    return guess.read(instruction.operands[1], instruction.type)
+    yes, no = (guess.read(operand, instruction.type) for operand in instruction.operands[1:3])
+    chosen = guess.read(instruction.operands[3], "b32")
+    return yes if yes is None or no is None or chosen is None else np.where(chosen, yes, no)
 
 
 def _divide(a: _Lanes, b: _Lanes) -> _Lanes:
@@ -161,5 +178,6 @@ _RULES: dict[str, Callable[[_Guess, Instruction], _Lanes | None]] = {
     "shl": _binary(np.left_shift), "shr": _binary(np.right_shift), "and": _binary(np.bitwise_and),
     "or": _binary(np.bitwise_or), "xor": _binary(np.bitwise_xor), "min": _binary(np.minimum),
     "max": _binary(np.maximum), "div": _binary(_divide), "rem": _binary(_remainder), "mov": _moved,
-    "cvta": _address_moved, "cvt": _converted, "bfe": _field, "selp": _selected,
+    "cvta": _address_moved, "cvt": _converted, "bfe": _field, "setp": _compared,
+    "selp": _selected,
 }  # fmt: skip

@@ -39,6 +39,12 @@ class Plan:
 
 def plan(pattern: Pattern, words: int) -> Plan | None:
     """How to move `words` words per lane; None when lanes overlap in part or are too scattered."""
+    found = arrangement(pattern, words)
+    return found if found is not None and is_cheap(found) else None
+
+
+def arrangement(pattern: Pattern, words: int) -> Plan | None:
+    """The same whatever it costs."""
     nbytes = 4 * words
     offsets = sorted(set(pattern))
     if any(offset % nbytes for offset in offsets):
@@ -54,8 +60,12 @@ def plan(pattern: Pattern, words: int) -> Plan | None:
         else:
             runs.append((offset, words))
     places = tuple(tuple(number_at[offset] + word for offset in pattern) for word in range(words))
-    result = Plan(tuple(runs), places)
-    return result if _cost(result) <= _MOST_SHUFFLES else None
+    return Plan(tuple(runs), places)
+
+
+def is_cheap(found: Plan) -> bool:
+    """Whether carrying a plan out costs less than gathering."""
+    return _cost(found) <= _MOST_SHUFFLES
 
 
 def is_one_to_one(pattern: Pattern) -> bool:
