@@ -29,7 +29,9 @@ SAVE_EACH = 25  # seeds between two writes of the record
 JOBS = {"graphs": ("graph", GENERATOR), "files": ("file", DAMAGE)}
 
 
-def run_seeds(what: str, seeds: Iterable[int], section: Section, options: argparse.Namespace, again: bool = False) -> None:
+def run_seeds(
+    what: str, seeds: Iterable[int], section: Section, options: argparse.Namespace, again: bool = False
+) -> None:
     """Judge seeds in a worker and record them; failures of graphs are shrunk."""
     started = time.monotonic()
     with IsolatedWorker() as worker:

@@ -11,9 +11,46 @@ from collections.abc import Callable, Iterator
 import onnx
 from onnx import AttributeProto, TensorProto, helper
 
-HUGE = (-1, 0, 1, 7, 255, 1 << 16, (1 << 31) - 1, 1 << 31, -(1 << 31), 1 << 40, (1 << 62) + 1, (1 << 63) - 1, -(1 << 63))
-PATHS = ("../../../../etc/passwd", "/etc/passwd", "missing.bin", "", "model.onnx", "a/../../x", "\x00", "/dev/zero", "x" * 5000)
-WORDS = ("", "\x00", "NOTSET", "nearest", "SAME_UPPER", "%s%n", "é" * 300, "../x", "i,j->k", "ij,jk->", "...->", "constant")
+HUGE = (
+    -1,
+    0,
+    1,
+    7,
+    255,
+    1 << 16,
+    (1 << 31) - 1,
+    1 << 31,
+    -(1 << 31),
+    1 << 40,
+    (1 << 62) + 1,
+    (1 << 63) - 1,
+    -(1 << 63),
+)
+PATHS = (
+    "../../../../etc/passwd",
+    "/etc/passwd",
+    "missing.bin",
+    "",
+    "model.onnx",
+    "a/../../x",
+    "\x00",
+    "/dev/zero",
+    "x" * 5000,
+)
+WORDS = (
+    "",
+    "\x00",
+    "NOTSET",
+    "nearest",
+    "SAME_UPPER",
+    "%s%n",
+    "é" * 300,
+    "../x",
+    "i,j->k",
+    "ij,jk->",
+    "...->",
+    "constant",
+)
 
 Random = random.Random
 
@@ -61,7 +98,15 @@ def splice(data: bytes, other: bytes, rng: Random) -> bytes:
     return data[: rng.randrange(len(data))] + other[rng.randrange(len(other)) :]
 
 
-BYTES: tuple[Callable[[bytes, bytes, Random], bytes], ...] = (truncate, flip_bits, flip_bits, overwrite, remove, repeat, splice)
+BYTES: tuple[Callable[[bytes, bytes, Random], bytes], ...] = (
+    truncate,
+    flip_bits,
+    flip_bits,
+    overwrite,
+    remove,
+    repeat,
+    splice,
+)
 
 
 # Fields ------------------------------------------------------------------------------------------------------------
@@ -168,7 +213,7 @@ def operator(model: onnx.ModelProto, rng: Random) -> None:
 
 
 def _operators() -> list[str]:
-    return sorted({schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}) + ["", "Nothing", "a\nb"]
+    return [*sorted({schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}), "", "Nothing", "a\nb"]
 
 
 def attribute(model: onnx.ModelProto, rng: Random) -> None:
@@ -220,7 +265,9 @@ def numbers(model: onnx.ModelProto, rng: Random) -> None:
     if not found:
         return
     tensor = rng.choice(found)
-    values = [int.from_bytes(tensor.raw_data[at : at + 8], "little", signed=True) for at in range(0, len(tensor.raw_data), 8)]
+    values = [
+        int.from_bytes(tensor.raw_data[at : at + 8], "little", signed=True) for at in range(0, len(tensor.raw_data), 8)
+    ]
     values[rng.randrange(len(values))] = rng.choice(HUGE)
     tensor.raw_data = b"".join(value.to_bytes(8, "little", signed=True) for value in values)
 
@@ -261,7 +308,7 @@ def opsets(model: onnx.ModelProto, rng: Random) -> None:
     elif rng.random() < 0.3:
         model.opset_import.add(domain=rng.choice(("", "ai.onnx", "x")), version=rng.choice(HUGE))
     elif model.opset_import:
-        model.opset_import[0].version = rng.choice((*range(0, 30), *HUGE))
+        model.opset_import[0].version = rng.choice((*range(30), *HUGE))
 
 
 def lists(model: onnx.ModelProto, rng: Random) -> None:
@@ -306,7 +353,9 @@ def nesting(model: onnx.ModelProto, rng: Random) -> None:
     inner = helper.make_graph([helper.make_node("Identity", [rng.choice(_names(model))], ["deep"])], "deepest", [], [])
     inner.output.append(helper.make_tensor_value_info("deep", TensorProto.FLOAT, None))
     for depth in range(rng.choice((2, 8, 20, 30))):
-        node = helper.make_node("If", [rng.choice(_names(model))], ["deep"], then_branch=inner, else_branch=inner if depth < 3 else None)
+        node = helper.make_node(
+            "If", [rng.choice(_names(model))], ["deep"], then_branch=inner, else_branch=inner if depth < 3 else None
+        )
         inner = helper.make_graph([node], f"depth{depth}", [], list(inner.output))
     model.graph.node.extend(inner.node)
 
@@ -317,7 +366,9 @@ def functions(model: onnx.ModelProto, rng: Random) -> None:
     name = rng.choice(("Again", "Relu", "Add"))
     called = rng.choice(("Again", "Relu", "Nothing"))
     body = [helper.make_node(called, ["a"], ["b"], domain=domain)]
-    made = helper.make_function(domain, name, ["a"], ["b"], body, [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)])
+    made = helper.make_function(
+        domain, name, ["a"], ["b"], body, [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    )
     model.functions.append(made)
     model.opset_import.add(domain="own", version=1)
     node = _node(model, rng)
@@ -345,6 +396,19 @@ def growth(model: onnx.ModelProto, rng: Random) -> None:
 
 
 FIELDS: tuple[Callable[[onnx.ModelProto, Random], None], ...] = (
-    *(tensor_sizes, value_sizes, tensor_type, value_type, edge, edge, arity, operator, operator, attribute, attribute, attribute),
+    *(
+        tensor_sizes,
+        value_sizes,
+        tensor_type,
+        value_type,
+        edge,
+        edge,
+        arity,
+        operator,
+        operator,
+        attribute,
+        attribute,
+        attribute,
+    ),
     *(added_attribute, numbers, numbers, stored_data, external_data, opsets, lists, names, nesting, functions, growth),
 )

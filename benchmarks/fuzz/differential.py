@@ -115,5 +115,3 @@ def _second_opinion(model: onnx.ModelProto, inputs: Arrays, got: Arrays, noisy: 
     except (Rejected, KeyError, ValueError):
         return "; onnx's evaluator does not run it"
     return "; onnx's evaluator agrees with " + ("tilewright" if agrees else "none or onnxruntime")
-
-

@@ -26,7 +26,15 @@ ANY = (*FLOATS, *INTEGERS, "bool")
 
 Shape = tuple[Expression, ...]
 MOST_ELEMENTS = 3000  # of a tensor: the emulator's NumPy engine takes milliseconds for such
-LARGEST = {"float16": 100.0, "float32": 1e4, "float64": 1e6, "int64": 1 << 40, "int32": 1 << 24, "uint8": 255, "int8": 127}
+LARGEST = {
+    "float16": 100.0,
+    "float32": 1e4,
+    "float64": 1e6,
+    "int64": 1 << 40,
+    "int32": 1 << 24,
+    "uint8": 255,
+    "int8": 127,
+}
 
 
 class Unfit(Exception):
@@ -204,7 +212,9 @@ class GraphBuilder:
         return self.parent._root() if self.parent else self
 
     # Nodes -----------------------------------------------------------------------------------------------------
-    def node(self, operator: str, inputs: Sequence[Value | str], outputs: Sequence[Value], **attributes: Any) -> list[Value]:
+    def node(
+        self, operator: str, inputs: Sequence[Value | str], outputs: Sequence[Value], **attributes: Any
+    ) -> list[Value]:
         """Append a node; the values it gives are `outputs` under new names. Raises Unfit when one is too large."""
         made = []
         for output in outputs:
@@ -220,14 +230,24 @@ class GraphBuilder:
         return made
 
     def one(
-        self, operator: str, inputs: Sequence[Value | str], dtype: str, shape: Sequence[Expression], bound: float, **attributes: Any
+        self,
+        operator: str,
+        inputs: Sequence[Value | str],
+        dtype: str,
+        shape: Sequence[Expression],
+        bound: float,
+        **attributes: Any,
     ) -> Value:
         """Append a node of one output."""
         return self.node(operator, inputs, [Value("", dtype, tuple(shape), bound)], **attributes)[0]
 
-    def like(self, operator: str, inputs: Sequence[Value | str], model: Value, bound: float | None = None, **attributes: Any) -> Value:
+    def like(
+        self, operator: str, inputs: Sequence[Value | str], model: Value, bound: float | None = None, **attributes: Any
+    ) -> Value:
         """Append a node whose output has the type and shape of `model`."""
-        return self.one(operator, inputs, model.dtype, model.shape, model.bound if bound is None else bound, **attributes)
+        return self.one(
+            operator, inputs, model.dtype, model.shape, model.bound if bound is None else bound, **attributes
+        )
 
     def tamed(self, value: Value, limit: float) -> Value:
         """The value, or where it may exceed `limit` in magnitude a bounded function of it."""

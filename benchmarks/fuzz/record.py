@@ -82,7 +82,12 @@ def load_section(path: Path | None, name: str, version: int) -> Section:
     if not found or found["version"] != version:
         return Section(version)
     return Section(
-        version, found["ranges"], Counter(found["kinds"]), Counter(found["operators"]), found["failures"], found["seconds"]
+        version,
+        found["ranges"],
+        Counter(found["kinds"]),
+        Counter(found["operators"]),
+        found["failures"],
+        found["seconds"],
     )
 
 

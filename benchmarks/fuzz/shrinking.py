@@ -169,7 +169,9 @@ def _smaller(model: onnx.ModelProto, data: Arrays) -> list[tuple[onnx.ModelProto
     return found
 
 
-def _resized(model: onnx.ModelProto, data: Arrays, constants: Arrays, size: int, less: int) -> tuple[onnx.ModelProto, Arrays]:
+def _resized(
+    model: onnx.ModelProto, data: Arrays, constants: Arrays, size: int, less: int
+) -> tuple[onnx.ModelProto, Arrays]:
     def cut(array: Any) -> Any:
         return np.ascontiguousarray(array[tuple(slice(less if extent == size else None) for extent in array.shape)])
 
@@ -180,5 +182,7 @@ def _resized(model: onnx.ModelProto, data: Arrays, constants: Arrays, size: int,
     copy.graph.input.extend(_declared(name, array, static=True) for name, array in arrays.items())
     del copy.graph.initializer[:]
     for name, array in constants.items():
-        copy.graph.initializer.append(onnx.numpy_helper.from_array(cut(array) if array.dtype.kind == "f" else array, name))
+        copy.graph.initializer.append(
+            onnx.numpy_helper.from_array(cut(array) if array.dtype.kind == "f" else array, name)
+        )
     return copy, arrays

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import onnx
@@ -60,11 +61,27 @@ def evaluate(node: Node, arrays: list[Array | None]) -> list[Array] | None:
             results = ReferenceEvaluator(function).run(None, given, attributes={})
     except Exception:  # whatever it cannot evaluate stays in the graph, where our own checks speak
         return None
-    return (
-        [np.asarray(result) for result in results]
-        if all(isinstance(r, (np.ndarray, np.generic)) for r in results)
-        else None
-    )
+    if not all(isinstance(result, (np.ndarray, np.generic)) for result in results):
+        return None
+    kinds = _types(node, arrays, results)
+    return [np.asarray(result).astype(kind, copy=False) for result, kind in zip(results, kinds, strict=True)]
+
+
+def _types(node: Node, arrays: list[Array | None], results: list[Array]) -> list[np.dtype[Any]]:
+    """The dtypes that outputs must have: where the schema gives an output the type of an input, numpy's sums of 32-bit
+    integers have 64.
+    """
+    found = [result.dtype for result in results]
+    if not onnx.defs.has(node.operator, node.version, node.domain):
+        return found
+    schema = onnx.defs.get_schema(node.operator, node.version, node.domain)
+    known = {
+        formal.type_str: array.dtype
+        for formal, array in zip(schema.inputs, arrays, strict=False)
+        if array is not None and formal.is_homogeneous
+    }
+    named = [known.get(formal.type_str, kind) for formal, kind in zip(schema.outputs, found, strict=False)]
+    return named + found[len(named) :]
 
 
 def fold(node: Node) -> list[tuple[Array, str]] | None:

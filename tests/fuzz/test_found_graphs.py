@@ -1,4 +1,4 @@
-"""Small graphs that random ones were shrunk to: each compiled to a wrong answer or not at all once (docs/fuzzing.md)."""
+"""Small graphs that random ones were shrunk to: each gave a wrong answer or an error of ours once (docs/fuzzing.md)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,29 @@ FOUND: dict[str, tuple[str, int, dict[str, Any]]] = {
         "m () => (float[a,b,c,d] y) <float[1,4,1,1] x = {0.5, -1.8, 1.4, 1.9}> { y = LRN <size=5, alpha=0.1> (x) }",
         17,
         {},
+    ),
+    "the neutral element of a minimum of 64-bit integers": (
+        'm (int64[3] x, int64[3] i, int64[3] u) => (int64[3] y) { y = ScatterElements <reduction="min"> (x, i, u) }',
+        18,
+        {"x": np.array([4, 13, 3]), "i": np.array([-3, -2, 1]), "u": np.array([-5, 0, 4])},
+    ),
+    "numbers of a range above 32 bits": (
+        "m (int64 n) => (int64[a] y) <int64 zero = {0}, int64 step = {1000000007}> "
+        "{ m = Mul(n, step) y = Range(zero, m, step) }",
+        18,
+        {"n": np.array(7)},
+    ),
+    "a constant of booleans in a kernel": (
+        "m (float[n,4] x) => (float[a,b] y) <int32[4] c = {1, 0, 0, 1}> "
+        "{ m = Cast <to=9> (c) z = Neg(x) y = Where(m, x, z) }",
+        18,
+        {"x": RNG.normal(size=(2, 4)).astype(np.float32)},
+    ),
+    "the type of a folded sum of squares": (
+        "m (int32[3] x) => (int32[3] y) <int32[2] c = {3, -4}, int64[1] a = {0}> "
+        "{ s = ReduceSumSquare <keepdims=0> (c, a) y = BitwiseXor(s, x) }",
+        18,
+        {"x": np.array([1, 2, 3], np.int32)},
     ),
 }
 

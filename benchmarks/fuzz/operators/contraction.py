@@ -33,7 +33,11 @@ def matmul(graph: GraphBuilder) -> None:
     found = [
         other
         for other in graph.visible()
-        if other.dtype == left.dtype and other.known and other.rank >= 2 and other.shape[-2] == inner and other.bound <= 4
+        if other.dtype == left.dtype
+        and other.known
+        and other.rank >= 2
+        and other.shape[-2] == inner
+        and other.bound <= 4
     ]
     if found and graph.rng.random() < 0.4:
         right = graph.rng.choice(found)
@@ -66,14 +70,28 @@ def gemm(graph: GraphBuilder) -> None:
     graph.one("Gemm", inputs, left.dtype, (rows, columns), bound, **flags, **scales)
 
 
-EQUATIONS = ("ij,jk->ik", "bij,bjk->bik", "bij,bkj->bik", "ij,kj->ki", "bhid,bhjd->bhij", "ij,ij->i", "i,j->ij", "bij,jk->bki", "ijj->ij")
+EQUATIONS = (
+    "ij,jk->ik",
+    "bij,bjk->bik",
+    "bij,bkj->bik",
+    "ij,kj->ki",
+    "bhid,bhjd->bhij",
+    "ij,ij->i",
+    "i,j->ij",
+    "bij,jk->bki",
+    "ijj->ij",
+)
 
 
 @operator("Einsum", weight=1)
 def einsum(graph: GraphBuilder) -> None:
     equation = graph.rng.choice(EQUATIONS)
     terms, result = equation.split("->")
-    sizes = {letter: expression(graph.rng.choice((1, 2, 3, 4, 8, 16))) for letter in sorted(set(result + terms)) if letter.isalpha()}
+    sizes = {
+        letter: expression(graph.rng.choice((1, 2, 3, 4, 8, 16)))
+        for letter in sorted(set(result + terms))
+        if letter.isalpha()
+    }
     if graph.rng.random() < 0.4:
         sizes[result[0]] = graph.dimension()
     dtype = graph.rng.choice(("float32", "float32", "float64"))
@@ -137,8 +155,6 @@ def _recurrent(name: str, gates: int) -> None:
         outputs += [Value("", "float32", state.shape, 40)] * (name == "LSTM")
         attributes = {"linear_before_reset": graph.rng.randint(0, 1)} if name == "GRU" else {}
         graph.node(name, inputs, outputs, hidden_size=hidden, direction=direction, **attributes)
-
-
 
 
 for _name, _gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4)):

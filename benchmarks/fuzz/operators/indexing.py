@@ -30,7 +30,9 @@ def gather(graph: GraphBuilder) -> None:
     index_shape = tuple(graph.dimension() for _ in range(graph.rng.choice((0, 1, 1, 2))))
     indices = _indices(graph, index_shape, value.shape[axis])
     shape = (*value.shape[:axis], *index_shape, *value.shape[axis + 1 :])
-    graph.one("Gather", [value, indices], value.dtype, shape, value.bound, axis=graph.rng.choice((axis, axis - value.rank)))
+    graph.one(
+        "Gather", [value, indices], value.dtype, shape, value.bound, axis=graph.rng.choice((axis, axis - value.rank))
+    )
 
 
 @operator("GatherComputed")
@@ -52,7 +54,9 @@ def gather_elements(graph: GraphBuilder) -> None:
     value = graph.pick(MOVED, range(1, 4))
     axis = graph.rng.randrange(value.rank)
     shape = shrunk(value.shape, axis, graph.dimension())
-    graph.one("GatherElements", [value, _indices(graph, shape, value.shape[axis])], value.dtype, shape, value.bound, axis=axis)
+    graph.one(
+        "GatherElements", [value, _indices(graph, shape, value.shape[axis])], value.dtype, shape, value.bound, axis=axis
+    )
 
 
 @operator("GatherND")
@@ -94,7 +98,11 @@ def scatter_elements(graph: GraphBuilder) -> None:
         column = numbers.reshape([-1 if place == axis else 1 for place in range(value.rank)])
         indices = graph.constant(np.ascontiguousarray(np.broadcast_to(column, graph.sizes(shape)[0])))
     updates = graph.fresh(value.dtype, shape)
-    bound = (value.bound + 1) * (updates.bound + 1) ** rows if reduction.get("reduction") == "mul" else value.bound + 2 * rows * updates.bound
+    bound = (
+        (value.bound + 1) * (updates.bound + 1) ** rows
+        if reduction.get("reduction") == "mul"
+        else value.bound + 2 * rows * updates.bound
+    )
     graph.like("ScatterElements", [value, indices, updates], value, bound, axis=axis, **reduction)
 
 
@@ -109,7 +117,11 @@ def scatter_nd(graph: GraphBuilder) -> None:
     numbers = graph.rng.choices(range(smallest), k=count) if reduction else graph.rng.sample(range(smallest), count)
     indices = graph.constant([[number] for number in numbers])
     updates = graph.fresh(value.dtype, (expression(count), *value.shape[1:]))
-    bound = (value.bound + 1) * (updates.bound + 1) ** count if reduction.get("reduction") == "mul" else value.bound + count * updates.bound
+    bound = (
+        (value.bound + 1) * (updates.bound + 1) ** count
+        if reduction.get("reduction") == "mul"
+        else value.bound + count * updates.bound
+    )
     graph.like("ScatterND", [value, indices, updates], value, bound, **reduction)
 
 
@@ -136,7 +148,9 @@ def arg_extremum(graph: GraphBuilder) -> None:
         raise Unfit
     shape = shrunk(value.shape, axis, 1) if keep else (*value.shape[:axis], *value.shape[axis + 1 :])
     name = graph.rng.choice(("ArgMax", "ArgMin"))
-    graph.one(name, [value], "int64", shape, MOST, axis=axis, keepdims=keep, select_last_index=graph.rng.choice((0, 0, 1)))
+    graph.one(
+        name, [value], "int64", shape, MOST, axis=axis, keepdims=keep, select_last_index=graph.rng.choice((0, 0, 1))
+    )
 
 
 @operator("OneHot")
@@ -185,7 +199,12 @@ def compress(graph: GraphBuilder) -> None:
     value = graph.pick(MOVED, range(1, 4))
     axis = graph.rng.randrange(value.rank)
     condition = graph.fresh("bool", (value.shape[axis],))
-    graph.node("Compress", [value, condition], [_open(graph, value.dtype, shrunk(value.shape, axis, _new_size(graph)), value.bound)], axis=axis)
+    graph.node(
+        "Compress",
+        [value, condition],
+        [_open(graph, value.dtype, shrunk(value.shape, axis, _new_size(graph)), value.bound)],
+        axis=axis,
+    )
 
 
 @operator("Unique", weight=0.7)

@@ -239,7 +239,9 @@ def depth_to_space(graph: GraphBuilder) -> None:
     shape = (batch, expression(graph.rng.choice((4, 8))), height, width)
     value = graph.fresh(graph.rng.choice(SINGLES), shape)
     result = (batch, shape[1] // 4, height * 2, width * 2)
-    graph.one("DepthToSpace", [value], value.dtype, result, value.bound, blocksize=2, mode=graph.rng.choice(("DCR", "CRD")))
+    graph.one(
+        "DepthToSpace", [value], value.dtype, result, value.bound, blocksize=2, mode=graph.rng.choice(("DCR", "CRD"))
+    )
 
 
 @operator("SpaceToDepth")

@@ -244,7 +244,7 @@ def cast(graph: GraphBuilder) -> None:
         value = graph.tamed(value, limit)
         if target == "uint8":
             value = graph.like("Abs", [value], value)
-    elif target == "uint8" and value.dtype != "bool" or value.bound > limit:
+    elif (target == "uint8" and value.dtype != "bool") or value.bound > limit:
         value = graph.like("Abs", [graph.tamed(value, min(limit, 100.0))], value, 100)
     to = {"bool": 9, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "float16": 10, "float32": 1, "float64": 11}[target]
     graph.one("Cast", [value], target, value.shape, 1 if target == "bool" else value.bound, to=to)

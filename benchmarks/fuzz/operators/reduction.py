@@ -43,7 +43,9 @@ def _reduction(name: str, types: tuple[str, ...], bound: Callable[[float, int], 
             raise Unfit
         count = graph.elements([value.shape[axis] for axis in reduced])
         one = expression(1)
-        shape = [one if axis in reduced else size for axis, size in enumerate(value.shape) if keep or axis not in reduced]
+        shape = [
+            one if axis in reduced else size for axis, size in enumerate(value.shape) if keep or axis not in reduced
+        ]
         result = float(bound(value.bound, count))
         written = [axis - value.rank if graph.rng.random() < 0.3 else axis for axis in axes]
         if everything:
@@ -84,7 +86,9 @@ def layer_normalisation(graph: GraphBuilder) -> None:
     axes = graph.rng.randint(1, 2) if value.rank > 2 and value.shape[-2].as_constant() is not None else 1
     shape = value.shape[-axes:]
     extra = [graph.fresh(value.dtype, shape, -1, 1) for _ in range(graph.rng.randint(1, 2))]
-    graph.like("LayerNormalization", [value, *extra], value, math.sqrt(graph.elements(shape)) + 1, axis=-axes, epsilon=1e-2)
+    graph.like(
+        "LayerNormalization", [value, *extra], value, math.sqrt(graph.elements(shape)) + 1, axis=-axes, epsilon=1e-2
+    )
 
 
 @operator("RMSNormalization", since=23, shallow=True)

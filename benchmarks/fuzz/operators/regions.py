@@ -40,7 +40,11 @@ def _grow(graph: GraphBuilder, start: Value, steps: int) -> Value:
             entry.body(graph)
         except Unfit:
             graph.take_back(marks)
-    found = [value for value in graph.values if value.dtype == start.dtype and value.shape == start.shape and value.name != start.name]
+    found = [
+        value
+        for value in graph.values
+        if value.dtype == start.dtype and value.shape == start.shape and value.name != start.name
+    ]
     if not found:
         partner = graph.partner(start)
         if broadcast(partner.shape, start.shape) != start.shape:
@@ -136,4 +140,6 @@ def open_loop(graph: GraphBuilder) -> None:
     go_on = inner.one("Identity", [names[1]], "bool", (), 1)
     body = _body(inner, "body", inputs, [go_on, result])
     size = Expression.symbol(graph.name("count"))
-    graph.node("Loop", [count, ""], [Value("", "float32", (size, *value.shape), value.bound * 4, known=False)], body=body)
+    graph.node(
+        "Loop", [count, ""], [Value("", "float32", (size, *value.shape), value.bound * 4, known=False)], body=body
+    )

@@ -56,8 +56,12 @@ def _image(graph: GraphBuilder, types: tuple[str, ...] = SINGLES, ranks: tuple[i
     found = [
         value
         for value in graph.visible()
-        if value.known and value.dtype in types and value.rank in ranks and value.shape[1].as_constant() is not None
-        and value.bound <= 50 and all(graph.smallest(size) > 0 for size in value.shape)
+        if value.known
+        and value.dtype in types
+        and value.rank in ranks
+        and value.shape[1].as_constant() is not None
+        and value.bound <= 50
+        and all(graph.smallest(size) > 0 for size in value.shape)
     ]
     if found and graph.rng.random() < 0.6:
         return graph.rng.choice(found)
@@ -80,7 +84,9 @@ def convolution(graph: GraphBuilder) -> None:
     features = group * graph.rng.choice((1, 2, 3, 4, 8))
     window = _window(graph, value.rank - 2)
     spatial = window.result(graph, value.shape[2:])
-    weights = graph.fresh(value.dtype, (expression(features), expression(channels // group), *map(expression, window.kernel)), -1, 1)
+    weights = graph.fresh(
+        value.dtype, (expression(features), expression(channels // group), *map(expression, window.kernel)), -1, 1
+    )
     inputs = [value, weights]
     if graph.rng.random() < 0.5:
         inputs.append(graph.fresh(value.dtype, (expression(features),)))
@@ -101,7 +107,9 @@ def transposed_convolution(graph: GraphBuilder) -> None:
         spatial.append((size - 1) * window.strides[axis] + covered - window.begins[axis] - window.ends[axis])
         if graph.smallest(spatial[-1]) < 1:
             raise Unfit
-    weights = graph.fresh("float32", (expression(channels), expression(features), *map(expression, window.kernel)), -1, 1)
+    weights = graph.fresh(
+        "float32", (expression(channels), expression(features), *map(expression, window.kernel)), -1, 1
+    )
     shape = (value.shape[0], expression(features * group), *spatial)
     bound = value.bound * channels * 9
     graph.one("ConvTranspose", [value, weights], value.dtype, shape, bound, group=group, **window.attributes)
@@ -126,8 +134,14 @@ def average_pool(graph: GraphBuilder) -> None:
     spatial = window.result(graph, value.shape[2:])
     flag = graph.rng.randint(0, 1)
     graph.one(
-        "AveragePool", [value], value.dtype, (*value.shape[:2], *spatial), value.bound,
-        kernel_shape=window.kernel, count_include_pad=flag, **window.attributes,
+        "AveragePool",
+        [value],
+        value.dtype,
+        (*value.shape[:2], *spatial),
+        value.bound,
+        kernel_shape=window.kernel,
+        count_include_pad=flag,
+        **window.attributes,
     )
 
 
@@ -145,8 +159,14 @@ def lp_pool(graph: GraphBuilder) -> None:
     window = _window(graph, 2, pads_below_kernel=True)
     spatial = window.result(graph, value.shape[2:])
     graph.one(
-        "LpPool", [value], value.dtype, (*value.shape[:2], *spatial), value.bound * 9,
-        kernel_shape=window.kernel, p=graph.rng.randint(1, 2), **window.attributes,
+        "LpPool",
+        [value],
+        value.dtype,
+        (*value.shape[:2], *spatial),
+        value.bound * 9,
+        kernel_shape=window.kernel,
+        p=graph.rng.randint(1, 2),
+        **window.attributes,
     )
 
 
