@@ -93,7 +93,7 @@ class Barriers:
         """Registers that live in the record all the time: nothing to save or restore. A kernel with so many of them
         would have them in memory anyway."""
         words = [number for number in self.places if self._wide_bytes(number) == 4 * LANES]
-        return frozenset(words) if self.code.avx512 and len(words) > _KEPT_IN_REGISTERS else frozenset()
+        return frozenset(words) if len(words) > _KEPT_IN_REGISTERS else frozenset()
 
     def home(self, number: int) -> str:
         """The definition of the place of a register."""

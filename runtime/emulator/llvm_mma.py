@@ -280,52 +280,19 @@ def mma(
     behind_a, behind_b = counts[0], counts[0] + counts[1]
     left = _prepared(emit, "left", shape, a, words[:behind_a], _prepare_left)
     right = _prepared(emit, "right", shape, b, words[behind_a:behind_b], _prepare_right)
-    multiply = _in_registers if code.avx512 else _in_memory
-    parts = multiply(emit, shape, f"ptr {left}, ptr {right}", words[behind_b:], c)
+    accumulators = words[behind_b:]
+
+    def build(body: Code) -> None:
+        names = [Value(f"%x{index}", "i32", True) for index in range(counts[2])]
+        return_words(body, _finish(body, _product(body, shape), names, c))
+
+    arguments = "".join(f", {_WORDS} %x{index}" for index in range(counts[2]))
+    header = f"{result_type('i32', counts[2])} @(ptr %left, ptr %right{arguments})"
+    name = emit.module.helper(f"mma_{shape.registers}_{shape.elements}_{c}", header, build)
+    given = "".join(f", {word.typed}" for word in accumulators)
+    found = call(code, result_type("i32", counts[2]), name, f"ptr {left}, ptr {right}{given}")
+    parts = taken_words(code, found, "i32", counts[2])
     return [code.cast("bitcast", part, "float") for part in parts] if c == "f32" else parts
-
-
-def _in_registers(emit: Generator, shape: _Shape, operands: str, sums: Sequence[Value], type: str) -> list[Value]:
-    """D of prepared `operands` and the registers `sums` of C."""
-
-    def build(body: Code) -> None:
-        names = [Value(f"%x{index}", "i32", True) for index in range(len(sums))]
-        return_words(body, _finish(body, _product(body, shape), names, type))
-
-    result = result_type("i32", len(sums))
-    arguments = "".join(f", {_WORDS} %x{index}" for index in range(len(sums)))
-    header = f"{result} @(ptr %left, ptr %right{arguments})"
-    name = emit.module.helper(f"mma_{shape.registers}_{shape.elements}_{type}", header, build)
-    found = call(emit.code, result, name, operands + "".join(f", {word.typed}" for word in sums))
-    return taken_words(emit.code, found, "i32", len(sums))
-
-
-def _in_memory(emit: Generator, shape: _Shape, operands: str, sums: Sequence[Value], type: str) -> list[Value]:
-    """The same for hosts whose sixteen narrow registers C alone would fill, so that LLVM could not place the rest."""
-    place = emit.fragments.sums()
-
-    def move(code: Code, base: str, values: Sequence[Value] | None) -> list[Value]:
-        found = []
-        for index in range(len(sums)):
-            pointer = code.name()
-            code.line(f"{pointer} = getelementptr i8, ptr {base}, i64 {4 * LANES * index}")
-            if values is None:
-                found.append(code.emit(f"load {_WORDS}, ptr {pointer}", "i32", True))
-            else:
-                code.line(f"store {values[index].typed}, ptr {pointer}")
-        return found
-
-    def build(body: Code) -> None:
-        products = _product(body, shape)
-        move(body, "%sums", _finish(body, products, move(body, "%sums", None), type))
-        body.line("ret void")
-
-    name = emit.module.helper(
-        f"mma_{shape.registers}_{shape.elements}_{type}_{len(sums)}", "void @(ptr %left, ptr %right, ptr %sums)", build
-    )
-    move(emit.code, place, sums)
-    call(emit.code, "void", name, f"{operands}, ptr {place}")
-    return move(emit.code, place, None)
 
 
 def _prepared(
@@ -361,11 +328,6 @@ class Fragments:
             self._most[side] = max(self._most.get(side, 0), len(held))
         return f"%{side}{held[key]}", known
 
-    def sums(self) -> str:
-        """A place for the accumulators of one product."""
-        self._most["sums"] = 1
-        return "%sums0"
-
     def forget(self) -> None:
         """Another block begins."""
         self._held.clear()
@@ -373,11 +335,11 @@ class Fragments:
     def places(self) -> list[str]:
         """Definitions of all places, for the entry of the function."""
         return [
-            f"%{side}{number} = alloca [{_LARGEST_BYTES[side]} x i8], align 128"
+            f"%{side}{number} = alloca [{_LARGEST_BYTES[side]} x i8], align 64"
             for side, most in self._most.items()
             for number in range(most)
         ]
 
 
-_LARGEST_BYTES = {"left": 2048, "right": 1024, "sums": 512}
+_LARGEST_BYTES = {"left": 2048, "right": 1024}
 """Of m16n8k32 with bytes."""

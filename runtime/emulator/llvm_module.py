@@ -15,7 +15,12 @@ from .llvm_context import offset
 from .llvm_values import Code, Value
 
 REGISTER_CALL = "x86_regcallcc"
-"""The calling convention of helpers: vectors travel in registers, both ways."""
+
+
+def convention(avx512: bool) -> str:
+    """The calling convention of helpers: vectors travel in registers, both ways. On hosts with sixteen of 256 bits a
+    call would take every one of them and leave LLVM none to bring the values into place, which is a fatal error."""
+    return REGISTER_CALL if avx512 else "ccc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,10 @@ class Module:
             code = Code({}, self.wide)
             build(code)
             body = "\n".join(code.lines)
-            signature = f"{REGISTER_CALL} {header} {attributes} #0 {{\nentry:\n{body}\n}}\n"
+            signature = f"{convention(self.wide)} {header} {attributes} #0 {{\nentry:\n{body}\n}}\n"
             digest = hashlib.sha256(f"{self.wide} {signature}".encode()).hexdigest()[:16]
             symbol = self._symbols[name] = f"tw_{name}_{digest}"
-            self._prototypes[symbol] = f"declare {REGISTER_CALL} {_prototype(header, symbol)}"
+            self._prototypes[symbol] = f"declare {convention(self.wide)} {_prototype(header, symbol)}"
             definition = "define " + signature.replace("@(", f"@{symbol}(", 1)
             self.helpers[symbol] = self._whole(code.declarations, [definition], symbol)
         return self._symbols[name]
@@ -103,10 +108,10 @@ def load_field(code: Code, name: str, element: str) -> Value:
 def call(code: Code, result: str, name: str, arguments: str) -> str:
     """Call a helper; gives the SSA name of the result (empty for void)."""
     if result == "void":
-        code.line(f"call {REGISTER_CALL} void @{name}({arguments})")
+        code.line(f"call {convention(code.avx512)} void @{name}({arguments})")
         return ""
     found = code.name()
-    code.line(f"{found} = call {REGISTER_CALL} {result} @{name}({arguments})")
+    code.line(f"{found} = call {convention(code.avx512)} {result} @{name}({arguments})")
     return found
 
 
