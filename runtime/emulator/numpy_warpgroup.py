@@ -105,16 +105,19 @@ class _Call:
     known: dict[tuple[int, int, int], Array] = field(default_factory=dict)
     """Operands read so far: warpgroups of a block mostly share B."""
 
-    def shared_operand(self, thread: int, bits: int, rows: int, type: str, along_rows: bool) -> Array:
+    def shared_operand(self, threads: list[int], bits: int, rows: int, type: str, along_rows: bool) -> Array:
         """`operand`, read once for all warpgroups of a block."""
-        key = (thread // self.chunk.geometry.padded, bits, rows)
+        key = (threads[0] // self.chunk.geometry.padded, bits, rows)
         if key not in self.known or self.chunk.observer is not None:
-            self.known[key] = self.operand(thread, bits, rows, type, along_rows)
+            self.known[key] = self.operand(threads, bits, rows, type, along_rows)
         return self.known[key]
 
-    def operand(self, thread: int, bits: int, rows: int, type: str, along_rows: bool) -> Array:
-        """[rows, k] in f32 of the operand that a descriptor of `thread` names."""
-        chunk = self.chunk
+    def operand(self, threads: list[int], bits: int, rows: int, type: str, along_rows: bool) -> Array:
+        """[rows, k] in f32 of the operand that a descriptor names; `threads` are the first of each warp that reads it.
+
+        The hardware reads once all warps of the group have come; here each may come alone, and is asked what it knows.
+        """
+        chunk, thread = self.chunk, threads[0]
         address, highest = pieces(rows, _DEPTH_BYTES, along_rows, bits)
         if highest + _PIECE > chunk.launch.shared_bytes:
             chunk.fault(
@@ -124,7 +127,8 @@ class _Call:
         block = thread // chunk.geometry.padded
         if chunk.observer is not None:
             listed = address.reshape(-1).astype("u8")
-            chunk.observer.bulk_accessed(thread, self.line, READ, "shared", listed, _PIECE, block=block, group=WGMMA)
+            for own in threads:
+                chunk.observer.bulk_accessed(own, self.line, READ, "shared", listed, _PIECE, block=block, group=WGMMA)
         index = (address + block * chunk.shared_stride) >> 4
         raw = chunk.view("shared", "c16").take(index.reshape(-1))
         matrix = to_f32(type, raw).reshape(len(address), -1)
@@ -224,13 +228,14 @@ def warpgroup_multiply(
     left_descriptors = None if in_registers else np.broadcast_to(left[0], (chunk.threads,))
     groups, factors = [], []
     for first, warps in _active_warps(chunk, mask, line):
-        lead = first + 32 * warps[0]
-        b = call.shared_operand(lead, int(descriptors[lead]), columns, right_type, transposed[1])
+        threads = [first + 32 * warp for warp in warps]
+        lead = threads[0]
+        b = call.shared_operand(threads, int(descriptors[lead]), columns, right_type, transposed[1])
         if register_a is not None:
             a = register_a[first // 32 : first // 32 + 4].reshape(_ROWS, -1)
         else:
             assert left_descriptors is not None
-            a = call.operand(lead, int(left_descriptors[lead]), _ROWS, left_type, transposed[0])
+            a = call.operand(threads, int(left_descriptors[lead]), _ROWS, left_type, transposed[0])
         groups.append(_Group(first, tuple(warps), bool(scales[lead])))
         factors.append((a, b))
     form = (types[0], negated, saturating)

@@ -14,7 +14,7 @@ import numpy as np
 from .memory import RANK_SHIFT
 from .numpy_chunk import Array, Chunk, Mask, Values
 from .numpy_cluster import OFFSET_MASK
-from .observer import ATOMIC, BULK, COPY, READ, WGMMA, WRITE, Observer
+from .observer import ATOMIC, BULK, COPY, READ, WRITE, Observer
 from .sanitizer_clocks import HAPPENED, Clocks
 from .sanitizer_findings import Findings
 from .sanitizer_flags import Flags
@@ -149,21 +149,11 @@ class ChunkSanitizer(Observer):
         each = -(-nbytes // granule)
         cells = ((offsets + block * self._shared.cells)[:, None] + np.arange(each)).reshape(-1)
         count, low, high = len(starts), int(offsets.min()), int(offsets.max()) + each
-        for member in self._members(thread, group):
-            actors = Actors(
-                np.array([member // 32]), np.array([agent]), np.array([clock], np.uint32), np.full(count, member),
-                np.full(count, agent), np.full(count, clock, np.uint32), each, low, high, line, True,
-            )  # fmt: skip
-            self._shared.touch(kind, cells, actors)
-
-    @staticmethod
-    def _members(thread: int, group: str | None) -> list[int]:
-        """Whose knowledge an asynchronous access needs: of wgmma each warp of the warpgroup, else the one thread.
-        """
-        if group != WGMMA:
-            return [thread]
-        first = thread // 128 * 128
-        return [first + 32 * warp for warp in range(4)]
+        actors = Actors(
+            np.array([thread // 32]), np.array([agent]), np.array([clock], np.uint32), np.full(count, thread),
+            np.full(count, agent), np.full(count, clock, np.uint32), each, low, high, line, True,
+        )  # fmt: skip
+        self._shared.touch(kind, cells, actors)
 
     # Asynchronous groups and fences.
     def group_committed(self, mask: Mask, line: int, kind: str) -> None:
