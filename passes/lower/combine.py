@@ -43,7 +43,7 @@ def _combine(context: LoweringContext, operation: ir.Operation) -> None:
             context.offset_pointer(start, elements * part, element) for part in range(source.warp_depth)
         ]
         parts = [load_shared_vector(context, pointer, element, group) for pointer in starts]
-        totals += [_sum(list(lane)) for lane in zip(*parts, strict=True)]
+        totals += [sum_of(list(lane)) for lane in zip(*parts, strict=True)]
     context.set(operation.results[0], RegisterTile(target, tuple(totals)))
 
 
@@ -56,8 +56,8 @@ def _places(context: LoweringContext, layout: Layout) -> list[tuple[int, ir.Valu
     return places
 
 
-def _sum(parts: list[ir.Value]) -> ir.Value:
-    """The parts in order."""
+def sum_of(parts: list[ir.Value]) -> ir.Value:
+    """The sum of the parts, in their order."""
     total = parts[0]
     for part in parts[1:]:
         total = arith.addf(total, part) if isinstance(part.type, ir.FloatType) else arith.addi(total, part)

@@ -7,9 +7,10 @@ read each other's shared memory; every element is added up by one block, in an o
 from __future__ import annotations
 
 from mlir import ir
-from mlir.dialects import arith, nvvm
+from mlir.dialects import nvvm
 
 from .bodies import load_vector
+from .combine import sum_of
 from .context import LoweringContext, RegisterTile, SharedTile, lowering
 from .dot_layouts import parse_shared
 
@@ -30,7 +31,7 @@ def _combine_blocks(context: LoweringContext, operation: ir.Operation) -> None:
     totals: list[ir.Value] = []
     for width, offset in places:
         parts = [load_vector(context, base, offset, partial.element, width) for base in bases]
-        totals += [_sum(list(lane)) for lane in zip(*parts, strict=True)]
+        totals += [sum_of(list(lane)) for lane in zip(*parts, strict=True)]
     context.set(operation.results[0], RegisterTile(layout, tuple(totals)))
 
 
@@ -43,10 +44,3 @@ def _everywhere(context: LoweringContext, tile: SharedTile, blocks: int) -> list
     remote = ir.Type.parse("!llvm.ptr<7>")
     ranks = [context.remainder(context.add(own, step), blocks) for step in range(blocks)]
     return [nvvm.mapa(remote, base, rank) for rank in ranks]
-
-
-def _sum(parts: list[ir.Value]) -> ir.Value:
-    total = parts[0]
-    for part in parts[1:]:
-        total = arith.addf(total, part)
-    return total

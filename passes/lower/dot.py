@@ -46,8 +46,12 @@ def _is_zero(tile: ir.Value) -> bool:
     made = tile.owner
     if isinstance(made, ir.Block) or made.name != "tile.full" or isinstance(made.operands[0].owner, ir.Block):
         return False
-    value = made.operands[0].owner
-    return bool(value.name == "arith.constant" and ir.FloatAttr(value.attributes["value"]).value == 0)
+    constant = made.operands[0].owner
+    if constant.name != "arith.constant":
+        return False
+    value = constant.attributes["value"]
+    kind = ir.FloatAttr if isinstance(value, ir.FloatAttr) else ir.IntegerAttr
+    return bool(kind(value).value == 0)
 
 
 def _pinned(value: ir.Value) -> ir.Value:

@@ -28,25 +28,44 @@ _ATOM_LINES = 8  # lines after which the swizzle repeats
 _SWIZZLE_128 = 1 << 62
 
 
+# By the PTX type of the operands: the type of the sums, and which further operands there are.
+_SUMS = {"f16": "f32", "bf16": "f32", "tf32": "f32", "e4m3": "f32", "e5m2": "f32", "s8": "s32", "u8": "s32"}
+_TRANSPOSABLE = ("f16", "bf16")  # the others are read along k only
+
+
 @dataclass(frozen=True)
 class WgmmaShape:
-    """One wgmma: `columns` and `depth` of it, and the PTX type of both operands."""
+    """One wgmma: `columns` and `depth` of it, and the PTX types of its operands."""
 
     columns: int
     depth: int
-    operands: str
+    left: str
+    right: str
+
+    @property
+    def sums(self) -> str:
+        """The PTX type of the sums."""
+        return _SUMS[self.left]
 
     @property
     def name(self) -> str:
-        """As PTX writes it, for sums in f32."""
-        return f"wgmma.mma_async.sync.aligned.m64n{self.columns}k{self.depth}.f32.{self.operands}.{self.operands}"
+        """As PTX writes it."""
+        shape = f"m64n{self.columns}k{self.depth}"
+        return f"wgmma.mma_async.sync.aligned.{shape}.{self.sums}.{self.left}.{self.right}"
+
+    def flags(self, transposed: Sequence[bool]) -> str:
+        """The operands after the predicate: signs of floats, and for each operand in shared memory its order."""
+        signs = "" if self.sums == "s32" else ", 1, 1"
+        return signs + "".join(f", {int(flag)}" for flag in transposed if self.left in _TRANSPOSABLE)
 
 
 @lru_cache(maxsize=256)
 def find_shape(instruction: str) -> WgmmaShape | None:
-    """The shape that ``m64n256k16.f16`` names; None for another kind of instruction."""
-    match = re.fullmatch(r"m64n(\d+)k(\d+)\.(f16|bf16|tf32)", instruction)
-    return WgmmaShape(int(match.group(1)), int(match.group(2)), match.group(3)) if match else None
+    """The shape that ``m64n256k16.f16`` or ``m64n64k32.u8.s8`` names; None for another kind of instruction."""
+    match = re.fullmatch(r"m64n(\d+)k(\d+)\.(\w+?)(?:\.(\w+))?", instruction)
+    if match is None or match.group(3) not in _SUMS:
+        return None
+    return WgmmaShape(int(match.group(1)), int(match.group(2)), match.group(3), match.group(4) or match.group(3))
 
 
 def dot_wgmma(
@@ -158,34 +177,35 @@ def _multiply(
     apart. Without sums the first product starts them. `transposed` tells it of each operand in shared memory.
     """
     registers = ", ".join(f"${index}" for index in range(count))
-    flags = "" if shape.operands == "tf32" else "".join(f", {int(flag)}" for flag in transposed)
+    flags = shape.flags(transposed)
     lines = ["{", ".reg .pred accumulate;", f"setp.{'eq' if sums else 'ne'}.u32 accumulate, 0, 0;"]
     others: list[ir.Value] = []
     for left, right in pairs:
         names = [f"${count + len(sums) + len(others) + place}" for place in range(len(left) + 1)]
         first = names[0] if len(left) == 1 else "{" + ", ".join(names[:-1]) + "}"
-        lines.append(f"{shape.name} {{{registers}}}, {first}, {names[-1]}, accumulate, 1, 1{flags};")
+        lines.append(f"{shape.name} {{{registers}}}, {first}, {names[-1]}, accumulate{flags};")
         if not sums and not others:
             lines.append("setp.eq.u32 accumulate, 0, 0;")
         others += [*left, right]
     lines.append("}")
-    return _assembly("\n".join(lines), count, sums, others)
+    type_ = ir.F32Type.get() if shape.sums == "f32" else ir.IntegerType.get_signless(32)
+    return _assembly("\n".join(lines), [type_] * count, sums, others)
 
 
 def _tied(assembly: str, values: list[ir.Value], others: list[ir.Value]) -> list[ir.Value]:
-    """Assembly that changes `values` (f32) in place and reads `others`."""
-    return _assembly(assembly, len(values), values, others)
+    """Assembly that changes `values` in place and reads `others`."""
+    return _assembly(assembly, [value.type for value in values], values, others)
 
 
-def _assembly(text: str, count: int, values: list[ir.Value], others: list[ir.Value]) -> list[ir.Value]:
-    """Assembly with `count` results in f32, which begin as `values` where there are any."""
-    f32 = ir.F32Type.get()
+def _assembly(text: str, types: list[ir.Type], values: list[ir.Value], others: list[ir.Value]) -> list[ir.Value]:
+    """Assembly with results of `types`, which begin as `values` where there are any."""
+    results = ["=f" if isinstance(own, ir.F32Type) else "=r" for own in types]
     letters = ["l" if ir.IntegerType(own.type).width == 64 else "r" for own in others]
-    constraints = ",".join(["=f"] * count + [str(index) for index in range(len(values))] + letters)
+    constraints = ",".join(results + [str(index) for index in range(len(values))] + letters)
     result = llvm.inline_asm(
-        llvm.StructType.get_literal([f32] * count), [*values, *others], text, constraints, has_side_effects=True
+        llvm.StructType.get_literal(types), [*values, *others], text, constraints, has_side_effects=True
     )
-    return [llvm.extractvalue(f32, result, [index]) for index in range(count)]
+    return [llvm.extractvalue(own, result, [index]) for index, own in enumerate(types)]
 
 
 class _Descriptor:
@@ -198,6 +218,8 @@ class _Descriptor:
         if layout.swizzle != LINE_BYTES or layout.line * self.size != LINE_BYTES:
             raise InternalError(f"wgmma reads tiles in lines of {LINE_BYTES} swizzled bytes, not {tile.layout}")
         self.depth_contiguous = layout.fast != dimension
+        if not self.depth_contiguous and self.size != 2:
+            raise InternalError(f"wgmma reads operands of {self.size} bytes along k only, not {tile.layout}")
         lines = tile.rows if layout.fast == 1 else tile.columns
         self.panel_bytes = lines * LINE_BYTES
         address = context.add(context.shared_address(), stage_offset(context, tile, stage))

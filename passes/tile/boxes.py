@@ -26,7 +26,7 @@ LINE_BYTES = 128  # of a swizzled shared tile
 MOST_BOX = 256  # elements of a box along one dimension
 MOST_STRIDE = 8  # between the pixels that one copy takes
 FARTHEST_CORNER = {1: 1 << 15, 2: 1 << 7, 3: 1 << 4}  # pixels, by the number of spatial dimensions
-DATA_TYPES = {"f16": "float16", "bf16": "bfloat16"}
+DATA_TYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "i8": "uint8", "ui8": "uint8"}
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,7 @@ class Pixels:
         # Base pixels of a line of the result: low, low + stride, ... as many as the result has.
         upper = tuple(
             (count - 1) * step + 1 - low - extent
-            for count, step, low, extent in zip(
-                window.pixels[1:], window.strides, self.low, window.sizes, strict=True
-            )
+            for count, step, low, extent in zip(window.pixels[1:], window.strides, self.low, window.sizes, strict=True)
         )
         return BoxedTensor(
             ("input", self.source),
@@ -163,9 +161,7 @@ class Pixels:
 
     def fixed(self, builder: TileBuilder, line: Expression, batch: Expression) -> tuple[Expression, ...]:
         image, *position = builder.delinearize(line, self.window.pixels)
-        first = [
-            own * step - low for own, step, low in zip(position, self.window.strides, self.low, strict=True)
-        ]
+        first = [own * step - low for own, step, low in zip(position, self.window.strides, self.low, strict=True)]
         return (*reversed(first), image)
 
     def loads(
@@ -182,16 +178,19 @@ def line_length(element: str) -> int:
     return LINE_BYTES // byte_width(scalar_type(element))
 
 
-def find_boxes(builder: TileBuilder, view: Contraction, element: str) -> tuple[Boxes, Boxes] | None:
-    """Both operands in boxes, or None when one of them is not to be had so."""
-    if element not in DATA_TYPES:
+def find_boxes(builder: TileBuilder, view: Contraction) -> tuple[Boxes, Boxes] | None:
+    """Both operands in boxes, or None when one of them is not to be had so.
+
+    wgmma reads operands along either dimension where their elements have 16 bits, along k where they have not.
+    """
+    left, right = _matrix(builder, view, 0) or _pixels(builder, view), _matrix(builder, view, 1)
+    if left is None or right is None:
         return None
-    left = _matrix(builder, view, 0, element) or _pixels(builder, view, element)
-    right = _matrix(builder, view, 1, element)
-    return (left, right) if left is not None and right is not None else None
+    usable = all(own.depth_contiguous or byte_width(scalar_type(own.element)) == 2 for own in (left, right))
+    return (left, right) if usable else None
 
 
-def _matrix(builder: TileBuilder, view: Contraction, dimension: int, element: str) -> Matrix | None:
+def _matrix(builder: TileBuilder, view: Contraction, dimension: int) -> Matrix | None:
     """The operand when its address is lines * a + k * b + batch * c, with a or b one and no conditions."""
     extents = (view.rows if dimension == 0 else view.columns, view.depth, view.batch)
     names = ("%box_line", "%box_depth", "%box_batch")
@@ -200,8 +199,9 @@ def _matrix(builder: TileBuilder, view: Contraction, dimension: int, element: st
     line, depth, batch = map(Expression.symbol, names)
     found = view.left(batch, line, depth) if dimension == 0 else view.right(batch, depth, line)
     address = ElementEmitter(builder).address(found.tensor, found.indices)
-    if address is None or address.inside or found.conditions or address.argument.element != element:
+    if address is None or address.inside or found.conditions or address.argument.element not in DATA_TYPES:
         return None
+    element = address.argument.element
     strides = [stride for stride in map(address.offset.coefficient, names) if stride is not None]
     if len(strides) < len(names) or any(name in stride.symbols for name in names for stride in strides):
         return None
@@ -216,7 +216,7 @@ def _matrix(builder: TileBuilder, view: Contraction, dimension: int, element: st
     return box if all(stride.divisible_by(access) and stride != 0 for stride in outer) else None
 
 
-def _pixels(builder: TileBuilder, view: Contraction, element: str) -> Pixels | None:
+def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:
     """The activations of a plain convolution whose channels fill whole lines, where rows are its pixels."""
     window = convolution_window(view.operation)
     tensor = view.operation.operands[0]
@@ -228,7 +228,8 @@ def _pixels(builder: TileBuilder, view: Contraction, element: str) -> Pixels | N
     low = [own.as_constant() for own in window.low]
     kernel = [own.as_constant() for own in window.kernel]
     channels = window.channels.as_constant() or 1
-    if argument.element != element or channels % line_length(element):
+    element = argument.element
+    if element not in DATA_TYPES or channels % line_length(element):
         return None
     known_low, known_kernel = [own for own in low if own is not None], [own for own in kernel if own is not None]
     spatial = len(window.sizes)

@@ -108,7 +108,7 @@ def dot_program(request: Request) -> KernelProgram:
             view = view.swapped()
         program: DotProgram = (
             plan_skinny(builder, view, arithmetic.accumulator, request.returned, request.target)
-            or plan_warp_specialized(builder, view, arithmetic.instruction, request.returned, request.target)
+            or plan_warp_specialized(builder, view, arithmetic.instruction != "fma", request.returned, request.target)
             or _plan_tiled(builder, view, arithmetic, request)
         )
         builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))

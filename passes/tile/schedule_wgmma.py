@@ -58,25 +58,26 @@ class Candidate:
     cycles: float
 
 
-def wgmma_candidates(problem: Problem, element: str, target: Target) -> list[Candidate]:
-    """Every schedule that fits, least predicted time first."""
-    found = [
-        Candidate(schedule, _cycles(problem, schedule, target)) for schedule in _schedules(problem, element, target)
-    ]
+def wgmma_candidates(problem: Problem, kind: str, target: Target) -> list[Candidate]:
+    """Every schedule that fits, least predicted time first; `kind` is the end of the instruction's name.
+
+    A line of k has four instructions of 32 bytes whatever the type, so the model needs to know bytes only.
+    """
+    found = [Candidate(schedule, _cycles(problem, schedule, target)) for schedule in _schedules(problem, kind, target)]
     return sorted(found, key=lambda candidate: candidate.cycles)
 
 
-def _schedules(problem: Problem, element: str, target: Target) -> Iterator[Schedule]:
+def _schedules(problem: Problem, kind: str, target: Target) -> Iterator[Schedule]:
     depth = LINE_BYTES // problem.element_bytes
     steps = -(-size_guess(problem.depth) // depth)
     for (rows, columns), consumers in TILES:
         stage_bytes = (rows + columns) * LINE_BYTES
         room = target.shared_per_block - BARRIERS_ROOM - rows * EXCHANGE_LINE * 4
-        for cluster, split in _clusters(columns, consumers, steps, depth, target):
+        for cluster, split in _clusters((rows, columns), consumers, steps, depth, target):
             yield Schedule(
                 (rows, columns, depth),
                 (consumers, 1),
-                f"m64n{columns}k{32 // problem.element_bytes}.{element}",
+                f"m64n{columns}k{32 // problem.element_bytes}.{kind}",
                 stages=min(MOST_STAGES, room // stage_bytes),
                 producers=CONSUMER_GROUP,
                 resident=target.multiprocessors,
@@ -85,20 +86,25 @@ def _schedules(problem: Problem, element: str, target: Target) -> Iterator[Sched
             )
 
 
-def _clusters(columns: int, consumers: int, steps: int, depth: int, target: Target) -> Iterator[tuple[int, int]]:
+def _clusters(
+    tile: tuple[int, int], consumers: int, steps: int, depth: int, target: Target
+) -> Iterator[tuple[int, int]]:
     """What a cluster may be used for with that tile: (blocks that share the right operand, blocks that share k).
 
     A cluster either shares the right operand or k. Every block gets as many steps as the others, two at least (ptxas
-    serialises where a loop disappears); a tile whose columns are a power of two divides among the blocks.
+    serialises where a loop disappears); a tile whose columns are a power of two divides among the blocks, down to a sum
+    for each thread.
     """
     yield 1, 1
+    rows, columns = tile
     if not target.cluster:
         return
     for cluster in CLUSTERS[1:]:
         if consumers == 2 * CONSUMER_GROUP and columns % (cluster * depth) == 0:
             yield cluster, 1
     for split in SPLITS[1:]:
-        if steps % split == 0 and steps >= 2 * split and columns & (columns - 1) == 0:
+        divides = columns & (columns - 1) == 0 and rows * columns >= split * consumers * 32
+        if divides and steps % split == 0 and steps >= 2 * split:
             yield 1, split
 
 

@@ -27,6 +27,8 @@ from .tile_types import ACCESS_BYTES, i64
 from .warp_specialized import EXCHANGE_COLUMNS, WarpSpecialized
 
 LEAST = 64  # rows and k: smaller problems leave most of a wgmma empty
+KINDS = {"f16": "f16", "bf16": "bf16", "f32": "tf32", "i8": "s8", "ui8": "u8"}  # dtypes as wgmma names them
+INTEGERS = ("i8", "ui8")  # which may be mixed
 
 
 @dataclass
@@ -37,6 +39,7 @@ class WarpPlan:
     view: Contraction
     boxes: tuple[Boxes, Boxes]
     schedule: Schedule
+    accumulator: str
     returned: list[ir.Value]
 
     @property
@@ -66,7 +69,7 @@ class WarpPlan:
         strip = min(EXCHANGE_COLUMNS, columns) if schedule.split == 1 else columns
         across = min(strip // width, schedule.consumers)
         layout = f"blocked<{schedule.consumers // across}x{across}, vector={width}>"
-        return ResultTile((rows, columns), layout, width, "f32", self.together)
+        return ResultTile((rows, columns), layout, width, self.accumulator, self.together)
 
     @cached_property
     def program(self) -> WarpSpecialized:
@@ -78,6 +81,7 @@ class WarpPlan:
             self.view,
             self.schedule,
             self.boxes,
+            self.accumulator,
             (str(accumulator), self.result.layout),
             tile_count(self.view, self.together),
             lambda number: tile_position(self.builder, self.view, number, self.together, strips=True),
@@ -96,25 +100,29 @@ class WarpPlan:
 
 
 def plan_warp_specialized(
-    builder: TileBuilder, view: Contraction, instruction: str, returned: list[ir.Value], target: Target
+    builder: TileBuilder, view: Contraction, tensor_cores: bool, returned: list[ir.Value], target: Target
 ) -> WarpPlan | None:
-    """The plan where the target has wgmma, the problem is large enough for it and both operands come in boxes."""
-    depth = view.depth.as_constant() or 0
-    if not target.wgmma or instruction == "fma" or depth < LEAST:
+    """The plan where the target has wgmma, the problem is large enough for it and both operands come in boxes.
+
+    Products in f32 are exact unless `tensor_cores` are allowed, which round operands to tf32.
+    """
+    if not target.wgmma or (view.depth.as_constant() or 0) < LEAST:
         return None
     if size_guess(view.rows) < LEAST:
         view = view.swapped()  # a wgmma has 64 rows, but may have few columns
-    if size_guess(view.rows) < LEAST:
-        return None
-    element = element_of(view.operation.operands[0])
-    boxes = find_boxes(builder, view, element)
+    boxes = find_boxes(builder, view) if size_guess(view.rows) >= LEAST else None
     if boxes is None:
         return None
-    size = byte_width(scalar_type(element))
+    elements = tuple(box.element for box in boxes)
+    whole = all(element in INTEGERS for element in elements)
+    if not whole and (elements[0] != elements[1] or (elements[0] == "f32" and not tensor_cores)):
+        return None
+    size = byte_width(scalar_type(elements[0]))
+    kind = ".".join(KINDS[element] for element in (elements if whole else elements[:1]))
     problem = Problem(view.batch, view.rows, view.columns, view.depth, size)
     # Where k is not contiguous, a tile of the right operand consists of whole lines along the columns.
     least = 0 if boxes[1].depth_contiguous else boxes[1].layout().line
     schedules = [
-        found.schedule for found in wgmma_candidates(problem, element, target) if found.schedule.block[1] >= least
+        found.schedule for found in wgmma_candidates(problem, kind, target) if found.schedule.block[1] >= least
     ]
-    return WarpPlan(builder, view, boxes, schedules[0], returned)
+    return WarpPlan(builder, view, boxes, schedules[0], "i32" if whole else "f32", returned)

@@ -21,6 +21,7 @@ from ..lower.dot_layouts import SharedLayout
 from .boxes import Boxes
 from .builder import TileBuilder
 from .contraction import Contraction
+from .elements import zero as element_zero
 from .results import Position
 from .schedule import Schedule
 from .schedule_wgmma import CONSUMER_GROUP, EXCHANGE_LINE, PADDING
@@ -56,6 +57,7 @@ class WarpSpecialized:
     view: Contraction
     schedule: Schedule
     boxes: tuple[Boxes, Boxes]
+    accumulator: str  # dtype of the sums
     layouts: tuple[str, str]  # of the accumulator, and of the sums as the epilogue gets them
     turns: Expression  # tiles of the result, counted in clusters of them
     position: Callable[[Expression], Position]
@@ -212,10 +214,9 @@ class WarpSpecialized:
     # The consumers --------------------------------------------------------------------------------------------------
     def _consume(self, epilogue: Callable[[Position, ir.Value], None]) -> None:
         rows, columns, _ = self.schedule.block
-        f32 = ir.F32Type.get()
         zero = self.builder.index(0)
         with self._tiles_of_block(Ring(zero, zero)) as (position, ring, end):
-            start = full(rows, columns, self.layouts[0], arith.constant(f32, 0.0))
+            start = full(rows, columns, self.layouts[0], element_zero(scalar_type(self.accumulator)))
             loop = self._depth_loop([start, ring.stage, ring.parity, ring.stage])
             with ir.InsertionPoint(loop.body), self.builder.region():
                 accumulator, stage, parity, previous = loop.inner_iter_args
@@ -237,20 +238,20 @@ class WarpSpecialized:
     def _exchange_tile(self) -> ir.Value:
         columns = min(EXCHANGE_COLUMNS, self.schedule.block[1])
         layout = SharedLayout("rows", columns + PADDING)
-        type_ = tile_of(self.schedule.block[0], columns, ir.F32Type.get(), str(layout))
+        type_ = tile_of(self.schedule.block[0], columns, scalar_type(self.accumulator), str(layout))
         return ir.Operation.create("tile.allocate", results=[type_], attributes={"stages": i64(1)}).result
 
     def _exchanged(self, accumulator: ir.Value) -> ir.Value:
         """The sums with neighbouring columns in one thread, so that the epilogue's accesses are 16 bytes wide."""
         rows, columns, _ = self.schedule.block
-        type_ = tile_of(rows, columns, ir.F32Type.get(), self.layouts[1])
+        type_ = tile_of(rows, columns, scalar_type(self.accumulator), self.layouts[1])
         return ir.Operation.create("tile.exchange", results=[type_], operands=[accumulator, self.scratch]).result
 
     def _partial_sums(self) -> ir.Value:
         """Where a block leaves its sums for the others of the cluster: in the place of the ring, when all is read."""
         rows, columns, _ = self.schedule.block
         layout = SharedLayout("rows", columns + PADDING)
-        type_ = tile_of(rows, columns, ir.F32Type.get(), str(layout))
+        type_ = tile_of(rows, columns, scalar_type(self.accumulator), str(layout))
         return ir.Operation.create(
             "tile.allocate", results=[type_], operands=[self.tiles[0]], attributes={"stages": i64(1)}
         ).result
@@ -265,7 +266,7 @@ class WarpSpecialized:
         first = self.rank * own
         sums = ir.Operation.create(
             "tile.combine_blocks",
-            results=[tile_of(own, columns, ir.F32Type.get(), self.layouts[1])],
+            results=[tile_of(own, columns, scalar_type(self.accumulator), self.layouts[1])],
             operands=[self.scratch, self.builder.index(first)],
             attributes={"blocks": i64(self.schedule.split)},
         ).result
@@ -277,7 +278,7 @@ class WarpSpecialized:
 
     def _accumulate(self, name: str, operands: list[ir.Value], attributes: dict[str, ir.Attribute]) -> ir.Value:
         rows, columns, _ = self.schedule.block
-        type_ = tile_of(rows, columns, ir.F32Type.get(), self.layouts[0])
+        type_ = tile_of(rows, columns, scalar_type(self.accumulator), self.layouts[0])
         return ir.Operation.create(name, results=[type_], operands=operands, attributes=attributes).result
 
     def _everywhere(self) -> dict[str, ir.Attribute]:

@@ -28,6 +28,12 @@ CASES = {
     "more k than the ring has stages": Case("f16", sizes={"m": 64, "n": 64, "k": 640}),
     "more tiles than blocks": Case("f16", sizes={"m": 64 * 150, "n": 64, "k": 64}),
     "clusters, and a tile below the last row": Case("f16", sizes={"m": 2148, "n": 1024, "k": 128}),
+    "tf32": Case("f32", sizes={"m": 136, "n": 72, "k": 100}, transposes=(False, True), precision="tf32"),
+    "tf32, k shared by blocks": Case(
+        "f32", sizes={"m": 64, "n": 64, "k": 1024}, transposes=(False, True), precision="tf32"
+    ),
+    "signed bytes": Case("i8", sizes={"m": 130, "n": 72, "k": 272}, transposes=(False, True)),
+    "bytes, k shared by blocks": Case("ui8", sizes={"m": 64, "n": 64, "k": 4096}, transposes=(False, True)),
     "rows known at run time": Case("f16", sizes={"m": 130, "n": 128, "k": 128}, dynamic=frozenset("m")),
 }
 
@@ -85,6 +91,23 @@ def test_large_tiles_are_what_hopper_wants(right_turned: bool) -> None:
     assert str(kernel.program.grid[0]) == "132"
 
 
+@pytest.mark.parametrize(
+    "element,precision,instruction",
+    [("f32", "tf32", r"HGMMA\.64x256x8\.F32\.TF32"), ("i8", "", r"IGMMA\.64x256x32\.S8\.S8")],
+)
+def test_other_types_have_the_same_loop(element: str, precision: str, instruction: str) -> None:
+    def make(left: ir.Value, right: ir.Value) -> ir.Value:
+        product = graph.matmul(left, right, False, True, element="i32" if element == "i8" else "f32")
+        if precision:
+            product.owner.attributes["precision"] = ir.StringAttr.get(precision)
+        return product
+
+    kernel = compile_kernel([([4096, 4096], element), ([4096, 4096], element)], make, target=HOPPER)
+    assembly = assemble(kernel.ptx, find_target(HOPPER), keep_cubin=True)
+    assert (assembly.spills, assembly.warnings) == (0, ())
+    assert len(re.findall(instruction, disassemble(assembly.cubin))) == 4
+
+
 def test_what_boxes_cannot_take_goes_another_way() -> None:
     """Rows of 300 halves do not begin at multiples of 16 bytes: mma.sync on padded tiles."""
     kernel = verify(Case("f16", sizes={"m": 300, "n": 100, "k": 70}), target=HOPPER)
@@ -93,5 +116,5 @@ def test_what_boxes_cannot_take_goes_another_way() -> None:
 
 
 def test_small_problems_go_another_way() -> None:
-    kernel = verify(Case("f16", sizes={"m": 8, "n": 256, "k": 256}), target=HOPPER)
+    kernel = verify(Case("f16", sizes={"m": 8, "n": 256, "k": 48}), target=HOPPER)
     assert "tile.load_box" not in kernel.program.text
