@@ -7,6 +7,7 @@ PTX line. Why: one engine file runs, is tested and is checked for memory errors 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..device import LaunchArgument
 from ..errors import DeviceError
 from ..tensor_map import TensorMap
 from .kernel import EmulatedKernel, Engines
-from .kernel_facts import Extents, KernelFacts
+from .kernel_facts import Extents, KernelFacts, packing
 from .llvm_engine import LlvmEngine
 from .memory import GlobalMemory
 from .numpy_engine import Launch, NumpyEngine
@@ -157,17 +158,29 @@ class EmulatorDevice:
         """Run a kernel to its end. `shared_bytes` is the dynamic part; arguments are ("pointer" | "i32" |
         "i64", number) or ("bytes", bytes).
         """
+        parameters = self._pack(kernel, arguments)
+        latest = kernel.latest
+        if (
+            latest is None or latest.parameters != parameters or latest.grid != grid or latest.block != block
+            or latest.dynamic_bytes != shared_bytes
+        ):  # fmt: skip
+            latest = kernel.latest = self._described(kernel, grid, block, shared_bytes, parameters)
+        kernel.launch(latest)
+
+    def _described(
+        self, kernel: EmulatedKernel, grid: Extents, block: Extents, shared_bytes: int, parameters: bytes
+    ) -> Launch:  # fmt: skip
+        """A launch that the kernel and the device allow. Raises DeviceError for others."""
         facts = kernel.facts
         shape = (grid, block, shared_bytes)
         if kernel.checked != shape:
             self._check_shape(facts, grid, block, shared_bytes)
             kernel.checked = shape
-        launch = Launch(
+        return Launch(
             facts.name, kernel.module, (grid[0], grid[1], grid[2]), (block[0], block[1], block[2]),
-            facts.static_shared + shared_bytes, shared_bytes, facts.local_bytes, self._pack(facts, arguments),
+            facts.static_shared + shared_bytes, shared_bytes, facts.local_bytes, parameters,
             self._memory, self._instrument, facts.cluster_shape or (1, 1, 1),
         )  # fmt: skip
-        kernel.launch(launch)
 
     def _check_shape(self, facts: KernelFacts, grid: Extents, block: Extents, shared_bytes: int) -> None:
         threads = block[0] * block[1] * block[2]
@@ -196,8 +209,12 @@ class EmulatorDevice:
         if wrong:
             raise DeviceError(f"emulator: cannot launch {facts.name}: {wrong}")
 
-    def _pack(self, facts: KernelFacts, arguments: Sequence[LaunchArgument]) -> bytes:
+    def _pack(self, kernel: EmulatedKernel, arguments: Sequence[LaunchArgument]) -> bytes:
         """Lay arguments out as the parameter space of the entry."""
+        kinds = [kind for kind, _ in arguments]
+        if kernel.packing is not None and kernel.packing.kinds == kinds:
+            return kernel.packing.bytes_of(arguments)
+        facts = kernel.facts
         if len(arguments) != len(facts.parameters):
             raise DeviceError(
                 f"emulator: {facts.name} takes {len(facts.parameters)} arguments, {len(arguments)} were given"
@@ -212,10 +229,18 @@ class EmulatorDevice:
             if not isinstance(value, bytes):
                 value = (int(value) & ((1 << 8 * width) - 1)).to_bytes(width, "little")
             data[offset : offset + width] = value
+        if "bytes" not in kinds:
+            kernel.packing = packing(facts, kinds)
         return bytes(data)
 
     def synchronize(self) -> None:
         """Launches have already ended when `launch` returns."""
+
+    def time(self, body: Callable[[], None]) -> float:
+        """Seconds of wall clock that `body` takes."""
+        start = time.perf_counter()
+        body()
+        return time.perf_counter() - start
 
     def capture(self, body: Callable[[], None]) -> None:
         """There are no graphs here; returns None without running `body`."""

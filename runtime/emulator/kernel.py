@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..cache import Cache, make_key
 from .control_flow import Program, build
-from .kernel_facts import Extents, KernelFacts, kernel_facts
+from .kernel_facts import Extents, KernelFacts, Packing, kernel_facts
 from .llvm_codegen import Unsupported
 from .llvm_compile import Translation, engine_version, translate
 from .llvm_engine import Kernel, LlvmEngine
@@ -41,7 +41,8 @@ class Engines:
 @dataclass(slots=True)
 class EmulatedKernel:
     """A kernel that `EmulatorDevice.load` made; opaque to callers. `choices` tells for each block shape which engine
-    runs it, and why; `checked` is the grid, block and shared memory that was last found to be allowed."""
+    runs it, and why; `checked` is the grid, block and shared memory that was last found to be allowed, `latest` the
+    last launch, which is used again when nothing differs, `packing` how its arguments become bytes."""
 
     name: str
     ptx: str
@@ -50,6 +51,8 @@ class EmulatedKernel:
     facts: KernelFacts = field(init=False)
     choices: dict[Extents, Choice] = field(default_factory=dict)
     checked: tuple[Extents, Extents, int] | None = None
+    latest: Launch | None = None
+    packing: Packing | None = None
     _program: Program | None = None
     _addresses: dict[str, int] = field(default_factory=dict)
     _compiled: Compiled | None = None
@@ -151,7 +154,7 @@ class EmulatedKernel:
     def _link(self, translation: Translation, shape: Extents, reason: str) -> Kernel:
         assert self.engines.fast is not None
         self.choices[shape] = Choice("llvm", reason)
-        kernel = self._fast[shape] = Kernel(translation, self.engines.fast.library, self._helper)
+        kernel = self._fast[shape] = Kernel(translation, shape, self.engines.fast.library, self._helper)
         return kernel
 
     def _key(self, part: str) -> str:

@@ -6,6 +6,8 @@ in the cache is launched without parsing its PTX.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +37,29 @@ class KernelFacts:
             values[name] = tuple(values[name]) if values[name] is not None else None
         values["parameters"] = tuple((name, offset, nbytes) for name, offset, nbytes in values["parameters"])
         return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How arguments of these `kinds` (pointer, i32, i64) become the bytes of a kernel's parameters."""
+
+    kinds: list[str]
+    layout: struct.Struct
+    masks: list[int]
+
+    def bytes_of(self, arguments: Sequence[tuple[str, Any]]) -> bytes:
+        """Arguments of the same kinds as bytes; numbers wrap to their width."""
+        return self.layout.pack(*[int(value) & mask for (_, value), mask in zip(arguments, self.masks, strict=True)])
+
+
+def packing(facts: KernelFacts, kinds: list[str]) -> Packing:
+    """The packing of arguments whose widths are already known to be right."""
+    text, position = "=", 0
+    for kind, (_, offset, nbytes) in zip(kinds, facts.parameters, strict=True):
+        text += f"{offset - position}x{'I' if kind == 'i32' else 'Q'}"
+        position = offset + nbytes
+    text += f"{facts.parameter_bytes - position}x"
+    return Packing(kinds, struct.Struct(text), [(1 << 8 * nbytes) - 1 for _, _, nbytes in facts.parameters])
 
 
 def kernel_facts(program: Program, layout: Layout) -> KernelFacts:

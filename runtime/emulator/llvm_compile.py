@@ -146,7 +146,7 @@ def write_module(
     module.declarations["llvm.memset"] = DECLARATION
     module.functions["warp"] = warp
     threads = shape[0] * shape[1] * shape[2]
-    module.functions["run"] = runner(symbol, control.waits.record, threads, local_bytes)
+    module.functions["run"] = runner(symbol, control.waits.record, threads, local_bytes, len(module.sites))
     return module.text(), module, control, emit.atomics
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import DeviceError
+from .kernel_facts import Extents
 from .llvm_compile import Translation
-from .llvm_context import CONTEXT, offset
+from .llvm_context import CONTEXT
 from .llvm_faults import finding
 from .llvm_library import Library
 from .llvm_values import LANES
@@ -32,18 +33,31 @@ _SHARES_PER_CORE = 4
 """Each core takes its blocks in about so many portions, so that none waits for another for long."""
 _SCRATCH_BYTES = 1 << 14
 _ALIGNMENT = 128
+_MARGIN_BYTES = 16
+"""Behind the parameters, so that the widest load of one stays inside."""
+_SHARED_MARGIN_BYTES = 1024
 _EVERY_BLOCK = (1 << 32) - 1
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Rooms = tuple[tuple[str, int], ...]
+"""Names and bytes of memories that a kernel needs."""
 _loading = threading.Lock()
 
 
 class Kernel:
-    """A translation linked into this process."""
+    """A translation linked into this process, for blocks of `warps` warps."""
 
-    def __init__(self, translation: Translation, library: Library, helper: Callable[[str], bytes]) -> None:
+    def __init__(
+        self, translation: Translation, shape: Extents, library: Library, helper: Callable[[str], bytes]
+    ) -> None:  # fmt: skip
         """`helper` gives the object file of a helper by its symbol, where the process does not have it yet."""
         self.translation = translation
+        self.warps = -(-(shape[0] * shape[1] * shape[2]) // LANES)
+        self.rooms = (
+            ("recent", 16 * len(translation.sites)), ("local", translation.local_bytes * LANES * self.warps),
+            ("parameters", translation.facts.parameter_bytes + _MARGIN_BYTES),
+            ("warps", translation.record_bytes * self.warps),
+        )  # fmt: skip
         with _loading:
             # Code is never unloaded, so that a second device can use the same.
             for symbol in translation.helpers:
@@ -62,8 +76,6 @@ def _aligned(nbytes: int) -> tuple[Array, int]:
 
 _HEAD = struct.Struct("=12Q8I")
 """The first fields of a context: pointers, grid, block, dynamic bytes, and the space of a fault."""
-_KIND = struct.Struct("=I")
-_KIND_AT = offset("fault_kind")
 
 
 class Workspace:
@@ -76,39 +88,43 @@ class Workspace:
         self.context = whole.view(CONTEXT)
         self._head = whole.data
         self._sizes: dict[str, int] = {}
+        self._fitting: set[tuple[Rooms, int]] = set()
         self._addresses: dict[str, int] = {}
         self.arrays: dict[str, Array] = {}
+        self._parameters = memoryview(b"")
 
-    def room(self, name: str, nbytes: int) -> int:
-        """Address of at least `nbytes` of memory for one purpose."""
-        if self._sizes.get(name, -1) < nbytes:
-            self.arrays[name], self._addresses[name] = _aligned(nbytes)
-            self._sizes[name] = nbytes
-        return self._addresses[name]
+    def _make_room(self, kernel: Kernel, shared_bytes: int) -> None:
+        """Have all memories as large as a launch needs them."""
+        needs = (kernel.rooms, shared_bytes)
+        if needs in self._fitting:
+            return
+        scratch = ("scratch", _SCRATCH_BYTES)
+        for name, nbytes in (*kernel.rooms, ("shared", shared_bytes + _SHARED_MARGIN_BYTES), scratch):
+            if self._sizes.get(name, -1) < nbytes:
+                self.arrays[name], self._addresses[name] = _aligned(nbytes)
+                self._sizes[name] = nbytes
+        self._parameters = self._from("parameters").data
+        self._fitting.add(needs)
+
+    def _from(self, name: str) -> Array:
+        array = self.arrays[name]
+        return array[self._addresses[name] - array.ctypes.data :]
 
     def records(self) -> Array:
         """The bytes of the warps' records."""
-        array = self.arrays["warps"]
-        return array[self._addresses["warps"] - array.ctypes.data :]
+        return self._from("warps")
 
     def prepare(self, kernel: Kernel, launch: Launch, stop: int) -> None:
         """Fill the context for a launch. `stop` is the address of the last block that anybody still wants."""
-        translation = kernel.translation
-        x, y, z = launch.block
-        warps = -(-(x * y * z) // LANES)
-        recent_bytes = 16 * len(translation.sites)
-        recent = self.room("recent", recent_bytes)
-        ctypes.memset(recent, 0, recent_bytes)
-        frames = self.room("local", translation.local_bytes * LANES * warps)
-        parameters = self.room("parameters", len(launch.parameters) + 16)
-        ctypes.memmove(parameters, launch.parameters, len(launch.parameters))
+        self._make_room(kernel, launch.shared_bytes)
+        at = self._addresses
+        self._parameters[: len(launch.parameters)] = launch.parameters
         table, count = launch.memory.table_address()
         _HEAD.pack_into(
-            self._head, 0, launch.memory.address, parameters, self.room("shared", launch.shared_bytes + 1024),
-            launch.shared_bytes, frames, self.room("warps", translation.record_bytes * warps), table, count, recent,
-            stop, self.room("scratch", _SCRATCH_BYTES), frames, *launch.grid, 0, 0, 0, launch.dynamic_bytes, 0,
+            self._head, 0, launch.memory.address, at["parameters"], at["shared"], launch.shared_bytes, at["local"],
+            at["warps"], table, count, at["recent"], stop, at["scratch"], at["local"], *launch.grid, 0, 0, 0,
+            launch.dynamic_bytes, 0,
         )  # fmt: skip
-        _KIND.pack_into(self._head, _KIND_AT, 0)
 
 
 class LlvmEngine:
@@ -119,21 +135,30 @@ class LlvmEngine:
         self.cores = cores or min(_MOST_CORES, available_cores())
         self._idle: deque[Workspace] = deque()
         self._pool: ThreadPoolExecutor | None = None
+        self._last_block = ctypes.c_uint32(_EVERY_BLOCK)
+        self._never = ctypes.addressof(self._last_block)
 
     def run(self, kernel: Kernel, launch: Launch) -> None:
         """Run all blocks of `launch`, several at a time, handed out in order. Raises DeviceError for a finding."""
         x, y, z = launch.grid
         total = x * y * z
-        warps = total * -(-(launch.block[0] * launch.block[1] * launch.block[2]) // LANES)
-        task = _Task(self, kernel, launch)
-        if self.cores == 1 or kernel.translation.atomics or warps < _SMALL_LAUNCH_WARPS or total == 1:
-            task.portions.append((0, total))
-            found = [task.work()]
-        else:
-            found = self._run_together(task, total)
+        if self.cores == 1 or total * kernel.warps < _SMALL_LAUNCH_WARPS or total == 1 or kernel.translation.atomics:
+            self._run_here(kernel, launch, total)
+            return
+        found = self._run_together(_Task(self, kernel, launch), total)
         findings = [one for one in found if one is not None]
         if findings:
             raise min(findings, key=lambda one: one[0])[1]
+
+    def _run_here(self, kernel: Kernel, launch: Launch, total: int) -> None:
+        """All blocks on the calling thread; for a small launch this is most of its time."""
+        workspace = self.workspace()
+        try:
+            workspace.prepare(kernel, launch, self._never)
+            if kernel.function(workspace.address, 0, total):
+                raise finding(kernel.translation, launch, workspace)
+        finally:
+            self._idle.append(workspace)
 
     def _run_together(self, task: _Task, total: int) -> list[tuple[int, DeviceError] | None]:
         """Several threads take portions of the blocks; the calling one waits."""

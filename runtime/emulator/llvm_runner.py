@@ -13,20 +13,22 @@ from .llvm_module import REGISTER_CALL
 from .llvm_values import LANES
 
 
-def runner(symbol: str, record: Record, threads: int, local_bytes: int) -> str:
-    """The text of the function `symbol`, which gives 0, or 1 when the context holds a finding."""
+def runner(symbol: str, record: Record, threads: int, local_bytes: int, sites: int) -> str:
+    """The text of the function `symbol`, which gives 0, or 1 when the context holds a finding. `sites` is the number of
+    memory instructions; what each of them touched last is forgotten at the start, as allocations may have changed."""
     warps = -(-threads // LANES)
     fields = CONTEXT.fields
     assert fields is not None
     barriers = int(fields["barriers"][0].itemsize)
     text = _RUNNER
     for name in ("stop", "grid", "block", "shared", "shared_limit", "local", "local_base", "warps", "warp",
-                 "fault_kind", "barriers", "block_number"):  # fmt: skip
+                 "fault_kind", "barriers", "block_number", "recent"):  # fmt: skip
         text = text.replace(f"<{name}>", str(offset(name)))
     for name, number in (
         ("symbol", symbol), ("call", REGISTER_CALL), ("record_bytes", record.nbytes),
         ("header_bytes", record.header_bytes), ("warp_count", warps), ("warp_frame", local_bytes * LANES),
         ("block_frame", local_bytes * LANES * warps), ("barrier_bytes", barriers), ("place", RECORD_PLACE),
+        ("recent_bytes", 16 * sites),
         ("ended", RECORD_ENDED), ("ENDED", ENDED), ("BLOCKED", BLOCKED), ("DEADLOCK", FAULT_DEADLOCK),
         ("grid_y", offset("grid") + 4), ("block_y", offset("block") + 4), ("block_z", offset("block") + 8),
     ):  # fmt: skip
@@ -51,6 +53,10 @@ entry:
   %kind_at = getelementptr i8, ptr %context, i64 <fault_kind>
   %barriers = getelementptr i8, ptr %context, i64 <barriers>
   %local_at = getelementptr i8, ptr %context, i64 <local>
+  store i32 0, ptr %kind_at
+  %recent_at = getelementptr i8, ptr %context, i64 <recent>
+  %recent = load ptr, ptr %recent_at
+  call void @llvm.memset.p0.i64(ptr %recent, i8 0, i64 $recent_bytes$, i1 false)
   %stop_at = getelementptr i8, ptr %context, i64 <stop>
   %stop = load ptr, ptr %stop_at
   %shared_at = getelementptr i8, ptr %context, i64 <shared>
