@@ -97,15 +97,8 @@ OPERATIONS = (
         {"kind": "string", "axes": "integers"},
     ),
     OperationDefinition(
-        "graph.arg_reduce",
-        "Index (i64) of the max or min along `axis`, which stays as size 1; `last`=1 picks the last of equals.",
-        ("input",),
-        ("output",),
-        {"kind": "string", "axis": "integer", "last": "integer"},
-    ),
-    OperationDefinition(
         "graph.scan",
-        "Running sum along `axis`; `exclusive` shifts by one, `reverse` runs from the end.",
+        "Running `kind` (as of reduce) along `axis`; `exclusive` leaves the element itself out, `reverse` runs from the end.",
         ("input",),
         ("output",),
         {"kind": "string", "axis": "integer", "exclusive": "integer", "reverse": "integer"},

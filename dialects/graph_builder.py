@@ -293,13 +293,24 @@ def mean(tensor: ir.Value, axes: Sequence[int]) -> ir.Value:
 
 
 def arg_reduce(tensor: ir.Value, kind: str, axis: int, last: bool = False) -> ir.Value:
-    """Index (i64) of the max or min along `axis`, which stays as size 1."""
-    shape = reduced_shape(shape_of(tensor), [axis])
-    return build("arg_reduce", shape, "i64", [tensor], kind=kind, axis=axis, last=int(last))
+    """Index (i64) of the max or min along `axis`, which stays as size 1; of equals the first, or the `last`.
+
+    The extreme first, then the least index where it stands: two reductions, which share a kernel. A NaN is extreme.
+    """
+    extreme, choice = reduce(tensor, kind, [axis]), "max" if last else "min"
+    nowhere = neutral(choice, "i32")
+
+    def place(value: Scalar, best: Scalar) -> Scalar:
+        found = value.eq(best)
+        if is_float(element_of(tensor)):
+            found = found | (value.ne(value) & best.ne(best))
+        return found.select(index(axis).cast("i32"), nowhere)
+
+    return cast(reduce(map([tensor, extreme], place), choice, [axis]), "i64")
 
 
 def scan(tensor: ir.Value, kind: str, axis: int, exclusive: bool = False, reverse: bool = False) -> ir.Value:
-    """Running `kind` (sum) along `axis`."""
+    """Running `kind` (sum, product, max, min) along `axis`."""
     options: dict[str, Any] = {"kind": kind, "axis": axis, "exclusive": int(exclusive), "reverse": int(reverse)}
     return build("scan", shape_of(tensor), element_of(tensor), [tensor], **options)
 

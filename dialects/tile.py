@@ -65,6 +65,14 @@ OPERATIONS = (
         ("result",),
         {"kind": "string", "axis": "integer"},
     ),
+    OperationDefinition(
+        "tile.scan",
+        "Every column combined with those before it and with `carry`, one value a line; `exclusive` leaves the column itself out. And "
+        "the total of each line, which is the next tile's carry.",
+        ("tile", "carry"),
+        ("result", "total"),
+        {"kind": "string", "exclusive": "integer"},
+    ),
     # Shared-memory tiles and tensor-core work: one block's main loop ----------------------------------------
     OperationDefinition(
         "tile.allocate",

@@ -336,16 +336,11 @@ def _reduce(run: Interpreter, operation: ir.Operation, operands: list[Array]) ->
     return numpy_operations.reduce(operands[0], string(operation, "kind"), integers(operation, "axes"), wanted)
 
 
-@rule("graph.arg_reduce")
-def _arg_reduce(run: Interpreter, operation: ir.Operation, operands: list[Array]) -> Array:
-    kind, axis = string(operation, "kind"), integer(operation, "axis")
-    return numpy_operations.arg_reduce(operands[0], kind, axis, bool(integer(operation, "last")))
-
-
 @rule("graph.scan")
 def _scan(run: Interpreter, operation: ir.Operation, operands: list[Array]) -> Array:
     exclusive, reverse = bool(integer(operation, "exclusive")), bool(integer(operation, "reverse"))
-    return numpy_operations.scan(operands[0], integer(operation, "axis"), exclusive, reverse)
+    kind, axis = string(operation, "kind"), integer(operation, "axis")
+    return numpy_operations.scan(operands[0], kind, axis, exclusive, reverse)
 
 
 # Windows and contractions -------------------------------------------------------------------------------------------

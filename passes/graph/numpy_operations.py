@@ -146,6 +146,7 @@ def pool(
 
 
 REDUCTIONS: dict[str, Callable[..., Any]] = {"sum": np.sum, "product": np.prod, "max": np.max, "min": np.min}
+SCANS: dict[str, np.ufunc] = {"sum": np.add, "product": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
 def reduce(array: Array, kind: str, axes: tuple[int, ...], result: np.dtype[Any]) -> Array:
@@ -157,19 +158,15 @@ def reduce(array: Array, kind: str, axes: tuple[int, ...], result: np.dtype[Any]
     return np.asarray(REDUCTIONS[kind](array, axis=axes, keepdims=True, dtype=wide)).astype(result)
 
 
-def arg_reduce(array: Array, kind: str, axis: int, last: bool) -> Array:
-    """Index of the max or min along an axis that stays as size 1."""
-    source = np.flip(array, axis) if last else array
-    found = (np.argmax if kind == "max" else np.argmin)(source, axis=axis, keepdims=True)
-    return np.asarray(array.shape[axis] - 1 - found if last else found).astype(np.int64)
-
-
-def scan(array: Array, axis: int, exclusive: bool, reverse: bool) -> Array:
-    """Running sum."""
-    source = np.flip(array, axis) if reverse else array
-    wide = source.astype(np.float64) if source.dtype.kind not in "iu" else source
-    total = np.cumsum(wide, axis=axis, dtype=wide.dtype)
-    total = total - wide if exclusive else total
+def scan(array: Array, kind: str, axis: int, exclusive: bool, reverse: bool) -> Array:
+    """Running sums, products, maxima or minima. Floats are summed and multiplied in f64."""
+    source = np.moveaxis(np.flip(array, axis) if reverse else array, axis, 0)
+    wide = source if source.dtype.kind in "iu" or kind in ("max", "min") else source.astype(np.float64)
+    total: Array = SCANS[kind].accumulate(wide, axis=0, dtype=wide.dtype)
+    if exclusive:
+        start = {"sum": 0, "product": 1}.get(kind, neutral(kind, array.dtype))
+        total = np.concatenate([np.full_like(total[:1], start), total[:-1]])
+    total = np.moveaxis(total, 0, axis)
     return np.asarray(np.flip(total, axis) if reverse else total).astype(array.dtype)
 
 

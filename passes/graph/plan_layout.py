@@ -362,7 +362,6 @@ def shape_of_logical(planner: _Planner, value: ir.Value) -> Shape:
 _RULES: dict[str, Callable[[_Planner, ir.Operation], bool]] = {
     "graph.map": _Planner.map,
     "graph.reduce": _Planner.reduce,
-    "graph.arg_reduce": _Planner.along_axis,
     "graph.scan": _Planner.along_axis,
     "graph.transpose": _Planner.transpose,
     "graph.slice": _Planner.slice,

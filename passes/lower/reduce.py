@@ -73,32 +73,34 @@ def _within_thread(tile: RegisterTile, layout: Layout, axis: int, combine: Combi
 def _within_warp(context: LoweringContext, value: ir.Value, low: int, high: int, combine: Combine) -> ir.Value:
     offset = high // 2
     while offset >= low:
-        value = combine(value, shuffle_xor(context, value, offset))
+        value = combine(value, shuffle(context, value, context.integer(offset), nvvm.ShflKind.bfly))
         offset //= 2
     return value
 
 
-def shuffle_xor(context: LoweringContext, value: ir.Value, offset: int) -> ir.Value:
-    """The value of the lane whose number differs in the bits of `offset`; any type of up to 64 bits."""
+def shuffle(context: LoweringContext, value: ir.Value, lane: ir.Value, kind: nvvm.ShflKind) -> ir.Value:
+    """The value of another lane: that number (idx), as many below (up), or differing in those bits (bfly), as `kind` says.
+
+    Any type of up to 64 bits.
+    """
     bits = byte_width(value.type) * 8
     if isinstance(value.type, ir.F32Type) or (bits == 32 and not isinstance(value.type, ir.FloatType)):
-        return _shuffle_word(context, value, offset)
+        return _shuffle_word(context, value, lane, kind)
     integer = ir.IntegerType.get_signless(bits)
     raw = value if value.type == integer else arith.bitcast(integer, value)
     if bits < 32:
-        moved = arith.trunci(integer, _shuffle_word(context, arith.extui(context.i32, raw), offset))
+        moved = arith.trunci(integer, _shuffle_word(context, arith.extui(context.i32, raw), lane, kind))
     else:
-        low = _shuffle_word(context, arith.trunci(context.i32, raw), offset)
+        low = _shuffle_word(context, arith.trunci(context.i32, raw), lane, kind)
         shift = arith.constant(integer, 32)
-        high = _shuffle_word(context, arith.trunci(context.i32, arith.shrui(raw, shift)), offset)
+        high = _shuffle_word(context, arith.trunci(context.i32, arith.shrui(raw, shift)), lane, kind)
         moved = arith.ori(arith.extui(integer, low), arith.shli(arith.extui(integer, high), shift))
     return moved if value.type == integer else arith.bitcast(value.type, moved)
 
 
-def _shuffle_word(context: LoweringContext, value: ir.Value, offset: int) -> ir.Value:
-    return nvvm.shfl_sync(
-        value.type, context.integer(-1), value, context.integer(offset), context.integer(31), nvvm.ShflKind.bfly
-    )
+def _shuffle_word(context: LoweringContext, value: ir.Value, lane: ir.Value, kind: nvvm.ShflKind) -> ir.Value:
+    clamp = context.integer(0 if kind == nvvm.ShflKind.up else 31)
+    return nvvm.shfl_sync(value.type, context.integer(-1), value, lane, clamp, kind)
 
 
 def _across_warps(
@@ -127,28 +129,30 @@ def _across_warps(
     # Address of (owner, part, line): line-major so that the lanes of a warp touch neighbouring words.
     for index, value in enumerate(lines):
         place = context.add(context.multiply(part, owners), index * owners * parts)
-        _store_shared(context, value, base, context.add(owner, 0), place, size)
+        store_shared(context, value, base, context.add(owner, 0), place, size)
     context.barrier()
     combined = []
     for index in range(len(lines)):
         total = None
         for number in range(parts):
-            value = _load_shared(context, lines[0].type, base, owner, index * owners * parts + number * owners, size)
+            value = load_shared(context, lines[0].type, base, owner, index * owners * parts + number * owners, size)
             total = value if total is None else combine(total, value)
         combined.append(total)
     context.barrier()
     return combined
 
 
-def _store_shared(
+def store_shared(
     context: LoweringContext, value: ir.Value, base: int, owner: ir.Value, place: ir.Value, size: int
 ) -> None:
+    """Write element `owner` + `place` of the shared array at byte `base`."""
     offset = context.add(context.multiply(arith.addi(owner, place), size), base)
     context.store(value, context.shared_pointer(offset), size)
 
 
-def _load_shared(
+def load_shared(
     context: LoweringContext, type_: ir.Type, base: int, owner: ir.Value, place: int, size: int
 ) -> ir.Value:
+    """Read element `owner` + `place` of the shared array at byte `base`."""
     offset = context.add(context.multiply(context.add(owner, place), size), base)
     return context.load(context.shared_pointer(offset), type_, size)

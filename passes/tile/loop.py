@@ -25,13 +25,9 @@ _HEAVY = (
     "graph.convolution",
     "graph.convolution_transpose",
     "graph.reduce",
-    "graph.scan",
-    "graph.arg_reduce",
 )
 
 
-@tile_program("scan")
-@tile_program("arg_reduce")
 @tile_program("loop")
 def loop_program(request: Request) -> KernelProgram:
     """

@@ -12,7 +12,6 @@ from mlir import ir
 
 from ....dialects import graph_builder as build
 from ....dialects.scalar import Scalar
-from ..errors import Unsupported
 from ..node import Node
 from ..registry import onnx_operator
 from ..tensor import Tensor
@@ -175,26 +174,3 @@ def arg_extremum(node: Node) -> ir.Value:
     kind = "max" if node.operator == "ArgMax" else "min"
     value = build.arg_reduce(node.value(0), kind, axis, bool(node.get("select_last_index", 0)))
     return value if node.get("keepdims", 1) else build.remove_dimensions(value, [axis])
-
-
-@onnx_operator("CumProd")
-def cumulative_product(node: Node) -> ir.Value:
-    """For every element the product of all up to it: a masked reduction, quadratic in the axis' length."""
-    axes = node.integers(1, "axis")
-    if len(axes) != 1:
-        raise Unsupported("CumProd with several axes", "one axis")
-    x = node.input(0)
-    axis, last = node.axis(axes[0], x.rank), x.rank
-    exclusive, reverse = bool(node.get("exclusive", 0)), bool(node.get("reverse", 0))
-    table, dtype = x.value, wide(x.dtype)
-
-    def body() -> Scalar:
-        places = [build.index(number) for number in range(x.rank)]
-        own, other = places[axis], build.index(last)
-        first, second = (own, other) if reverse else (other, own)
-        taken = first.lt(second) if exclusive else first.le(second)
-        value = build.element_at(table, [*places[:axis], other, *places[axis + 1 :]]).cast(dtype)
-        return taken.select(value, 1)
-
-    spread = node.map([], body, shape=[*x.shape, x.shape[axis]])
-    return build.cast(build.remove_dimensions(build.reduce(spread, "product", [last]), [last]), x.dtype)

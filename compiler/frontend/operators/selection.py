@@ -18,7 +18,7 @@ from ..node import Node
 from ..registry import onnx_operator
 from ..tensor import Tensor
 from .indexing import in_bounds
-from .scanning import running_sum
+from .scanning import running
 
 MOST_STEPS = 31  # of a binary search: tensors have fewer than 2^31 elements
 
@@ -28,7 +28,7 @@ def chosen_positions(node: Node, mask: ir.Value) -> tuple[Expression, ir.Value]:
     ones = build.cast(mask, "i64")
     count = build.reshape(build.reduce(ones, "sum", [0]), [1])
     found = node.found("sizes", [node.tensor(count)], 1, options={"operator": node.operator})[0]
-    return found, running_sum(node, ones, 0)
+    return found, running(node, ones, 0)
 
 
 def position_of(running: ir.Value, number: Scalar) -> Scalar:

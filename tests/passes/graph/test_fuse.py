@@ -133,7 +133,7 @@ CASES: list[tuple[Body, list[str]]] = [
     (two_softmaxes, ["row", "row"]),
     (pointwise_chain, ["loop"]),
     (repeated_exponential, ["loop", "loop", "loop"]),
-    (scan_and_arguments, ["arg_reduce", "scan"]),
+    (scan_and_arguments, ["row", "scan"]),
     (passed_through, []),
 ]
 

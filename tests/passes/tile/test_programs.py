@@ -166,24 +166,32 @@ func.func private @k(%x: tensor<50x16xf32>, %i: tensor<?x3xi64, ["n", "3"]>) -> 
     assert 'lanes = "contiguous"' in tile
 
 
-@pytest.mark.parametrize(("kind", "last"), [("max", 0), ("max", 1), ("min", 0)])
-def test_arg_reduce(kind: str, last: int) -> None:
-    text = f"""
-func.func private @k(%x: tensor<4x9x5xf32>) -> tensor<4x1x5xi64> {{
-  %p = "graph.arg_reduce"(%x) {{kind = "{kind}", axis = 1 : i64, last = {last} : i64}} : (tensor<4x9x5xf32>) ->
-  tensor<4x1x5xi64> return %p : tensor<4x1x5xi64>
-}}"""
-    check(text, "arg_reduce", RNG.integers(0, 4, (4, 9, 5)).astype(np.float32))
+# Shape, axis: lines of one thread, of a warp, of several warps in several chunks with a rest, walked along.
+SCANS = [((4, 9, 5), 1), ((70, 4), 1), ((3, 96), 1), ((2, 1100), 1), ((2, 2056), 1), ((6, 40), 0), ((5, 3, 200), 1)]
 
 
 @pytest.mark.parametrize(("exclusive", "reverse"), [(0, 0), (1, 0), (0, 1), (1, 1)])
-def test_scan(exclusive: int, reverse: int) -> None:
+@pytest.mark.parametrize(("shape", "axis"), SCANS, ids=str)
+def test_scan(shape: tuple[int, ...], axis: int, exclusive: int, reverse: int) -> None:
+    kind = "x".join(map(str, shape))
     text = f"""
-func.func private @k(%x: tensor<4x9x5xf32>) -> tensor<4x9x5xf32> {{
-  %p = "graph.scan"(%x) {{kind = "sum", axis = 1 : i64, exclusive = {exclusive} : i64, reverse = {reverse} : i64}} :
-  (tensor<4x9x5xf32>) -> tensor<4x9x5xf32> return %p : tensor<4x9x5xf32>
+func.func private @k(%x: tensor<{kind}xf32>) -> tensor<{kind}xf32> {{
+  %p = "graph.scan"(%x) {{kind = "sum", axis = {axis} : i64, exclusive = {exclusive} : i64, reverse = {reverse} : i64}} :
+  (tensor<{kind}xf32>) -> tensor<{kind}xf32> return %p : tensor<{kind}xf32>
 }}"""
-    check(text, "scan", randn(4, 9, 5))
+    check(text, "scan", randn(*shape))
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("product", "f64"), ("max", "i64"), ("min", "i32"), ("sum", "f16")])
+def test_scan_of_other_kinds(kind: str, dtype: str) -> None:
+    """Types of 16 and 64 bits go through shuffles of words."""
+    text = f"""
+func.func private @k(%x: {tensor("n,70", dtype)}) -> {tensor("n,70", dtype)} {{
+  %p = "graph.scan"(%x) {{kind = "{kind}", axis = 1 : i64, exclusive = 1 : i64, reverse = 0 : i64}} :
+  ({tensor("n,70", dtype)}) -> {tensor("n,70", dtype)} return %p : {tensor("n,70", dtype)}
+}}"""
+    values = RNG.integers(-8, 9, (3, 70)) if dtype[0] == "i" else RNG.uniform(0.9, 1.1, (3, 70))
+    check(text, "scan", values.astype({"f64": "f8", "i64": "i8", "i32": "i4", "f16": "f2"}[dtype]))
 
 
 @pytest.mark.parametrize("reverse", [0, 1])
