@@ -12,9 +12,11 @@ from functools import partial
 from mlir import ir
 
 from ..runtime.dtypes import NARROW
+from ..runtime.errors import ModelError
 from ..runtime.symbolic import Expression, ExpressionLike, expression
 
 Shape = tuple[Expression, ...]
+LARGEST_SIZE = (1 << 31) - 1  # of a dimension: indices have 32 bits
 
 _SCALARS: dict[str, Callable[[], ir.Type]] = {
     "f64": lambda: ir.F64Type.get(),
@@ -44,9 +46,14 @@ def scalar_type(name: str) -> ir.Type:
 
 
 def tensor_type(shape: Sequence[ExpressionLike], element: str) -> ir.RankedTensorType:
-    """The tensor type of that symbolic shape; the encoding is there only when a dimension is dynamic."""
+    """The tensor type of that symbolic shape; the encoding is there only when a dimension is dynamic. Raises ModelError
+    for sizes that no index of ours reaches.
+    """
     dimensions = [expression(dimension) for dimension in shape]
     constants = [dimension.as_constant() for dimension in dimensions]
+    if any(constant is not None and not 0 <= constant <= LARGEST_SIZE for constant in constants):
+        sizes = ", ".join(map(str, dimensions))
+        raise ModelError(f"a tensor of shape [{sizes}]\n  supported: dimensions of 0 to {LARGEST_SIZE}")
     dynamic = ir.ShapedType.get_dynamic_size()
     sizes = [dynamic if constant is None else constant for constant in constants]
     encoding = None

@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-MEMORY = 12 << 30  # bytes of address space of a worker; libraries map some three of them
+MEMORY = 4 << 30  # bytes of a worker that may be resident; address space is no measure, the emulator reserves much of it
+LOOK_EACH = 0.25  # seconds between two looks at the memory
 SECONDS = 60.0  # a job may take; the slowest seen takes a sixth of that
 JOBS_EACH = 500  # jobs until a worker is replaced: what leaks stays small
 
@@ -41,17 +42,19 @@ class IsolatedWorker:
         try:
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
-            line = _read_line(process.stdout, self.seconds)
+            line, failure = _read_line(process, self.seconds)
         except OSError:
-            line = b""
+            line, failure = b"", "crash"
         self._done += 1
-        if line.endswith(b"\n"):
+        if not failure:
             return dict(json.loads(line))
-        late = line == b"late"
         self.close()
-        code = process.returncode
-        why = f"no answer within {self.seconds:.0f} s" if late else f"the process died with code {code}"
-        return {"kind": "hang" if late else "crash", "message": why, "seconds": self.seconds if late else 0.0}
+        reasons = {
+            "hang": f"no answer within {self.seconds:.0f} s",
+            "memory": f"more than {MEMORY >> 20} MiB",
+            "crash": f"the process died with code {process.returncode}",
+        }
+        return {"kind": failure, "message": reasons[failure], "seconds": self.seconds if failure == "hang" else 0.0}
 
     def _ready(self) -> subprocess.Popen[bytes]:
         if self._process is not None and (self._process.poll() is not None or self._done >= JOBS_EACH):
@@ -84,20 +87,31 @@ class IsolatedWorker:
         self.close()
 
 
-def _read_line(stream: Any, seconds: float) -> bytes:
-    """A line, `late` when the time is up, or what there was when the other side died."""
+def _read_line(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str]:
+    """A line, or what went wrong: hang when the time is up, memory when too much is resident, crash."""
+    assert process.stdout
     found = bytearray()
     end = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
+        selector.register(process.stdout, selectors.EVENT_READ)
         while not found.endswith(b"\n"):
-            if not selector.select(max(end - time.monotonic(), 0)):
-                return b"late"
-            part = os.read(stream.fileno(), 1 << 16)
-            if not part:
-                break
-            found += part
-    return bytes(found)
+            if selector.select(LOOK_EACH):
+                part = os.read(process.stdout.fileno(), 1 << 16)
+                if not part:
+                    return b"", "crash"
+                found += part
+            elif time.monotonic() > end:
+                return b"", "hang"
+            elif _resident(process.pid) > MEMORY:
+                return b"", "memory"
+    return bytes(found), ""
+
+
+def _resident(process: int) -> int:
+    """Bytes; 0 for a process that is gone."""
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def answer(job: Job) -> dict[str, Any]:
@@ -119,7 +133,6 @@ def answer(job: Job) -> dict[str, Any]:
 
 def serve() -> None:
     """The worker's life: jobs until there are no more. What others print goes nowhere."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -28,17 +28,18 @@ RANDOM = {
     "Multinomial",
     "Dropout",
 }
-# Work for kernels, and for `fold-constants`, whose arithmetic is our own: onnx's evaluator is slow here, and wrong about
-# some (GlobalMaxPool of one spatial dimension, LRN of more neighbours than channels).
+# Work for kernels, and for `fold-constants`, whose arithmetic is our own: onnx's evaluator is slow here, and wrong
+# about some (GlobalMaxPool of one spatial dimension, LRN of more neighbours than channels).
 HEAVY = {
-    *("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "Col2Im", "GridSample", "RoiAlign", "MaxRoiPool"),
-    *("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool", "MaxUnpool", "LRN"),
+    *("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "Col2Im", "GridSample", "RoiAlign"),
+    *("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool", "LRN"),
     *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "LpNormalization"),
     *("MeanVarianceNormalization", "RMSNormalization", "Attention", "LSTM", "GRU", "RNN"),
-    *("Resize", "Upsample", "Pad", "OneHot"),
+    *("Resize", "Upsample", "Pad", "OneHot", "MaxRoiPool", "MaxUnpool"),
 }
 GROWING = {"Expand", "Tile"}
-NEVER = RANDOM | HEAVY | {"If", "Loop", "Scan", "SequenceMap", "Constant", "ConstantOfShape"}
+QUANTISED = {"DequantizeLinear"}  # products of integers are made of its inputs (passes/graph/multiply_integers.py)
+NEVER = RANDOM | HEAVY | QUANTISED | {"If", "Loop", "Scan", "SequenceMap", "Constant", "ConstantOfShape"}
 
 
 def evaluate(node: Node, arrays: list[Array | None]) -> list[Array] | None:

@@ -22,9 +22,10 @@ from ...dialects import graph_builder as build
 from ...dialects.tensors import Shape, tensor_type
 from ...passes.unit import Unit, WeightStore
 from ...runtime.dtypes import HOST_TYPES, from_numpy
-from ...runtime.errors import Error, InternalError, ModelError, UnsupportedError
+from ...runtime.errors import InternalError, ModelError, UnsupportedError
 from ...runtime.symbolic import expression
 from ..custom_operators import hint
+from .blame import fault_of_model
 from .custom_importer import custom_importer
 from .dimensions import Constraints, Dimensions, Shapes
 from .errors import Unsupported
@@ -91,7 +92,11 @@ class Importer:
     def constant_of(self, proto: onnx.TensorProto, name: str, raw: Array | None = None) -> Tensor:
         """A constant tensor of the file; `raw` are its bytes when they were left in the file."""
         if proto.data_type == onnx.TensorProto.STRING:
-            strings = np.array([item.decode() for item in proto.string_data], dtype=object).reshape(tuple(proto.dims))
+            try:
+                texts = [item.decode() for item in proto.string_data]
+                strings = np.array(texts, dtype=object).reshape(tuple(proto.dims))
+            except ValueError as error:
+                raise ModelError(f"tensor '{name}' of strings is damaged: {error}") from None
             return Tensor.of_array(self.materialiser, strings, "string", name)
         loader, dtype, shape = loader_of(proto, self._source.folder, raw)
         sizes = tuple(expression(size) for size in shape)
@@ -283,7 +288,12 @@ def import_model(
             _import_main(unit, loaded, shapes)
         except Unsupported as error:
             raise UnsupportedError(f"unsupported: {error.what}\n  supported: {error.supported}") from None
-        except Error:
+        except (ModelError, UnsupportedError):
+            raise
+        except Exception as error:
+            fault = fault_of_model(loaded.model, error)
+            if fault:
+                raise ModelError(f"model '{loaded.name}' is not valid: {fault}") from None
             raise
     return unit
 

@@ -55,10 +55,16 @@ def load(source: ModelSource) -> Source:
         path = Path(source)
         model, mapped = _read(path)
         folder, name = path.resolve().parent, path.stem
-    _check_opsets(model, name)
-    _check(model, name)
+    try:
+        _check_opsets(model, name)
+        _check(model, name)
+    except UnicodeDecodeError:
+        raise ModelError(f"model '{name}' has text that is not UTF-8") from None
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        try:
+            model = onnx.inliner.inline_local_functions(model)
+        except (onnx.checker.ValidationError, RuntimeError) as error:
+            raise ModelError(f"the functions of model '{name}' cannot be inlined: {error}") from None
     return Source(model, folder, name, mapped)
 
 

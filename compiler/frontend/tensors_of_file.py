@@ -126,6 +126,8 @@ def _map_external(tensor: onnx.TensorProto, dtype: DType, shape: tuple[int, ...]
         length = int(information.length) if information.length is not None else None
     except (ValueError, TypeError) as error:
         raise ModelError(f"tensor '{tensor.name}' describes its external data wrongly: {error}") from None
+    if "\0" in information.location:
+        raise ModelError(f"tensor '{tensor.name}': no file has the name {information.location!r}")
     path = (folder / information.location).resolve()
     if not information.location or not path.is_relative_to(folder.resolve()):
         raise ModelError(f"tensor '{tensor.name}': external data outside the model's folder: {information.location!r}")

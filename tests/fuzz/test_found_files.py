@@ -1,0 +1,78 @@
+"""Damaged models that random ones showed: each ended in an error of ours once, and is now refused with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import onnx.parser
+import pytest
+from onnx import TensorProto, helper
+
+from tilewright.compiler.frontend import import_model
+from tilewright.runtime.errors import ModelError
+
+
+def parsed(text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model('<ir_version: 10, opset_import: ["": 18, "own": 1]> m ' + text)
+
+
+def recursive() -> onnx.ModelProto:
+    model = parsed("(float[n] x) => (float[n] y) { y = own.Again(x) }")
+    body = [helper.make_node("Again", ["a"], ["b"], domain="own")]
+    model.functions.append(helper.make_function("own", "Again", ["a"], ["b"], body, model.opset_import))
+    return model
+
+
+def strings() -> onnx.ModelProto:
+    model = parsed("(float[n] x) => (float[n] y) { y = Relu(x) }")
+    model.graph.initializer.append(TensorProto(name="s", data_type=TensorProto.STRING, dims=[2], string_data=[b"one"]))
+    return model
+
+
+def null_in_path() -> onnx.ModelProto:
+    model = parsed("(float[2] x) => (float[2] y) <float[2] w = {1, 2}> { y = Add(x, w) }")
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("float_data")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="a\0b")
+    return model
+
+
+FOUND: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
+    "a function that calls itself": (recursive, "not valid: Cycle"),
+    "fewer strings than the shape says": (strings, "'s' of strings is damaged"),
+    "a null byte in a path": (null_in_path, "no file has the name"),
+    "a condition of floats": (
+        lambda: parsed(
+            "(float[1] c, float[2] x) => (float[2] y) { y = If (c) <then_branch = t () => (float[2] a) { a = Neg(x) }, "
+            "else_branch = e () => (float[2] b) { b = Relu(x) }> }"
+        ),
+        "condition of an If is f32",
+    ),
+    "two types where ONNX asks for one": (
+        lambda: parsed("(float[n] x, int64[n] z) => (float[n] y) { y = Clip(x, z) }"),
+        "not valid: .*Clip",
+    ),
+    "a dimension that no index reaches": (
+        lambda: parsed("(float[1099511627776] x) => (float[a] y) { y = Relu(x) }"),
+        "dimensions of 0 to 2147483647",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_found_models(name: str, tmp_path: Path) -> None:
+    make, message = FOUND[name]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(make().SerializeToString())
+    with pytest.raises(ModelError, match=message):
+        import_model(path)
+
+
+def test_text_that_is_not_utf8() -> None:
+    data = parsed("(float[2] x) => (float[2] y) <float[2] weights = {1, 2}> { y = Add(x, weights) }").SerializeToString()
+    with pytest.raises(ModelError, match="UTF-8"):
+        import_model(data.replace(b"weights", b"w\xff\xfeghts"))
