@@ -15,7 +15,7 @@ from ...dialects.tensors import element_of
 from .grouping import Group, Grouping, Node
 from .rewriting import body_of, operations_of, producer, string
 
-MAXIMUM_HEAD = 128  # columns of a head that an accumulator holds in registers
+MAXIMUM_HEAD = 256  # columns of a head that an accumulator holds in registers
 _REPLACEMENT = ["graph.element", "arith.cmpf", "arith.select", "gpu.yield"]
 
 

@@ -33,7 +33,7 @@ from .heads import Heads, find_heads
 from .programs import Request, finished, tile_program
 from .schedule import size_guess
 from .shared_operand import Operand, PlaceAt, allocate, emit_transfer, plan_operand, shared_layout
-from .tile_types import i64, program_id, tile_of
+from .tile_types import ACCESS_BYTES, i64, program_id, tile_of
 
 HALVES = ("f16", "bf16")
 
@@ -51,6 +51,11 @@ class Schedule:
     @property
     def threads(self) -> int:
         return self.warps * 32
+
+    def shared_bytes(self, size: int) -> int:
+        """Of queries, keys, values and weights with elements of `size` bytes, lines padded."""
+        lines = ((self.rows, self.head), (self.keys, self.head), (self.keys, self.width), (self.rows, self.keys))
+        return sum(count * (length * size + ACCESS_BYTES) for count, length in lines)
 
 
 @dataclass
@@ -151,16 +156,19 @@ def _specialized(problem: _Problem, schedule: HopperSchedule) -> tuple[Expressio
 
 
 # Everywhere -----------------------------------------------------------------------------------------------------
-def _schedule(first: Contraction, second: Contraction, arithmetic: Arithmetic) -> Schedule:
-    queries = size_guess(first.rows)
-    warps = 1 if queries <= 16 else 2 if queries <= 32 else 4
+def _schedule(first: Contraction, second: Contraction, arithmetic: Arithmetic, target: Target) -> Schedule:
+    """As many warps as the queries fill and shared memory allows, each with 16 of them."""
     head, width = first.depth.as_constant(), second.columns.as_constant()
     if head is None or width is None:
         raise InternalError("the head size of an attention kernel is a constant")
-    if arithmetic.instruction == "fma":
-        return Schedule(warps * 16, 32, warps, -(-head // 4) * 4, -(-width // 32) * 32)
-    keys = 64 if arithmetic.operand != "f32" else 32
-    return Schedule(warps * 16, keys, warps, -(-head // 16) * 16, -(-width // 8) * 8)
+    step, across = (4, 32) if arithmetic.instruction == "fma" else (16, 8)
+    head, width = -(-head // step) * step, -(-width // across) * across
+    keys = 64 if arithmetic.operand in HALVES else 32
+    queries = size_guess(first.rows)
+    most = 1 if queries <= 16 else 2 if queries <= 32 else 4
+    size = byte_width(scalar_type(arithmetic.operand))
+    schedules = [Schedule(warps * 16, keys, warps, head, width) for warps in (4, 2, 1) if warps <= most]
+    return next((own for own in schedules if own.shared_bytes(size) <= target.shared_per_block), schedules[-1])
 
 
 def _width(arithmetic: Arithmetic, columns: Expression) -> int:
@@ -182,7 +190,7 @@ def _general(problem: _Problem) -> tuple[Expression, int]:
     """The program in which all warps copy and multiply; returns blocks of queries and threads."""
     builder, first, second = problem.builder, problem.first, problem.second
     arithmetics = (arithmetic_of(problem.parts.scores), arithmetic_of(problem.parts.output))
-    schedule = _schedule(first, second, arithmetics[0])
+    schedule = _schedule(first, second, arithmetics[0], problem.request.target)
     operands = _operands(problem, schedule, arithmetics)
     blocks = first.rows.ceil_divide(schedule.rows)
     batch, row = problem.position(blocks, schedule.rows)

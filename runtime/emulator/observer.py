@@ -63,7 +63,7 @@ class Observer:
 
         `block` is whose shared memory is meant, counted within the chunk; by default that of `thread`. It is
         complete when the current phase of the mbarrier at shared address `mbarrier` of that block is, or when the
-        thread's open group of kind `group` is (`BULK`, or `WGMMA`, for which each warp that takes part reports its reads).
+        thread's open group of kind `group` is (`BULK`, or `WGMMA`, of which each warp that takes part tells).
         """
 
     # Asynchronous groups.
