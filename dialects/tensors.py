@@ -52,8 +52,8 @@ def tensor_type(shape: Sequence[ExpressionLike], element: str) -> ir.RankedTenso
     dimensions = [expression(dimension) for dimension in shape]
     constants = [dimension.as_constant() for dimension in dimensions]
     if any(constant is not None and not 0 <= constant <= LARGEST_SIZE for constant in constants):
-        sizes = ", ".join(map(str, dimensions))
-        raise ModelError(f"a tensor of shape [{sizes}]\n  supported: dimensions of 0 to {LARGEST_SIZE}")
+        text = ", ".join(map(str, dimensions))
+        raise ModelError(f"a tensor of shape [{text}]\n  supported: dimensions of 0 to {LARGEST_SIZE}")
     dynamic = ir.ShapedType.get_dynamic_size()
     sizes = [dynamic if constant is None else constant for constant in constants]
     encoding = None

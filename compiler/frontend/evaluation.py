@@ -64,8 +64,8 @@ def evaluate(node: Node, arrays: list[Array | None]) -> list[Array] | None:
         return None
     if not all(isinstance(result, (np.ndarray, np.generic)) for result in results):
         return None
-    kinds = _types(node, arrays, results)
-    return [np.asarray(result).astype(kind, copy=False) for result, kind in zip(results, kinds, strict=True)]
+    found = [np.asarray(result) for result in results]
+    return [array.astype(kind, copy=False) for array, kind in zip(found, _types(node, arrays, found), strict=True)]
 
 
 def _types(node: Node, arrays: list[Array | None], results: list[Array]) -> list[np.dtype[Any]]:

@@ -73,6 +73,6 @@ def test_found_models(name: str, tmp_path: Path) -> None:
 
 
 def test_text_that_is_not_utf8() -> None:
-    data = parsed("(float[2] x) => (float[2] y) <float[2] weights = {1, 2}> { y = Add(x, weights) }").SerializeToString()
+    model = parsed("(float[2] x) => (float[2] y) <float[2] weights = {1, 2}> { y = Add(x, weights) }")
     with pytest.raises(ModelError, match="UTF-8"):
-        import_model(data.replace(b"weights", b"w\xff\xfeghts"))
+        import_model(model.SerializeToString().replace(b"weights", b"w\xff\xfeghts"))
