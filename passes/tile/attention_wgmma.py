@@ -259,6 +259,9 @@ class HopperAttention:
             number = builder.variable(loop.induction_variable, "turn", self.count)
             seen = softmax.seen(scores, builder.index(self._column(number)), bounded)
             online = softmax.step(seen, maximum_, total)
+            # Already over; but ptxas moves a wait for wgmma in front of all arithmetic of its basic block, and this
+            # test begins another one: the exponentials run while the values are multiplied.
+            _await(self.filled[1], before)
             output = _finished(output, 0, 0)
             _arrive(self.emptied[1], before)
             output = softmax.rescaled(output, online.scale)
