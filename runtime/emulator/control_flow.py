@@ -332,6 +332,23 @@ def register_names(operand: Operand) -> list[str]:
     return []
 
 
+def mentioned_symbols(program: Program) -> set[str]:
+    """Names of variables, parameters and labels in the kernel's instructions."""
+    found = set()
+    instructions = [instruction for block in program.blocks for instruction in block.instructions]
+    instructions += [block.exit.instruction for block in program.blocks if block.exit.instruction is not None]
+    work = [operand for instruction in instructions for operand in instruction.operands]
+    while work:
+        operand = work.pop()
+        if isinstance(operand, Symbol):
+            found.add(operand.name)
+        elif isinstance(operand, Address):
+            work.append(operand.base)
+        elif isinstance(operand, Vector):
+            work.extend(operand.elements)
+    return found
+
+
 def uses_and_definitions(instruction: Instruction) -> tuple[list[str], list[str]]:
     """Registers read and written. A guarded write also reads: inactive threads keep the old value."""
     count = destination_count(instruction)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..cache import Cache, make_key
-from .control_flow import Program, build
+from .control_flow import Program, build, mentioned_symbols
 from .kernel_facts import Extents, KernelFacts, Packing, kernel_facts
 from .llvm_codegen import Unsupported
 from .llvm_compile import Translation, engine_version, translate
@@ -78,7 +78,10 @@ class EmulatedKernel:
         if self._program is None:
             self.module = parse(self.ptx)
             self._program = build(self.module, self.name)
-            self._addresses = self.engines.place_variables(self.module)
+            kept = {name for name, variable in self.module.variables.items() if variable.space in ("global", "const")}
+            # Addresses would tie the compiled code to this device, so that it could not be kept in the cache.
+            if kept & mentioned_symbols(self._program):
+                self._addresses = self.engines.place_variables(self.module)
         return self._program
 
     @property

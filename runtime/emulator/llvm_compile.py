@@ -11,6 +11,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .affine import Affine
 from .control_flow import Block, Program, uses_and_definitions
@@ -35,17 +36,22 @@ _EXITS = frozenset({"fall", "jump", "branch", "switch", "barrier", "exit", "trap
 @dataclass(frozen=True, slots=True)
 class Translation:
     """Object code of one kernel for one block shape. `helpers` are the symbols that it calls, directly or not;
-    `barriers` are (block number, PTX line, arrives only) in slot order; sizes in bytes, one record per warp."""
+    `sites` are the fields of a `Site` each, made into one only where a fault is told; `barriers` are (block number,
+    PTX line, arrives only) in slot order; sizes in bytes, one record per warp."""
 
     content: bytes
     symbol: str
     helpers: tuple[str, ...]
     facts: KernelFacts
-    sites: tuple[Site, ...]
+    sites: list[list[Any]]
     barriers: tuple[tuple[int, int, bool], ...]
     record_bytes: int
     local_bytes: int
     atomics: bool
+
+    def site(self, number: int) -> Site:
+        """What the memory access of this number is."""
+        return Site(*self.sites[number])
 
     def to_bytes(self) -> bytes:
         """For the cache."""
@@ -60,12 +66,11 @@ class Translation:
         length = int.from_bytes(data[:4], "little")
         try:
             head = json.loads(data[4 : 4 + length])
-            sites = tuple(Site(**site) for site in head.pop("sites"))
             barriers = tuple((block, line, arrives) for block, line, arrives in head.pop("barriers"))
             facts = KernelFacts.from_dictionary(head.pop("facts"))
             helpers = tuple(head.pop("helpers"))
             return cls(
-                content=data[4 + length :], sites=sites, barriers=barriers, facts=facts, helpers=helpers, **head
+                content=data[4 + length :], barriers=barriers, facts=facts, helpers=helpers, **head
             )  # fmt: skip
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a translation: {error}") from error
@@ -169,8 +174,9 @@ def translate(
         assert ender is not None
         barriers.append((number, ender.line, ender.has("arrive")))
     facts = kernel_facts(program, Layout(program, addresses))
+    sites = [[site.line, site.space, site.verb, site.nbytes] for site in module.sites]
     translation = Translation(
-        library.compile(text), symbol, tuple(module.helpers), facts, tuple(module.sites), tuple(barriers),
+        library.compile(text), symbol, tuple(module.helpers), facts, sites, tuple(barriers),
         control.waits.record.nbytes, module.local_bytes, atomics,
     )  # fmt: skip
     return translation, module.helpers

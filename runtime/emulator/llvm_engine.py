@@ -41,6 +41,7 @@ _EVERY_BLOCK = (1 << 32) - 1
 Array = np.ndarray[Any, np.dtype[Any]]
 Rooms = tuple[tuple[str, int], ...]
 """Names and bytes of memories that a kernel needs."""
+_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 _loading = threading.Lock()
 
 
@@ -63,8 +64,7 @@ class Kernel:
             for symbol in translation.helpers:
                 if symbol not in library.symbols:
                     library.add(helper(symbol), symbol)
-            prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-            self.function = prototype(library.load(translation.content, translation.symbol))
+            self.function = _FUNCTION(library.load(translation.content, translation.symbol))
 
 
 def _aligned(nbytes: int) -> tuple[Array, int]:

@@ -52,7 +52,7 @@ def _lanes(chunk: Chunk, warp: int, bits: int) -> Any:
 
 
 def _tell(translation: Translation, chunk: Chunk, context: Any) -> NoReturn:
-    site = translation.sites[int(context["fault_site"])]
+    site = translation.site(int(context["fault_site"]))
     mask = _lanes(chunk, int(context["fault_warp"]), int(context["fault_lanes"]))
     thread = int(mask.argmax())
     kind = int(context["fault_kind"])
