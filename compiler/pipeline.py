@@ -69,6 +69,7 @@ STAGES = (
     Stage("merge-matmuls", "graph"),
     Stage("plan-precision", "graph"),
     Stage("simplify-planned", "graph", transform="simplify"),
+    Stage("lay-out-weights", "graph"),
     Stage("merge-maps", "graph"),
     Stage("fuse", "graph", kept=True),
     Stage("narrow-storage", "graph"),

@@ -108,11 +108,10 @@ def plan_warp_specialized(
     """
     if not target.wgmma or (view.depth.as_constant() or 0) < LEAST:
         return None
-    if size_guess(view.rows) < LEAST:
-        view = view.swapped()  # a wgmma has 64 rows, but may have few columns
-    boxes = find_boxes(builder, view) if size_guess(view.rows) >= LEAST else None
-    if boxes is None:
+    found = _boxed(builder, view) or _boxed(builder, view.swapped())
+    if found is None:
         return None
+    view, boxes = found
     elements = tuple(box.element for box in boxes)
     whole = all(element in INTEGERS for element in elements)
     if not whole and (elements[0] != elements[1] or (elements[0] == "f32" and not tensor_cores)):
@@ -126,3 +125,9 @@ def plan_warp_specialized(
         found.schedule for found in wgmma_candidates(problem, kind, target) if found.schedule.block[1] >= least
     ]
     return WarpPlan(builder, view, boxes, schedules[0], "i32" if whole else "f32", returned)
+
+
+def _boxed(builder: TileBuilder, view: Contraction) -> tuple[Contraction, tuple[Boxes, Boxes]] | None:
+    """The view with its boxes, when it has rows enough: a wgmma has 64, but may have few columns."""
+    boxes = find_boxes(builder, view) if size_guess(view.rows) >= LEAST else None
+    return None if boxes is None else (view, boxes)

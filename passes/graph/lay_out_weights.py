@@ -1,0 +1,110 @@
+"""Pass `lay-out-weights`: weights lie in memory as tensor cores read them.
+
+In: products with a weight on the right whose operands have 32 bits (tf32) or 8, or 16 bits and few columns. Out: the
+same products of weights that are kept along k. Tensor cores read operands of 16 bits along either dimension, but tiles
+of few columns, and others of any size, along k only; a weight can be permuted before anything runs, and be rounded to
+tf32 as well, where wgmma would cut its bits off.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from mlir import ir
+
+from ...dialects import graph_builder
+from ...dialects.tensors import element_of, rank_of, shape_of
+from ..unit import Unit, WeightStore, register_pass
+from .fold_constants import transposed_weight
+from .rewriting import (
+    Array,
+    blocks_within,
+    building_before,
+    erase_dead,
+    functions,
+    integer,
+    operations_of,
+    producer,
+    string,
+)
+
+BYTES = ("i8", "ui8")
+HALVES = ("f16", "bf16")
+FEW = 64  # columns: a line of halves
+_TURN = "transpose_right"
+
+
+@register_pass("lay-out-weights", requires="graph", ensures="graph")
+def lay_out_weights(unit: Unit) -> None:
+    """Keep weights of products in tf32, of bytes and of few columns along k.
+
+    before::
+
+        %w = "graph.weight"() {handle = "w"} : () -> tensor<512x64xf32>
+        %0 = "graph.matmul"(%x, %w) {precision = "tf32", transpose_right = 0}
+
+    after::
+
+        %w = "graph.weight"() {handle = "w.1"} : () -> tensor<64x512xf32>
+        %0 = "graph.matmul"(%x, %w) {precision = "tf32", transpose_right = 1}
+
+    The f32 weights are then the nearest tf32 numbers. A convolution in channels-last reads its weight through a
+    transpose, which becomes part of its kernel.
+    """
+    with unit.module.context, ir.Location.unknown():
+        main = functions(unit.module)["main"]
+        products = [
+            operation
+            for block in blocks_within(main)
+            for operation in operations_of(block)
+            if _reads_along_depth(operation)
+        ]
+        for operation in products:
+            _turn(unit.weights, operation)
+        erase_dead(main)
+
+
+def _reads_along_depth(operation: ir.Operation) -> bool:
+    """A product whose right operand is a weight that nothing else needs, the dimension that is not k innermost."""
+    if operation.name == "graph.matmul":
+        across = not integer(operation, _TURN)
+    elif operation.name == "graph.convolution":
+        across = string(operation, "layout") == "channels_last" and integer(operation, "groups") == 1
+    else:
+        return False
+    weight = producer(operation.operands[1])
+    stored = across and weight is not None and weight.name == "graph.weight"
+    if not stored or len(list(operation.operands[1].uses)) > 1:
+        return False
+    elements = [element_of(operand) for operand in operation.operands]
+    rounded = "precision" in operation.attributes and string(operation, "precision") == "tf32"
+    columns = shape_of(operation.operands[1])[-1].as_constant() or FEW
+    few = columns < FEW and all(element in HALVES for element in elements)
+    return few or all(element in BYTES for element in elements) or (rounded and set(elements) == {"f32"})
+
+
+def _turn(weights: WeightStore, operation: ir.Operation) -> None:
+    old, matmul = operation.operands[1], operation.name == "graph.matmul"
+    weight, axes = producer(old), list(range(rank_of(old)))
+    assert weight is not None
+    order = (*axes[:-2], axes[-1], axes[-2]) if matmul else (axes[-1], *axes[:-1])
+    fresh = transposed_weight(weights, weight, order, operation)
+    if element_of(old) == "f32":
+        owner = producer(fresh)
+        assert owner is not None
+        handle = string(owner, "handle")
+        rounded = weights.add(f"{handle}.tf32", lambda: nearest_tf32(weights.get(handle)))
+        owner.attributes["handle"] = graph_builder.attribute(rounded)
+    if matmul:
+        operation.operands[1] = fresh
+        operation.attributes[_TURN] = graph_builder.attribute(1)
+        return
+    with building_before(operation):
+        operation.operands[1] = graph_builder.transpose(fresh, [*axes[1:], axes[0]])
+
+
+def nearest_tf32(array: Array) -> Array:
+    """f32 numbers rounded to 10 bits of mantissa, ties away from zero as cvt.rna does; NaN and infinities stay."""
+    bits = array.view(np.uint32)
+    exponent = np.uint32(0x7F800000)
+    rounded = (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+    return np.where(bits & exponent == exponent, bits, rounded).view(np.float32)
