@@ -1,9 +1,9 @@
 """The main loop on tensor cores of the sm_80 family: ldmatrix and mma.sync m16n8.
 
-In: two shared tiles of f16, bf16 or f32 (as tf32) and an accumulator in `mma` layout. Out: the accumulator's
-new registers. Operands that are contiguous along k come with plain ldmatrix, 16-bit ones that are not with
-its transposing form, 32-bit ones with scalar loads. Which lane holds what is written in the PTX ISA under
-"Matrix fragments for mma.m16n8k16" and "... m16n8k8".
+In: two shared tiles of f16, bf16, f32 (as tf32) or 8-bit integers and an accumulator in `mma` layout. Out: the
+accumulator's new registers. Operands that are contiguous along k come with plain ldmatrix, 16-bit ones that are not
+with its transposing form, 32-bit ones with scalar loads; 8-bit ones always are. Which lane holds what is written in
+the PTX ISA under "Matrix fragments for mma.m16n8k32", "... m16n8k16" and "... m16n8k8".
 """
 
 from __future__ import annotations
@@ -20,18 +20,25 @@ from .dot_layouts import WARP, MmaLayout, parse_shared
 
 @dataclass(frozen=True)
 class MmaInstruction:
-    """One mma.sync shape: `depth` is its k, `operands` the PTX type of its multiplicands."""
+    """One mma.sync shape: `depth` is its k, `left` and `right` the PTX types of its multiplicands."""
 
     depth: int
-    operands: str  # a member of nvvm.MMATypes
-    packed: bool  # multiplicand registers are vector<2xf16>, else i32
+    left: str  # a member of nvvm.MMATypes
+    right: str
+    packed: bool = False  # multiplicand registers are vector<2xf16>, else i32
     rounded: bool = False  # f32 operands are rounded to tf32 first
+
+    @property
+    def is_integer(self) -> bool:
+        """Products of 8-bit integers, summed in i32 that wraps."""
+        return self.left in ("s8", "u8")
 
 
 INSTRUCTIONS = {
-    "m16n8k16.f16": MmaInstruction(16, "f16", packed=True),
-    "m16n8k16.bf16": MmaInstruction(16, "bf16", packed=False),
-    "m16n8k8.tf32": MmaInstruction(8, "tf32", packed=False, rounded=True),
+    "m16n8k16.f16": MmaInstruction(16, "f16", "f16", packed=True),
+    "m16n8k16.bf16": MmaInstruction(16, "bf16", "bf16"),
+    "m16n8k8.tf32": MmaInstruction(8, "tf32", "tf32", rounded=True),
+    **{f"m16n8k32.{left}.{right}": MmaInstruction(32, left, right) for left in ("s8", "u8") for right in ("s8", "u8")},
 }
 
 
@@ -89,20 +96,20 @@ def _right_fragments(loader: FragmentLoader, across: int, depth: int) -> list[li
 def _mma(
     instruction: MmaInstruction, left: list[ir.Value], right: list[ir.Value], sums: list[ir.Value]
 ) -> list[ir.Value]:
-    kind = getattr(nvvm.MMATypes, instruction.operands)
-    f32 = ir.F32Type.get()
+    sum_type = sums[0].type
     result = nvvm.mma_sync(
-        llvm.StructType.get_literal([f32] * 4),
+        llvm.StructType.get_literal([sum_type] * 4),
         ir.Attribute.parse(f"#nvvm.shape<m = 16, n = 8, k = {instruction.depth}>"),
         nvvm.MMALayout.row,
         nvvm.MMALayout.col,
         left,
         right,
         sums,
-        multiplicand_a_ptx_type=kind,
-        multiplicand_b_ptx_type=kind,
+        int_overflow_behavior=nvvm.MMAIntOverflow.wrapped if instruction.is_integer else None,
+        multiplicand_a_ptx_type=getattr(nvvm.MMATypes, instruction.left),
+        multiplicand_b_ptx_type=getattr(nvvm.MMATypes, instruction.right),
     )
-    return [llvm.extractvalue(f32, result, [index]) for index in range(4)]
+    return [llvm.extractvalue(sum_type, result, [index]) for index in range(4)]
 
 
 class FragmentLoader:

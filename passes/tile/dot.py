@@ -41,30 +41,50 @@ from .tile_types import full, i64, program_id, tile_of
 from .warp_plan import plan_warp_specialized
 
 _INSTRUCTIONS = {"f16": "m16n8k16.f16", "bf16": "m16n8k16.bf16"}
+_BYTES = {"i8": "s8", "ui8": "u8"}  # as PTX calls them
+LEAST_RUN = 4  # neighbours along k that one access must bring for tensor cores to pay on bytes
 _INTEGERS = ("i8", "ui8", "i16", "ui16", "i32", "ui32")
 
 
 @dataclass(frozen=True)
 class Arithmetic:
     """What a contraction computes in: dtype of the operands in shared memory, of the accumulator, and the
-    instruction.
+    instruction. `right` is the right operand's dtype where it is not the left one's.
     """
 
     operand: str
     accumulator: str
     instruction: str
+    right: str = ""
+
+    @property
+    def operands(self) -> tuple[str, str]:
+        """Dtypes of the left and the right operand in shared memory; both are equally wide."""
+        return self.operand, self.right or self.operand
+
+    @property
+    def along_depth(self) -> bool:
+        """The instruction reads only operands that are contiguous along k."""
+        return self.operand in _BYTES
 
 
-def arithmetic_of(operation: ir.Operation) -> Arithmetic:
-    """The arithmetic that the operand types and the `precision` attribute ask for. Raises
-    UnsupportedError.
+WIDE_INTEGERS = Arithmetic("i32", "i32", "fma")
+
+
+def arithmetic_of(operation: ir.Operation, is_swapped: bool = False) -> Arithmetic:
+    """The arithmetic that the operand types and the `precision` attribute ask for; `is_swapped`: of the problem whose
+    left operand is the operation's right one. Raises UnsupportedError.
     """
     left, right = (element_of(operand) for operand in operation.operands)
+    if is_swapped:
+        left, right = right, left
     if left == right and left in _INSTRUCTIONS:
         return Arithmetic(left, "f32", _INSTRUCTIONS[left])
     kinds = {left, right}
+    if kinds <= _BYTES.keys():
+        return Arithmetic(left, "i32", f"m16n8k32.{_BYTES[left]}.{_BYTES[right]}", right)
     if kinds <= {*_INTEGERS}:
-        return Arithmetic("i32", "i32", "fma")
+        return WIDE_INTEGERS
     if kinds <= {*_INTEGERS, "i64", "ui64"}:
         return Arithmetic("i64", "i64", "fma")
     if "f64" in kinds and kinds <= {"f16", "bf16", "f32", "f64"}:
@@ -103,9 +123,10 @@ def dot_program(request: Request) -> KernelProgram:
     module = builder.declare()
     with ir.InsertionPoint(builder.block):
         operation = find_contraction(request.function)
-        arithmetic, view = arithmetic_of(operation), contraction_of(builder, operation)
+        view = contraction_of(builder, operation)
         if _prefers_swapped(builder, view, request.returned[0]):
             view = view.swapped()
+        arithmetic = arithmetic_of(operation, view.is_swapped)
         program: DotProgram = (
             plan_skinny(builder, view, arithmetic.accumulator, request.returned, request.target)
             or plan_warp_specialized(builder, view, arithmetic.instruction != "fma", request.returned, request.target)
@@ -202,8 +223,11 @@ def _plan_tiled(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic,
     def right_place(depth: Expression, column: Expression) -> Place:
         return view.right(batch, depth, column)
 
-    left = plan_operand(builder, emitter, left_place, (view.rows, view.depth), 0, arithmetic.operand)
-    right = plan_operand(builder, emitter, right_place, (view.depth, view.columns), 1, arithmetic.operand)
+    dtypes, along_depth = arithmetic.operands, arithmetic.along_depth
+    left = plan_operand(builder, emitter, left_place, (view.rows, view.depth), 0, dtypes[0], along_depth)
+    right = plan_operand(builder, emitter, right_place, (view.depth, view.columns), 1, dtypes[1], along_depth)
+    if along_depth and min(left.vector, right.vector) < LEAST_RUN:
+        return _plan_tiled(builder, view, WIDE_INTEGERS, request)
     size = byte_width(scalar_type(arithmetic.operand))
     problem = Problem(view.batch, view.rows, view.columns, view.depth, size)
     schedule = choose_schedule(problem, arithmetic.instruction, request.target)

@@ -112,8 +112,10 @@ _MMA = (
     ((16, 32), (1, 1), 0.3),
     ((64, 16), (2, 1), 0.3),
 )
-_DEPTH = {"fma": 16, "m16n8k16.f16": 32, "m16n8k16.bf16": 32, "m16n8k8.tf32": 16}
-_STAGES = {"fma": 3, "m16n8k16.f16": 4, "m16n8k16.bf16": 4, "m16n8k8.tf32": 4}
+_BYTES = [f"m16n8k32.{left}.{right}" for left in ("s8", "u8") for right in ("s8", "u8")]
+_DEPTH = {"fma": 16, "m16n8k16.f16": 32, "m16n8k16.bf16": 32, "m16n8k8.tf32": 16, **dict.fromkeys(_BYTES, 64)}
+_LEAST_DEPTH = {"fma": 4, "m16n8k16.f16": 16, "m16n8k16.bf16": 16, "m16n8k8.tf32": 8, **dict.fromkeys(_BYTES, 32)}
+_STAGES = {instruction: 3 if instruction == "fma" else 4 for instruction in _DEPTH}
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def _split(schedule: Schedule, ways: int) -> Schedule:
 def _block_depth(problem: Problem, instruction: str) -> int:
     """k of a block tile: a 16-byte access at least, no longer than a short problem needs."""
     depth = _DEPTH[instruction] if problem.element_bytes <= 4 else 8
-    least = {"m16n8k8.tf32": 8}.get(instruction, 16 if instruction != "fma" else 4)
+    least = _LEAST_DEPTH[instruction]
     known = problem.depth.as_constant()
     while known is not None and depth > least and depth // 2 >= known:
         depth //= 2

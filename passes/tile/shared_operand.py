@@ -60,8 +60,11 @@ def plan_operand(
     extents: tuple[Expression, Expression],
     dimension: int,
     element: str,
+    along_depth: bool = False,
 ) -> Operand:
-    """Choose the fast dimension and the vector width of an operand, by algebra on its address."""
+    """Choose the fast dimension and the vector width of an operand, by algebra on its address. `along_depth`: the fast
+    dimension must be k.
+    """
     probe = _Probe(builder, emitter, place, extents)
     source = element_of(place(ZERO, ZERO).tensor)
     address, copied = probe.address()
@@ -70,7 +73,10 @@ def plan_operand(
     if address is not None:
         widest = ACCESS_BYTES // bytes_of(element)
         widths = [min(widest, probe.width(axis, address)) for axis in (0, 1)]
-    fast = _scalar_direction(probe, address, dimension) if widths[0] == widths[1] else int(widths[1] > widths[0])
+    if along_depth:
+        fast = 1 - dimension
+    else:
+        fast = _scalar_direction(probe, address, dimension) if widths[0] == widths[1] else int(widths[1] > widths[0])
     return Operand(place, extents, (0, 0), dimension, element, copied, fast, max(1, widths[fast]))
 
 

@@ -98,3 +98,37 @@ func.func @dot(%y: memref<?xf32>) attributes {tile.threads = 32 : i64} {
     : (index, index, index, index) -> ()
   return
 }
+
+// -----
+// Bytes: one step takes 32 along k, four in a register, and sums in i32.
+
+!left = !tile.tile<[16, 32], i8, "shared<rows, line=48>">
+!right = !tile.tile<[32, 8], i8, "shared<columns, line=48>">
+!sum = !tile.tile<[16, 8], i32, "mma<1x1 warps, width=2>">
+
+// CHECK: llvm.func @dot
+// CHECK-NOT: layout = #nvvm.mma_layout<col>, num
+// CHECK: nvvm.mma.sync {{.*}}intOverflowBehavior = #nvvm.mma_int_overflow<wrapped>
+// CHECK-SAME: multiplicandAPtxType = #nvvm.mma_type<u8>, multiplicandBPtxType = #nvvm.mma_type<s8>
+// CHECK-SAME: shape = #nvvm.shape<m = 16, n = 8, k = 32>
+// CHECK-NOT: nvvm.mma.sync
+func.func @dot(%y: memref<?xi32>) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c8 = arith.constant 8 : index
+  %c16 = arith.constant 16 : index
+  %zero = arith.constant 0 : i32
+  %left = "tile.allocate"() {stages = 1 : i64} : () -> !left
+  %right = "tile.allocate"() {stages = 1 : i64} : () -> !right
+  %start = "tile.full"(%zero) : (i32) -> !sum
+  %sum = "tile.dot"(%left, %right, %start, %c0) {instruction = "m16n8k32.u8.s8"} : (!left, !right, !sum, index) -> !sum
+  "tile.map"(%c0, %c0, %c16, %c8) ({
+  ^bb0(%i: index, %j: index):
+    %value = "tile.element"(%sum) : (!sum) -> i32
+    %line = arith.muli %i, %c8 : index
+    %offset = arith.addi %line, %j : index
+    "tile.store"(%value, %y, %offset) {lanes = "contiguous"} : (i32, memref<?xi32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows", "columns"], layout = "mma<1x1 warps, width=2>", shape = array<i64: 16, 8>}
+    : (index, index, index, index) -> ()
+  return
+}
