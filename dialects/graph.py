@@ -104,6 +104,14 @@ OPERATIONS = (
         {"kind": "string", "axis": "integer", "exclusive": "integer", "reverse": "integer"},
     ),
     OperationDefinition(
+        "graph.scatter",
+        "`initial`, or zeros, with each element of `updates` combined at its place: `places`, of the same shape, holds flat positions in the "
+        "result (i64), negative ones for nowhere. Kinds: sum, product (of floats in no fixed order), max.",
+        ("places", "updates", "initial?"),
+        ("output",),
+        {"kind": "string"},
+    ),
+    OperationDefinition(
         "graph.pool",
         "Reduce over windows. `include_padding`=1 divides an average by the whole window. Padding is the neutral element.",
         ("input",),

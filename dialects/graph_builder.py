@@ -315,6 +315,24 @@ def scan(tensor: ir.Value, kind: str, axis: int, exclusive: bool = False, revers
     return build("scan", shape_of(tensor), element_of(tensor), [tensor], **options)
 
 
+SCATTERED = ("f32", "f64", "i32", "i64", "ui32", "ui64")  # what atomic operations combine
+
+
+def scatter(
+    places: ir.Value,
+    updates: ir.Value,
+    kind: str,
+    shape: Sequence[ExpressionLike] = (),
+    initial: ir.Value | None = None,
+) -> ir.Value:
+    """`initial`, or zeros of `shape`, with every update combined (sum, product, max) at its flat place; of one of the
+    types `SCATTERED`.
+    """
+    if initial is None:
+        return build("scatter", shape, element_of(updates), [places, updates], kind=kind)
+    return build("scatter", shape_of(initial), element_of(updates), [places, updates, initial], kind=kind)
+
+
 # Windows and contractions -----------------------------------------------------------------------------------
 def window_output(
     size: Expression, kernel: int, stride: int, low: ExpressionLike, high: ExpressionLike, dilation: int

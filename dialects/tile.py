@@ -57,6 +57,13 @@ OPERATIONS = (
     OperationDefinition(
         "tile.store", "In a map: write one element.", ("element", "memory", "offset"), (), {"lanes": "string"}
     ),
+    OperationDefinition(
+        "tile.atomic",
+        "In a map: combine an element with what memory holds by `kind` (sum, product, max, umax), where the predicate holds, whoever else does so.",
+        ("element", "memory", "offset", "predicate"),
+        (),
+        {"kind": "string"},
+    ),
     OperationDefinition("tile.full", "A tile of one value.", ("value",), ("result",)),
     OperationDefinition(
         "tile.reduce",

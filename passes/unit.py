@@ -117,6 +117,7 @@ class KernelProgram:
     arguments: list[LaunchItem]
     workspaces: list[tuple[str, tuple[Expression, ...]]] = field(default_factory=list)  # (dtype, shape)
     nodes: list[str] = field(default_factory=list)  # ONNX nodes it computes
+    prepared: list[tuple[int, str, int]] = field(default_factory=list)  # (output, copy or fill, input or byte)
     given: GivenKernel | None = None  # somebody wrote it: `text` is PTX
 
     @property

@@ -32,6 +32,7 @@ from .rewriting import (
     producer,
     remap,
     replace,
+    users,
 )
 
 Values = dict[ir.Value, ir.Value]
@@ -72,7 +73,8 @@ def _store_constants(unit: Unit, main: ir.Operation) -> None:
             if operation.name != "graph.constant":
                 continue
             array = constant_array(operation)
-            if array.size > 1:
+            starts_scatter = any(user.name == "graph.scatter" for user in users(operation.results[0]))
+            if array.size > 1 or starts_scatter:  # what is copied has to lie in memory
                 names = node_names(operation.location)
                 handle = unit.weights.add(names[0] if names else "constant", array)
                 with building_before(operation):

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from ...dialects.tensors import Shape, element_of
 from ...runtime.dtypes import dtype
 from ...runtime.symbolic import ONE, Expression
-from .attention_rules import first_contraction, form_attentions
+from .attention_rules import copy_masks, first_contraction, form_attentions
 from .grouping import CHEAP_OPERATIONS, Group, Grouping, Node
 from .rewriting import producer
 
 MAXIMUM_INPUTS = 48  # tensors that one kernel reads
-SINGLE = {"lstm": "recurrent", "gru": "recurrent", "scan": "scan"}
+SINGLE = {"lstm": "recurrent", "gru": "recurrent", "scan": "scan", "scatter": "scatter"}
 EPILOGUE_MOVEMENTS = ("transpose", "reshape")  # no slice: the kernel would compute, and must not store, what it drops
 PROLOGUE_MOVEMENTS = ("transpose", "reshape", "slice", "broadcast")
 
@@ -111,8 +111,10 @@ def extend_with_operands(grouping: Grouping, group: Group) -> None:
     """Take cheap producers of the anchor's operands: movements, and maps that cost little to compute again."""
     anchor = grouping.nodes[group.anchor]
     pending = [index for index in anchor.producers if index not in group.members]
+    pending = [index for index in pending if _is_streamed(grouping, anchor, index)]
     if group.kind == "attention":
         pending += first_contraction(grouping, group).producers
+        copy_masks(grouping, group)
     weights = set(_weight_side(grouping, anchor))
     while pending:
         index = pending.pop()
@@ -148,6 +150,13 @@ def take_dequantisation(grouping: Grouping, group: Group) -> None:
             grouping.add(group, node.index)
 
 
+def _is_streamed(grouping: Grouping, anchor: Node, index: int) -> bool:
+    """True when the anchor reads the node's result element by element, and in no other way."""
+    results = set(grouping.nodes[index].operation.results)
+    others = [value for value in anchor.inputs if value not in anchor.streamed]
+    return not results.intersection(others)
+
+
 def _weight_side(grouping: Grouping, anchor: Node) -> Iterable[int]:
     """Nodes that lead only to the anchor's second operand, such as the dequantisation of weights."""
     if len(anchor.operation.operands) < 2:
@@ -172,7 +181,7 @@ def _may_precede(grouping: Grouping, group: Group, node: Node, is_weight: bool, 
         return True
     if node.name == "pad" and anchor.name == "pool":
         return only_here
-    if not node.is_map or node.gathers:
+    if not node.is_map or (node.gathers and anchor.name != "scatter"):
         return False
     if anchor.name in SINGLE:
         return only_here

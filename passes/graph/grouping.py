@@ -80,6 +80,11 @@ class Node:
             return frozenset()
         return frozenset(inner.operands[0] for inner in captures(self.operation, "graph.element_at"))
 
+    @cached_property
+    def streamed(self) -> list[ir.Value]:
+        """Inputs that are read element by element; a scatter starts as a copy of another."""
+        return list(self.operation.operands[:2]) if self.name == "scatter" else self.inputs
+
     @property
     def is_map(self) -> bool:
         """Pointwise."""

@@ -343,6 +343,13 @@ def _scan(run: Interpreter, operation: ir.Operation, operands: list[Array]) -> A
     return numpy_operations.scan(operands[0], kind, axis, exclusive, reverse)
 
 
+@rule("graph.scatter")
+def _scatter(run: Interpreter, operation: ir.Operation, operands: list[Array]) -> Array:
+    places, updates, *initial = operands
+    start = initial[0] if initial else np.zeros(run.shape(operation.results[0]), updates.dtype)
+    return numpy_operations.scatter(places, updates, start, string(operation, "kind"))
+
+
 # Windows and contractions -------------------------------------------------------------------------------------------
 def _window(run: Interpreter, operation: ir.Operation) -> Window:
     pads = run.integers(operation, "pads")

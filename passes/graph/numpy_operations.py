@@ -170,6 +170,14 @@ def scan(array: Array, kind: str, axis: int, exclusive: bool, reverse: bool) -> 
     return np.asarray(np.flip(total, axis) if reverse else total).astype(array.dtype)
 
 
+def scatter(places: Array, updates: Array, initial: Array, kind: str) -> Array:
+    """`initial` with every update combined at its flat place; negative places are nowhere."""
+    result = initial.copy(order="C")
+    kept = places >= 0
+    SCANS[kind].at(result.reshape(-1), places[kept], updates[kept])
+    return result
+
+
 def _sigmoid(array: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-array)))
 

@@ -168,9 +168,8 @@ class _Planner:
             "arguments": ir.ArrayAttr.get(arguments),
             "nodes": _texts(self._nodes(call, function) or program.nodes),
         }
-        if program.given:
-            for output, verb, value in program.given.preparations:
-                self._prepare(call, outputs[output], verb, value, point)
+        for output, verb, value in program.prepared:
+            self._prepare(call, outputs[output], verb, value, point)
         ir.Operation.create(
             "host.launch", operands=operands, attributes=attributes, ip=point, loc=call.location
         )

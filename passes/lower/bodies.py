@@ -15,6 +15,7 @@ from mlir import ir
 from mlir.dialects import arith, llvm, scf, vector
 
 from ...runtime.errors import InternalError
+from .atomics import combine_atomically
 from .context import LoweringContext, Memory, RegisterTile, byte_width
 from .layouts import Group
 
@@ -217,6 +218,26 @@ def _store(emitter: BodyEmitter, operation: ir.Operation) -> None:
     emitter.stores.append(guarded)
 
 
+def _atomic(emitter: BodyEmitter, operation: ir.Operation) -> None:
+    context = emitter.context
+    memory = context.get(operation.operands[1])
+    assert isinstance(memory, Memory)
+    kind = ir.StringAttr(operation.attributes["kind"]).value
+
+    def combine() -> None:
+        for lane in range(emitter.group.width):
+            value, offset, condition = (emitter.lane(operation.operands[number], lane) for number in (0, 2, 3))
+            if emitter.active is not None:
+                condition = arith.andi(emitter.active, condition)
+            branch = scf.IfOp(condition)
+            with ir.InsertionPoint(branch.then_block):
+                place = context.offset_pointer(memory.pointer, offset, memory.element)
+                combine_atomically(kind, place, value)
+                scf.yield_([])
+
+    emitter.stores.append(combine)
+
+
 def _element(emitter: BodyEmitter, operation: ir.Operation) -> None:
     tile = emitter.context.get(operation.operands[0])
     assert isinstance(tile, RegisterTile)
@@ -256,6 +277,7 @@ def _for(emitter: BodyEmitter, operation: ir.Operation) -> None:
 
 
 _HANDLERS: dict[str, Callable[[BodyEmitter, ir.Operation], None]] = {
+    "tile.atomic": _atomic,
     "tile.load": _load,
     "tile.masked_load": _load,
     "tile.store": _store,

@@ -95,11 +95,11 @@ def _lower_function(function: ir.Operation, target: Target) -> LoweredKernel:
 
 
 def _written_arguments(function: ir.Operation) -> set[int]:
-    """Numbers of the memref arguments that a tile.store writes."""
+    """Numbers of the memref arguments that the program writes."""
     written: set[int] = set()
 
     def visit(operation: ir.Operation) -> ir.WalkResult:
-        if operation.name == "tile.store":
+        if operation.name in ("tile.store", "tile.atomic"):
             written.add(ir.BlockArgument(operation.operands[1]).arg_number)
         return ir.WalkResult.ADVANCE
 

@@ -79,9 +79,8 @@ def _within_warp(context: LoweringContext, value: ir.Value, low: int, high: int,
 
 
 def shuffle(context: LoweringContext, value: ir.Value, lane: ir.Value, kind: nvvm.ShflKind) -> ir.Value:
-    """The value of another lane: that number (idx), as many below (up), or differing in those bits (bfly), as `kind` says.
-
-    Any type of up to 64 bits.
+    """The value of another lane, of any type of up to 64 bits: the one of that number (idx), as many below (up), or
+    whose number differs in those bits (bfly).
     """
     bits = byte_width(value.type) * 8
     if isinstance(value.type, ir.F32Type) or (bits == 32 and not isinstance(value.type, ir.FloatType)):

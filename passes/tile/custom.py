@@ -26,6 +26,7 @@ def custom(request: Request) -> KernelProgram:
         block=block[0] * block[1] * block[2],
         arguments=[_item(argument) for argument in given.arguments],
         nodes=nodes_of(request.function),
+        prepared=given.preparations,
         given=given,
     )
 

@@ -1,35 +1,29 @@
-"""Scatter operators as maps: every output element looks for the update that falls on it.
+"""Scatter operators: every update is sent to its place, and what meets there is combined.
 
-In: data, indices and updates. Out: a tensor like data. With constant indices the inverse of the scatter is
-computed while importing and the operator is one gather; otherwise the updates are searched, which costs
-their number for every output element.
+In: data, indices and updates. Out: a tensor like data. With constant indices that are not reduced the inverse of the
+scatter is computed while importing and the operator is one gather. Otherwise graph.scatter combines them, or finds for
+every place the last update that falls there; indices outside the data are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from mlir import ir
 
 from ....dialects import graph_builder as build
-from ....dialects.scalar import Scalar
+from ....dialects.scalar import Scalar, is_float
 from ....runtime.errors import ModelError
 from ....runtime.symbolic import Expression
 from ..errors import Unsupported
 from ..node import Node
 from ..registry import onnx_operator
 from ..tensor import Array, Tensor
+from .ordering import key_of, value_of, widened
 
-REDUCTIONS = {"add": "sum", "mul": "product", "max": "max", "min": "min"}
-COMBINE: dict[str, Callable[[Scalar, Scalar], Scalar]] = {
-    "sum": lambda x, y: x + y,
-    "product": lambda x, y: x * y,
-    "max": Scalar.maximum,
-    "min": Scalar.minimum,
-}
-Matches = Callable[[list[Scalar], Scalar], Scalar]  # (output position, update number) -> does it fall there
-Fetch = Callable[[list[Scalar], Scalar], Scalar]  # the value of that update for that position
+ATOMIC = {"add": "sum", "mul": "product"}
+Position = Callable[[list[Scalar]], list[Scalar]]  # of an update: where in the data it goes
 
 
 @onnx_operator("ScatterElements", "Scatter")
@@ -44,37 +38,18 @@ def scatter_elements(node: Node) -> ir.Value:
         places[axis] = _wrapped(constant, inverse.shape[axis])
         inverse[tuple(places)] = np.arange(constant.size).reshape(constant.shape)
         return _gathered(node, data, updates, inverse, constant.shape)
-    length, size = indices.shape[axis], data.shape[axis]
-    rows, values = indices.value, updates.value
+    table = indices.value
 
-    def here(places: list[Scalar], number: Scalar) -> list[Scalar]:
-        return [*places[:axis], number, *places[axis + 1 :]]
+    def position(own: list[Scalar]) -> list[Scalar]:
+        return [*own[:axis], build.element_at(table, own).cast("i64"), *own[axis + 1 :]]
 
-    def inside(places: list[Scalar]) -> tuple[list[Scalar], Scalar]:
-        """Positions clamped to the indices' shape, and whether they were inside: updates may be smaller than
-        data.
-        """
-        valid = Scalar.constant(1, "i1")
-        clamped = []
-        for place, extent, whole in zip(places, indices.shape, data.shape, strict=True):
-            if extent == whole:
-                clamped.append(place)
-                continue
-            valid = valid & place.lt(build.dimension(extent))
-            clamped.append(place.minimum(build.dimension(extent) - 1))
-        return clamped, valid
-
-    def matches(places: list[Scalar], number: Scalar) -> Scalar:
-        target = places[axis]
-        others, valid = inside(here(places, Scalar.constant(0, "i64")))
-        found = build.element_at(rows, here(others, number)).cast("i64")
-        return valid & _wrap(found, size).eq(target)
-
-    def fetch(places: list[Scalar], number: Scalar) -> Scalar:
-        others, _ = inside(here(places, Scalar.constant(0, "i64")))
-        return build.element_at(values, here(others, number))
-
-    return _searched(node, data, length, matches, fetch)
+    places_of = _places(node, indices.shape, data.shape, position)
+    if not _is_plain(node):
+        return _reduced(node, data, places_of, updates.value)
+    count = build.product(indices.shape)
+    flat = node.reshaped(updates, [count]).value
+    latest = _latest(node, build.reshape(places_of, [count]), data.shape)
+    return _replaced(node, data, latest, lambda number, own: build.element_at(flat, [number]))
 
 
 @onnx_operator("ScatterND")
@@ -85,7 +60,6 @@ def scatter_nd(node: Node) -> ir.Value:
     if depth is None or not 0 < depth <= data.rank:
         raise Unsupported("ScatterND with index tuples of dynamic or wrong length", "static lengths up to the rank")
     constant = node.constant(1)
-    leading = indices.shape[:-1]
     if constant is not None and _is_plain(node) and data.size is not None:
         sizes = [size.as_constant() or 0 for size in data.shape]
         columns = [_wrapped(constant[..., i].ravel(), sizes[i]) for i in range(depth)]
@@ -94,21 +68,80 @@ def scatter_nd(node: Node) -> ir.Value:
         count = constant.size // depth
         inverse[tuple(columns)] = np.arange(count * int(np.prod(tail))).reshape([count, *tail])
         return _gathered(node, data, updates, inverse, (count, *tail))
-    total = build.product(leading)
+    total = build.product(indices.shape[:-1])
     rows = node.reshaped(indices, [total, depth]).value
     values = node.reshaped(updates, [total, *data.shape[depth:]]).value
 
-    def matches(places: list[Scalar], number: Scalar) -> Scalar:
-        result = Scalar.constant(1, "i1")
-        for axis in range(depth):
-            found = build.element_at(rows, [number, axis]).cast("i64")
-            result = result & _wrap(found, data.shape[axis]).eq(places[axis])
-        return result
+    def position(own: list[Scalar]) -> list[Scalar]:
+        return [*(build.element_at(rows, [own[0], axis]).cast("i64") for axis in range(depth)), *own[1:]]
 
-    def fetch(places: list[Scalar], number: Scalar) -> Scalar:
-        return build.element_at(values, [number, *places[depth:]])
+    if not _is_plain(node):
+        return _reduced(node, data, _places(node, build.shape_of(values), data.shape, position), values)
+    heads = data.shape[:depth]  # whole rows are replaced: the last update of each is found once
+    latest = _latest(node, _places(node, [total], heads, position), heads)
+    return _replaced(node, data, latest, lambda number, own: build.element_at(values, [number, *own[depth:]]))
 
-    return _searched(node, data, total, matches, fetch)
+
+def _places(node: Node, shape: Sequence[Expression], sizes: Sequence[Expression], position: Position) -> ir.Value:
+    """Flat places in a tensor of `sizes` for updates of `shape`; -1 where an index lies outside."""
+
+    def body() -> Scalar:
+        flat, inside = Scalar.constant(0, "i64"), Scalar.constant(1, "i1")
+        for index, size in zip(position([build.index(axis) for axis in range(len(shape))]), sizes, strict=True):
+            extent = build.dimension(size)
+            wrapped = index.lt(0).select(index + extent, index)
+            inside = inside & wrapped.ge(0) & wrapped.lt(extent)
+            flat = flat * extent + wrapped
+        return inside.select(flat, -1)
+
+    return node.map([], body, shape=list(shape))
+
+
+def _latest(node: Node, places: ir.Value, shape: Sequence[Expression]) -> ir.Value:
+    """For every place of `shape` one more than the number of the last update that falls there; 0 for none."""
+    numbers = node.map([], lambda: (build.index(0) + 1).cast("i32"), shape=build.shape_of(places))
+    return build.scatter(places, numbers, "max", shape)
+
+
+def _replaced(
+    node: Node, data: Tensor, latest: ir.Value, fetch: Callable[[Scalar, list[Scalar]], Scalar]
+) -> ir.Value:
+    """The update of the latest number in the place of the data."""
+    depth = build.rank_of(latest)
+
+    def body(old: Scalar) -> Scalar:
+        own = [build.index(axis) for axis in range(data.rank)]
+        number = build.element_at(latest, own[:depth]).cast("i64")
+        return number.eq(0).select(old, fetch((number - 1).maximum(0), own))
+
+    if build.product(build.shape_of(latest)) == 0:
+        return data.value
+    return node.map([data], body, shape=data.shape)
+
+
+def _reduced(node: Node, data: Tensor, places: ir.Value, updates: ir.Value) -> ir.Value:
+    """The data combined with all updates that fall on it."""
+    reduction = str(node.get("reduction"))
+    wide = widened(data.dtype)
+    if reduction in ATOMIC:
+        start, values = build.cast(data.value, wide), build.cast(updates, wide)
+        return build.cast(build.scatter(places, values, ATOMIC[reduction], initial=start), data.dtype)
+    if reduction not in ("max", "min"):
+        raise ModelError(f"node '{node.name}' ({node.operator}): there is no reduction '{reduction}'")
+    smallest = reduction == "min"
+
+    def key(value: Scalar) -> Scalar:
+        if not smallest:
+            return key_of(value)
+        return value.is_nan().select(-1, ~key_of(value)) if is_float(value.dtype) else ~key_of(value)
+
+    def chosen(old: Scalar, found: Scalar) -> Scalar:
+        value = value_of(~found if smallest else found, data.dtype)
+        better = old.minimum(value) if smallest else old.maximum(value)
+        return found.eq(0).select(old, better)  # 0 is the least key: nothing, or what changes nothing
+
+    best = build.scatter(places, node.map([updates], key), "max", data.shape)
+    return node.map([data, best], chosen, shape=data.shape)
 
 
 def _is_plain(node: Node) -> bool:
@@ -119,10 +152,6 @@ def _wrapped(indices: Array, size: int) -> Array:
     if indices.size and (indices.min() < -size or indices.max() >= size):
         raise ModelError(f"scatter index outside a dimension of size {size}")
     return np.where(indices < 0, indices + size, indices).astype(np.int64)
-
-
-def _wrap(index: Scalar, size: Expression) -> Scalar:
-    return index.lt(0).select(index + build.dimension(size), index)
 
 
 def _gathered(node: Node, data: Tensor, updates: Tensor, inverse: Array, shape: tuple[int, ...]) -> ir.Value:
@@ -136,41 +165,6 @@ def _gathered(node: Node, data: Tensor, updates: Tensor, inverse: Array, shape: 
         return number.lt(0).select(old, build.element_at(flat, [number.maximum(0)]))
 
     return node.map([data, where], body, shape=data.shape)
-
-
-def _searched(node: Node, data: Tensor, count: Expression, matches: Matches, fetch: Fetch) -> ir.Value:
-    """One reduction over the updates: the last that matches, or all that match combined."""
-    last, rank = data.rank, data.rank
-    kind = REDUCTIONS.get(str(node.get("reduction", "none")))
-    searched = [*data.shape, count]
-    if count == 0:
-        return data.value
-
-    def positions() -> list[Scalar]:
-        return [build.index(number) for number in range(rank)]
-
-    if kind is None:
-
-        def numbered() -> Scalar:
-            number = build.index(last)
-            return matches(positions(), number).select(number, -1)
-
-        latest = build.reduce(node.map([], numbered, shape=searched), "max", [last])
-        winner = build.remove_dimensions(latest, [last])
-
-        def replace(old: Scalar, number: Scalar) -> Scalar:
-            return number.lt(0).select(old, fetch(positions(), number.maximum(0)))
-
-        return node.map([data, winner], replace, shape=data.shape)
-
-    neutral = build.neutral(kind, data.dtype)
-
-    def contribution() -> Scalar:
-        number, places = build.index(last), positions()
-        return matches(places, number).select(fetch(places, number), neutral)
-
-    combined = build.reduce(node.map([], contribution, shape=searched), kind, [last])
-    return node.map([data, build.remove_dimensions(combined, [last])], COMBINE[kind], shape=data.shape)
 
 
 @onnx_operator("TensorScatter")
