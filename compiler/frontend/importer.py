@@ -38,6 +38,7 @@ from .report import Report
 from .shape_arithmetic import propagate
 from .tensor import Array, Materialiser, Tensor
 from .tensors_of_file import element_name, loader_of
+from .type_rules import check_types
 
 RESHAPING = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}  # our importers keep constants constant
 MAXIMUM_DEPTH = 40  # functions and subgraphs inside each other
@@ -198,6 +199,7 @@ class Importer:
         return node
 
     def _outputs(self, node: Node) -> list[Tensor | None]:
+        check_types(node)
         if not (
             node.operator in RESHAPING and not node.domain and all(item and item.is_constant for item in node.inputs)
         ):

@@ -271,7 +271,9 @@ class Node:
         return self.tensor(build.reshape(given.value, wanted))
 
     def per_channel(self, tensor: Tensor, rank: int, axis: int = 1) -> Tensor:
-        """A vector of one value a channel, shaped to broadcast against a tensor of that rank."""
+        """A vector of one value a channel, shaped to broadcast against a tensor of that rank. Raises ModelError."""
+        if rank <= axis or tensor.rank != 1:
+            raise ModelError(f"values for each channel of rank {tensor.rank}, for a tensor of rank {rank}")
         shape: list[Expression | int] = [1] * (rank - axis)
         shape[0] = tensor.shape[0]
         return self.reshaped(tensor, shape)

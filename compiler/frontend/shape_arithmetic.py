@@ -7,13 +7,14 @@ without any run-time shape computation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ...runtime.symbolic import Expression, Operation, maximum, minimum
-from .evaluation import evaluate
+from .evaluation import GROWING, evaluate
 from .node import Node
 from .tensor import KNOWN_ELEMENTS, Array, Ratio
 
@@ -88,10 +89,17 @@ def _move(node: Node) -> list[tuple[Array, str]] | None:
             if None in constants:
                 return None
             arrays.append(np.array(constants, dtype=np.int64).reshape(known.shape))
+    if node.operator in GROWING and _grown(arrays) > KNOWN_ELEMENTS:  # files are untrusted
+        return None
     results = evaluate(node, arrays)
     if results is None or any(result.size > KNOWN_ELEMENTS for result in results):
         return None
     return [(_array([pool[int(item)] for item in result.ravel()], result.shape), node.dtype(0)) for result in results]
+
+
+def _grown(arrays: list[Array | None]) -> int:
+    """An upper bound of the elements that an Expand or Tile gives."""
+    return math.prod(max(abs(int(item)), 1) for array in arrays[1:] if array is not None for item in array.ravel())
 
 
 # Elementwise ------------------------------------------------------------------------------------------------

@@ -336,7 +336,7 @@ def _constant(emitter: ElementEmitter, operation: ir.Operation, indices: Indices
     if attribute.is_splat:
         return _scalar_constant(type_, attribute.get_splat_value())
     flat = emitter.builder.index(emitter.builder.linearize(indices, shape_of(result)))
-    values = [_scalar_constant(type_, item) for item in constant_array(operation).ravel()]
+    values = [_scalar_constant(type_, item) for item in constant_array(operation).ravel()] or [zero(type_)]
     chosen = values[-1]
     for number in range(len(values) - 2, -1, -1):
         here = emitter.track(arith.cmpi(arith.CmpIPredicate.eq, flat, emitter.builder.index(number)), flat)

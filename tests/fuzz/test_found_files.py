@@ -50,11 +50,36 @@ FOUND: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
             "(float[1] c, float[2] x) => (float[2] y) { y = If (c) <then_branch = t () => (float[2] a) { a = Neg(x) }, "
             "else_branch = e () => (float[2] b) { b = Relu(x) }> }"
         ),
-        "condition of an If is f32",
+        "If takes bools",
     ),
     "two types where ONNX asks for one": (
         lambda: parsed("(float[n] x, int64[n] z) => (float[n] y) { y = Clip(x, z) }"),
-        "not valid: .*Clip",
+        "Clip takes both of one type",
+    ),
+    "a logical operator of floats": (
+        lambda: parsed("(float[n] x) => (float[n] y) { y = Or(x, x) }"),
+        "input 0 is f32\n  Or takes bools",
+    ),
+    "an axis that is not there": (
+        lambda: parsed("(float[n,3] x, int64[3] s) => (float[n,3] y) { y = ReverseSequence <time_axis=4> (x, s) }"),
+        "axis 4 of a tensor of rank 2",
+    ),
+    "channels of a vector": (
+        lambda: parsed("(float[3] x, float[3] s) => (float[3] y) { y = InstanceNormalization(x, s, s) }"),
+        "for a tensor of rank 1",
+    ),
+    "a body without the value that it carries": (
+        lambda: parsed(
+            "(int64 n, bool c, float x) => (float y) { y = Loop (n, c, x) "
+            "<body = b (int64 i, bool k, float s) => (bool g) { g = Identity(k) }> }"
+        ),
+        "body of a Loop that carries 1 values has 2 outputs or more",
+    ),
+    "a tile that no memory holds": (
+        lambda: parsed(
+            "(float[2] x) => (int32[a] y) <int32[2] c = {7, 4}, int64[2] r = {268435456, 1}> { y = Tile(c, r) }"
+        ),
+        "Tile",
     ),
     "a dimension that no index reaches": (
         lambda: parsed("(float[1099511627776] x) => (float[a] y) { y = Relu(x) }"),

@@ -45,6 +45,16 @@ FOUND: dict[str, tuple[str, int, dict[str, Any]]] = {
         18,
         {"x": RNG.normal(size=(2, 4)).astype(np.float32)},
     ),
+    "a function of a constant scalar": (
+        "m () => (float y) <float[1,1,1] x = {0.5}> { a = GlobalMaxPool(x) b = Erf(a) y = ReduceMax <keepdims=0> (b) }",
+        18,
+        {},
+    ),
+    "an empty constant in a kernel": (
+        "m (float[n] x) => (float[a] y) <float[0] c = {}> { y = Concat <axis=0> (x, c) }",
+        18,
+        {"x": np.array([1, -2], np.float32)},
+    ),
     "the type of a folded sum of squares": (
         "m (int32[3] x) => (int32[3] y) <int32[2] c = {3, -4}, int64[1] a = {0}> "
         "{ s = ReduceSumSquare <keepdims=0> (c, a) y = BitwiseXor(s, x) }",

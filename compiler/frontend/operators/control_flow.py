@@ -15,7 +15,6 @@ from mlir.dialects import scf, tensor
 
 from ....dialects import graph_builder as build
 from ....dialects.tensors import element_of, shape_of
-from ....runtime.errors import ModelError
 from ....runtime.symbolic import Expression
 from ..errors import Unsupported
 from ..node import Node
@@ -48,8 +47,6 @@ def conditional(node: Node) -> Sequence[Tensor | ir.Value | None]:
     truth = known.ravel()[0] if known is not None and known.size == 1 else None
     if truth is not None and truth.as_constant() is not None:
         return _run(node, graphs[0 if truth.as_constant() else 1])
-    if node.input(0).dtype != "i1":
-        raise ModelError(f"the condition of an If is {node.input(0).dtype}, not a bool")
     condition = tensor.ExtractOp(node.reshaped(node.input(0), []).value, []).result
     holder = ir.Operation.create("scf.if", regions=2, ip=False)
     branches = [_import(node, graph, region) for graph, region in zip(graphs, holder.regions, strict=True)]

@@ -112,7 +112,8 @@ def gather_nd(node: Node) -> ir.Value:
 def reverse_sequence(node: Node) -> ir.Value:
     """The first `sequence_lens[b]` steps of every batch entry in reverse."""
     data, lengths = node.input(0), node.input(1)
-    time, batch = int(node.get("time_axis", 0)), int(node.get("batch_axis", 1))
+    time = node.axis(int(node.get("time_axis", 0)), data.rank)
+    batch = node.axis(int(node.get("batch_axis", 1)), data.rank)
     table, counts = data.value, lengths.value
 
     def body() -> Scalar:

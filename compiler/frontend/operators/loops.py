@@ -35,6 +35,9 @@ class _DependsOnData(Exception):
 @onnx_operator("Loop", host=True)
 def loop(node: Node) -> list[Tensor | ir.Value | None]:
     """Runs while the trip count lasts and the condition holds: unrolled where both are known, else as a loop."""
+    carried = max(len(node.inputs) - 2, 0)
+    if len(node.get("body").output) < carried + 1:
+        raise ModelError(f"the body of a Loop that carries {carried} values has {carried + 1} outputs or more")
     pairs = list(node.importer.constraints.pairs)
     try:
         return _unrolled(node)
