@@ -64,6 +64,8 @@ def _wrapped(pattern: list[int], type: str) -> Pattern:
     """Distances as signed numbers of the width."""
     width = TYPE_BITS[type]
     half = 1 << (width - 1)
+    if -half <= min(pattern) and max(pattern) < half:
+        return tuple(pattern)
     return tuple((distance + half) % (1 << width) - half for distance in pattern)
 
 

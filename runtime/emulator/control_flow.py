@@ -7,6 +7,7 @@ which registers still matter.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 from ..errors import DeviceError
@@ -349,8 +350,11 @@ def mentioned_symbols(program: Program) -> set[str]:
     return found
 
 
-def uses_and_definitions(instruction: Instruction) -> tuple[list[str], list[str]]:
-    """Registers read and written. A guarded write also reads: inactive threads keep the old value."""
+@functools.lru_cache(maxsize=1 << 14)
+def uses_and_definitions(instruction: Instruction) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Registers read and written. A guarded write also reads: inactive threads keep the old value.
+
+    Every analysis asks this of every instruction, so answers are kept for those of a few kernels."""
     count = destination_count(instruction)
     defined = [name for operand in instruction.operands[:count] for name in register_names(operand)]
     used = [name for operand in instruction.operands[count:] for name in register_names(operand)]
@@ -362,7 +366,7 @@ def uses_and_definitions(instruction: Instruction) -> tuple[list[str], list[str]
         used.append(CARRY)
     if instruction.guard is not None:
         used += [instruction.guard.name, *defined]
-    return used, defined
+    return tuple(used), tuple(defined)
 
 
 def _liveness(blocks: list[Block], numbers: dict[str, int]) -> None:

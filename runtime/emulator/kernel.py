@@ -70,7 +70,12 @@ class EmulatedKernel:
             return
         program = self.program
         self.facts = kernel_facts(program, Layout(program, self._addresses))
-        self.compiled  # noqa: B018 - what no engine can run is found while loading
+        shape = self.facts.block_shape
+        choice = self.engines.policy.choose(program, 1, 0.0)
+        if choice.engine == "llvm" and self.facts.block_required and shape is not None:
+            self._compile(shape, choice.reason)
+        if not self._fast:
+            self.compiled  # noqa: B018 - what no engine can run is found while loading
 
     @property
     def program(self) -> Program:

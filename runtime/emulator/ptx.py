@@ -134,7 +134,11 @@ class Instruction:
 
     def has(self, *modifiers: str) -> bool:
         """Whether any of `modifiers` stands on this instruction."""
-        return any(modifier in self.modifiers for modifier in modifiers)
+        own = self.modifiers
+        for modifier in modifiers:  # noqa: SIM110 - asked so often that a generator would cost more than the answer
+            if modifier in own:
+                return True
+        return False
 
     def first_of(self, *candidates: str) -> str:
         """The first modifier that is one of `candidates`, or an empty string."""

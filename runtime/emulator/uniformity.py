@@ -10,6 +10,7 @@ shared only if those other lanes cannot see the write: see `_Analysis.part`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -98,7 +99,7 @@ class _Analysis:
         numbers = self.numbers = program.register_numbers
         parameters = frozenset(variable.name for variable in program.parameters)
 
-        def bits(names: list[str]) -> int:
+        def bits(names: Sequence[str]) -> int:
             return reduce(or_, (1 << numbers[name] for name in names), 0)
 
         def step(instruction: Instruction) -> _Step:

@@ -134,6 +134,7 @@ class TestChoice:
         ptx = """.version 8.0
         .target sm_80
         .address_size 64
+        .global .align 1 .b8 unused[4] = {1, 2, 3, 4};
         .visible .entry twice(.param .u64 p) .reqntid 32 {
           .reg .b64 %rd<4>; .reg .b32 %r<3>; ld.param.u64 %rd0, [p]; mov.u32 %r0, %tid.x;
           mad.wide.u32 %rd1, %r0, 4, %rd0; ld.global.u32 %r1, [%rd1]; add.u32 %r1, %r1, %r1;
