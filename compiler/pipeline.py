@@ -61,6 +61,7 @@ class Stage:
 
 STAGES = (
     Stage("import", "graph", import_model, kept=True),
+    Stage("multiply-integers", "graph"),
     Stage("fold-constants", "graph"),
     Stage("simplify", "graph"),
     Stage("unfold-reshapes", "graph"),
