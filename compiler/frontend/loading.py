@@ -8,6 +8,7 @@ outside the model's folder is read.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def load(source: ModelSource) -> Source:
         model, mapped = _read(path)
         folder, name = path.resolve().parent, path.stem
     try:
+        if not all(isinstance(text, str) for text in _texts(model.graph)):  # protobuf gives bytes, or raises
+            raise ModelError(f"model '{name}' has text that is not UTF-8")
         _check_opsets(model, name)
         _check(model, name)
     except UnicodeDecodeError:
@@ -66,6 +69,18 @@ def load(source: ModelSource) -> Source:
         except (onnx.checker.ValidationError, RuntimeError) as error:
             raise ModelError(f"the functions of model '{name}' cannot be inlined: {error}") from None
     return Source(model, folder, name, mapped)
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names of everything in a graph and the graphs inside it."""
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        yield value.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield attribute.name
+            if attribute.HasField("g"):
+                yield from _texts(attribute.g)
 
 
 def _read(path: Path) -> tuple[onnx.ModelProto, dict[str, Array]]:

@@ -97,7 +97,8 @@ def test_found_models(name: str, tmp_path: Path) -> None:
         import_model(path)
 
 
-def test_text_that_is_not_utf8() -> None:
-    model = parsed("(float[2] x) => (float[2] y) <float[2] weights = {1, 2}> { y = Add(x, weights) }")
+@pytest.mark.parametrize("name", [b"an_input", b"weights"])
+def test_text_that_is_not_utf8(name: bytes) -> None:
+    model = parsed("(float[2] an_input) => (float[2] y) <float[2] weights = {1, 2}> { y = Add(an_input, weights) }")
     with pytest.raises(ModelError, match="UTF-8"):
-        import_model(model.SerializeToString().replace(b"weights", b"w\xff\xfeghts"))
+        import_model(model.SerializeToString().replace(name, b"\xff" + name[1:]))
