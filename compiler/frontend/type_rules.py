@@ -2,7 +2,7 @@
 
 In: a node with its inputs. Out: nothing, or a ModelError that names the input. Importers build scalar code for the
 types they were promised; a logical operator on floats would else fail in MLIR. Only kinds of types are checked
-(floats, integers, bools), so that a newer type at an old opset, which exporters write, still passes.
+(floats, integers, those of 8 and 4 bits, bools), so that bfloat16 at an old opset, which exporters write, still passes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _KINDS = {
     **dict.fromkeys(("int", "uint", "i", "ui"), "integers"),
     **dict.fromkeys(("bool", "i1"), "bools"),
 }
-_NUMBER = re.compile(r"(?:tensor\()?(bool|i1(?!\d)|double|bfloat|float|uint|int|bf|ui|f|i)(?:\d\w*)?\)?")
+_NUMBER = re.compile(
+    r"(?:tensor\()?(bool|i1(?!\d)|double|bfloat|float|uint|int|bf|ui|f|i)(?P<narrow>8[eE]\w*|4[eE]\w*|[24](?!\w))?(?:\d+)?\)?"
+)
 
 
 @dataclass(frozen=True)
@@ -69,4 +71,6 @@ def _rules(domain: str, operator: str, version: int) -> tuple[Rule, ...]:
 def _kind(text: str) -> str:
     """Of a type as the standard writes it or as we do; empty for strings, sequences and what else there is."""
     found = _NUMBER.fullmatch(text)
-    return _KINDS[found[1]] if found else ""
+    if found is None:
+        return ""
+    return ("narrow " if found["narrow"] else "") + _KINDS[found[1]]
