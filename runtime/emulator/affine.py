@@ -278,10 +278,32 @@ def _select(instruction: Instruction, read: Callable[[Operand], State]) -> State
     return Lanes(yes.pattern, yes.bits | no.bits)
 
 
+def _compare(instruction: Instruction, read: Callable[[Operand], State]) -> State:
+    """The same answer in all lanes: of shared values, or where no lane crosses the literal that bounds a multiple of
+    what the lanes differ by (`thread < 128`)."""
+    answer = Lanes(ZERO, 1)
+    known = [read(operand) for operand in instruction.operands[1:]]
+    if any(value is None for value in known):
+        return None
+    if all(value is not None and value.uniform for value in known):
+        return answer
+    value, bound = known[0], literal(instruction.operands[2])
+    if len(known) != 2 or value is None or bound is None or value.own_bits < 0:
+        return None
+    type = instruction.type
+    below = (1 << value.own_bits.bit_length()) - 1
+    # Signed values must not be negative, or the order is another.
+    highest = full(type) >> (type[0] == "s")
+    if value.bits & below or (value.bits | below | bound) & ~highest:
+        return None
+    edge = {"lt": 0, "ge": 0, "lo": 0, "hs": 0, "gt": below, "le": below, "hi": below, "ls": below}
+    return answer if bound & below == edge.get(instruction.modifiers[0], -1) else None
+
+
 _RULES: dict[str, Callable[[Instruction, Callable[[Operand], State]], State]] = {
     "add": _add, "sub": _subtract, "mul": _multiply, "mad": _multiply, "shl": _shift_left, "shr": _shift_right,
     "and": _and, "or": _or, "xor": _or, "mov": _move, "cvt": _convert, "cvta": _convert_address, "bfe": _bit_field,
-    "selp": _select,
+    "selp": _select, "setp": _compare,
 }  # fmt: skip
 
 KNOWN_OPERANDS = (Register, Immediate, Symbol, Special)

@@ -132,7 +132,7 @@ class _Analysis:
             before = (self.varying, self.divergent)
             self.spread()
             for block in self.blocks:
-                if block.exit.kind in ("branch", "switch") and self.decides[block.number] & self.differing:
+                if block.exit.kind in ("branch", "switch", "wait") and self.decides[block.number] & self.differing:
                     self.divergent |= 1 << block.number
             self.partial = 0
             for block in self.blocks:
@@ -287,8 +287,9 @@ class _Analysis:
         join = self.joins[number]
         region = self.reach(self.targets[number], join)
         ordered = all(place < join for place in region)
-        if not ordered or any(self.blocks[place].exit.kind == "barrier" for place in region):
-            # Lanes that wait at a barrier, or lie beyond the join, do not meet there: they may stay apart for good.
+        waits = block.exit.kind == "wait"
+        if waits or not ordered or any(self.blocks[place].exit.kind in ("barrier", "wait") for place in region):
+            # Lanes that wait somewhere, or lie beyond the join, do not meet there: they may stay apart for good.
             join, region = self.end, self.reach(self.targets[number], None)
         self.partial |= reduce(or_, (1 << place for place in region), 0)
         written = reduce(or_, (self.blocks[place].defined for place in region), 0)
@@ -301,7 +302,9 @@ class _Analysis:
             return
         cycle = {place for place in region if number in self.after[place]} if number in region else set()
         self.varying |= self.leaves(cycle)
-        sides = [self.reach((target,), join) for target in self.targets[number]]
+        # Lanes that still wait are a side of their own, which is yet to go the same way.
+        targets = self.targets[number] * (2 if waits else 1)
+        sides = [self.reach((target,), join) for target in targets]
         known = [reduce(or_, (self.present[place] for place in side), 0) for side in sides]
         both = 0
         for index, one in enumerate(known):

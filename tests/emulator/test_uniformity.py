@@ -45,3 +45,11 @@ def test_bits_of_what_all_lanes_load_are_unknown() -> None:
 def test_bits_of_an_immediate_are_known() -> None:
     found, numbers = analysed("or.b32 %r3, %r2, 1; xor.b32 %r4, %r2, 128;")
     assert found.patterns[numbers["%r3"]] == found.patterns[numbers["%r4"]] == tuple(range(0, 64, 2))
+
+
+def test_whole_warps_compare_alike() -> None:
+    """A bound at a multiple of a warp's threads parts no warp; any other may."""
+    alike = "setp.lt.u32 %p1, %r1, 32; setp.gt.u32 %p2, %r1, 31;"
+    apart = "setp.lt.u32 %p3, %r1, 33; setp.gt.s32 %p4, %r1, 32; setp.eq.u32 %p5, %r1, 32;"
+    found, numbers = analysed(f".reg .pred %p<6>; {alike} {apart}")
+    assert [found.is_scalar(numbers[f"%p{i}"]) for i in range(1, 6)] == [True, True, False, False, False]
