@@ -299,6 +299,26 @@ class CudaDevice:
         with self._active():
             self._call("cuStreamSynchronize", self._stream)
 
+    def time(self, body: Callable[[], None]) -> float:
+        """Run `body` and wait: seconds between two events of the stream, one before and one after what it starts."""
+        with self._active():
+            events: list[Any] = []
+            try:
+                flags = int(self._driver.CUevent_flags.CU_EVENT_DEFAULT)
+                for _ in range(2):
+                    events.append(self._call("cuEventCreate", flags))
+                self._call("cuEventRecord", events[0], self._stream)
+                body()
+                self._call("cuEventRecord", events[1], self._stream)
+                self._call("cuEventSynchronize", events[1])
+                milliseconds = self._call("cuEventElapsedTime", events[0], events[1])
+            except BaseException:
+                with contextlib.suppress(DeviceError):
+                    self._call_all([("cuEventDestroy", event) for event in events])
+                raise
+            self._call_all([("cuEventDestroy", event) for event in events])
+        return float(milliseconds) / 1e3
+
     @property
     def capability(self) -> tuple[int, int]:
         """The compute capability, such as (9, 0)."""

@@ -86,6 +86,9 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Wait until everything launched has finished."""
 
+    def time(self, body: Callable[[], None]) -> float:
+        """Run `body` and wait: seconds between the start and the end of what it puts on the device."""
+
     def capture(self, body: Callable[[], None]) -> Graph | None:
         """Record what `body` launches, copies and fills, without running it; None where there is no such
         thing.

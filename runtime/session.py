@@ -11,7 +11,7 @@ import contextlib
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -28,6 +28,7 @@ from .engine import Engine
 from .errors import DeviceError, ModelError
 from .execution import KernelTiming, Planner, Run, Step
 from .manifest import TensorBinding, evaluate_shape
+from .measuring import Measurement, measure
 from .memory import SessionMemory
 from .memory_plan import ArenaPlan, lifetimes, plan_arena
 from .program import Call
@@ -104,6 +105,49 @@ class Session:
         """
         timings: list[KernelTiming] = []
         return self._run(inputs, False, timings), timings
+
+    def measure(self, inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]], seconds: float = 0.5) -> Measurement:
+        """How long a run takes on the device, without copying inputs and outputs, over about `seconds`.
+
+        Several `inputs` of the same shapes take turns: with more bytes than the GPU's cache holds, it cannot keep them.
+        Raises what `run` raises.
+        """
+        with self._lock:
+            self._check_open()
+            sets = [inputs] if isinstance(inputs, Mapping) else inputs
+            copies: list[int] = []
+            try:
+                prepared = [self._prepare(values, copies) for values in sets]
+                if len({key for key, _ in prepared}) != 1:
+                    raise ModelError("measure: all inputs must have the same shapes")
+                measurement = measure(self.device, [body for _, body in prepared], self._captures, seconds)
+            except BaseException:
+                with contextlib.suppress(DeviceError):  # the first error is the one to tell
+                    release_all([self.device.synchronize, *(partial(self.device.free, copy) for copy in copies)])
+                raise
+            release_all([self.device.synchronize, *(partial(self.device.free, copy) for copy in copies)])
+            return measurement
+
+    def _prepare(self, inputs: Mapping[str, Any], copies: list[int]) -> tuple[ShapeKey, Callable[[], None]]:
+        """(shape, what starts a run) for inputs that stay on the device; those of the host are copied to memory of
+        their own, whose addresses are added to `copies`.
+        """
+        check_names(self._manifest, inputs)
+        values = {binding.name: self._accept(binding, inputs[binding.name]) for binding in self._manifest.inputs}
+        plan = self._plan(bind(self._manifest, values))
+        addresses, _ = self._place_inputs(plan, values)
+        for binding in self._manifest.inputs:
+            value = values[binding.name]
+            if isinstance(value, np.ndarray) and value.size:
+                address = self.device.allocate(value.nbytes)
+                copies.append(address)
+                addresses[binding.buffer] = address
+                self.device.upload(address, raw_bytes(value))
+
+        def start() -> None:
+            self._run_of(plan, addresses, values, None).execute(plan.steps)
+
+        return tuple(plan.symbols.values()), start
 
     def _run(
         self, inputs: Mapping[str, Any], device_outputs: bool, timings: list[KernelTiming] | None

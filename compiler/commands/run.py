@@ -19,6 +19,7 @@ from ...passes.target import DEFAULT_TARGET, TARGETS
 from ...runtime.device import DeviceChoice, choose_device
 from ...runtime.engine import Engine
 from ...runtime.errors import ModelError
+from ...runtime.measuring import Measurement
 from ..command_options import (
     compile_options,
     console,
@@ -45,7 +46,8 @@ Array = np.ndarray[Any, Any]
 )
 @click.option("--device", type=click.Choice(["auto", "cuda", "emulator"]), default="auto", show_default=True)
 @click.option(
-    "--repeat", type=click.IntRange(1), default=1, metavar="N", help="Run N times and give the best time."
+    "--repeat", type=click.IntRange(1), default=1, metavar="N",
+    help="Run N times and give the best time; on a GPU also that of the device alone."
 )
 @click.option("--profile", is_flag=True, help="Print the time of every launch.")
 @click.option("--sanitize", "sanitized", is_flag=True, help="Look for races and other faults, on the emulator.")
@@ -95,6 +97,8 @@ def command(
         console(stderr=True).print(
             f"{min(seconds) * 1000:.1f} ms on {choice.device.description} ({choice.reason})", markup=False
         )
+        if repeat > 1 and choice.device.name == "cuda":
+            _show_measurement(session.measure(arrays))
         if profile:
             show_timings(session.profile(arrays)[1])
     if save is not None:
@@ -168,6 +172,15 @@ def show_timings(timings: list[Any]) -> None:
     for timing in timings:
         made.add_row(f"{timing.seconds * 1000:.3f}", timing.kernel, ", ".join(timing.nodes))
     console().print(made)
+
+
+def _show_measurement(measurement: Measurement) -> None:
+    how = "in one graph" if measurement.captured else "one by one"
+    console(stderr=True).print(
+        f"{measurement.median * 1e6:.1f} us on the device alone: median of {len(measurement.samples)} samples of "
+        f"{measurement.runs} runs {how}, without copies of inputs and outputs",
+        markup=False,
+    )
 
 
 def _save(path: Path, results: dict[str, Array]) -> None:

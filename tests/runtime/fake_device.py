@@ -87,6 +87,10 @@ class FakeDevice:
     def synchronize(self) -> None:
         pass
 
+    def time(self, body: Callable[[], None]) -> float:
+        body()
+        return 1e-4
+
     def capture(self, body: Callable[[], None]) -> None:
         return None
 

@@ -35,6 +35,7 @@ class FakeDriver:
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="minor",
     )
     CUstream_flags = SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
+    CUevent_flags = SimpleNamespace(CU_EVENT_DEFAULT=0)
     CUjit_option = SimpleNamespace(CU_JIT_ERROR_LOG_BUFFER=5, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES=6)
     CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8)
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_RELAXED=2)
@@ -64,7 +65,7 @@ class FakeDriver:
             if number != self.fail_at:
                 return value(*arguments)
             if name.startswith(
-                ("cuMemFree", "cuModuleUnload", "cuStreamDestroy", "cuGraphDestroy", "cuGraphExecDestroy")
+                ("cuMemFree", "cuModuleUnload", "cuStreamDestroy", "cuGraphDestroy", "cuGraphExecDestroy", "cuEventDestroy")
             ):
                 self.live.pop(arguments[0], None)  # given back as far as anybody can
             if name == "cuDevicePrimaryCtxRelease":
@@ -203,6 +204,25 @@ class FakeDriver:
     def view(address: int, element: type, count: int) -> np.ndarray:
         size = count * np.dtype(element).itemsize
         return np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8).view(element)
+
+    def cuEventCreate(self, flags: int) -> tuple[Status, int]:
+        return OK, self.handle("event")
+
+    def cuEventRecord(self, event: int, stream: int) -> tuple[Status]:
+        assert self.live[event] == "event" and stream in self.live
+        return (OK,)
+
+    def cuEventSynchronize(self, event: int) -> tuple[Status]:
+        assert self.live[event] == "event" and self.recording is None
+        return (OK,)
+
+    def cuEventElapsedTime(self, first: int, last: int) -> tuple[Status, float]:
+        assert self.live[first] == self.live[last] == "event"
+        return OK, 0.25
+
+    def cuEventDestroy(self, event: int) -> tuple[Status]:
+        del self.live[event]
+        return (OK,)
 
     def cuStreamBeginCapture(self, stream: int, mode: int) -> tuple[Status]:
         self.recording = []

@@ -147,6 +147,23 @@ static int cuGraphLaunch_(Graph *executable, void *stream) {
 static int cuGraphDestroy_(void *graph) { free(graph); live--; return 0; }
 static int cuGetErrorString_(int status, const char **text) { *text = status == 2 ? "out of memory" : "some error"; return 0; }
 
+typedef struct { void *stream; } Event;
+static int cuEventCreate_(Event **event, unsigned flags) {
+    *event = calloc(1, sizeof(Event));
+    live++;
+    return (int)flags;
+}
+static int cuEventRecord_(Event *event, void *stream) {
+    event->stream = stream;
+    return stream == &stream_storage ? 0 : 400;
+}
+static int cuEventSynchronize_(Event *event) { return cuStreamSynchronize_(event->stream); }
+static int cuEventElapsedTime_(float *milliseconds, Event *first, Event *last) {
+    *milliseconds = 0.25f;
+    return first != last && first->stream && last->stream ? 0 : 400;
+}
+static int cuEventDestroy_(Event *event) { free(event); live--; return 0; }
+
 /* What is still alive, for the test. */
 int stand_in_live(void) { return live * 1000 + pushed; }
 
@@ -159,6 +176,7 @@ static const struct { const char *name; void *function; } table[] = {
     ENTRY(cuMemcpyDtoHAsync), ENTRY(cuMemcpyDtoDAsync), ENTRY(cuModuleLoadDataEx), ENTRY(cuModuleGetFunction),
     ENTRY(cuModuleUnload), ENTRY(cuFuncSetAttribute), ENTRY(cuLaunchKernel), ENTRY(cuStreamBeginCapture),
     ENTRY(cuStreamEndCapture), ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphLaunch), ENTRY(cuGraphDestroy),
+    ENTRY(cuEventCreate), ENTRY(cuEventRecord), ENTRY(cuEventSynchronize), ENTRY(cuEventElapsedTime), ENTRY(cuEventDestroy),
     ENTRY(cuTensorMapEncodeTiled), ENTRY(cuTensorMapEncodeIm2col),
     {"cuGraphExecDestroy", (void *)cuGraphDestroy_}, ENTRY(cuGetErrorString),
 };

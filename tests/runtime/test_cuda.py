@@ -25,6 +25,11 @@ def whole_life(driver: Any) -> None:
             result = session.run({"x": x, "y": x})["z"]
             np.testing.assert_array_equal(result, affine_result(x, x))
         kept = session.run({"x": X, "y": X}, device_outputs=True)
+        _, timings = session.profile({"x": X, "y": X})
+        assert [timing.seconds for timing in timings] == [0.25e-3] * 3
+        measurement = session.measure([{"x": X, "y": X}, {"x": X + 1, "y": X}], seconds=1e-3)
+        assert measurement.captured and measurement.runs == 8  # its clock says 0.25 ms for two
+        assert measurement.median == 0.25e-3 / 8
     np.testing.assert_array_equal(kept["z"].numpy(), affine_result(X, X))
     if driver is not None:
         driver.finalising = len(driver.calls)
@@ -43,7 +48,7 @@ def test_a_life_without_failures_gives_everything_back() -> None:
     driver = FakeDriver()
     whole_life(driver)
     assert not driver.live and driver.pushed == 0
-    for name in ("cuGraphLaunch", "cuFuncSetAttribute", "cuMemcpyDtoDAsync", "cuMemFree"):
+    for name in ("cuGraphLaunch", "cuFuncSetAttribute", "cuMemcpyDtoDAsync", "cuMemFree", "cuEventDestroy"):
         assert name in driver.calls
 
 

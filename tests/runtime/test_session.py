@@ -181,6 +181,16 @@ def test_profile(device: Device) -> None:
         assert timings[0].nodes == ("Add_1",) and all(timing.seconds > 0 for timing in timings)
 
 
+def test_measure(device: Device) -> None:
+    with Session(affine(), device) as session:
+        measurement = session.measure([random(5), random(5)], seconds=1e-3)
+        assert measurement.median > 0 and measurement.best <= measurement.median and measurement.runs % 2 == 0
+        assert measurement.spread >= 0
+        np.testing.assert_array_equal(session.run(random(5))["z"], affine_result(**random(5)))
+        with pytest.raises(ModelError, match="the same shapes"):
+            session.measure([random(5), random(6)])
+
+
 # Arrays of other libraries --------------------------------------------------------------------------------
 
 
