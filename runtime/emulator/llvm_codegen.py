@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .control_flow import CARRY, Program, uses_and_definitions
+from .llvm_fragments import Fragments
 from .llvm_groups import Group
-from .llvm_mma import Fragments
 from .llvm_module import Module, field_pointer, load_field
 from .llvm_operations import apply, convert
 from .llvm_routines import ROUTINES
@@ -158,7 +158,6 @@ class Generator:
         self.values.clear()
         self.views.clear()
         self.written.clear()
-        self.fragments.forget()
 
     # The Emitter API.
     def unsupported(self, reason: str) -> NoReturn:

@@ -152,6 +152,7 @@ class Control:
     def _block(self, block: Block) -> None:
         code, emit, number = self.code, self.emit, block.number
         emit.begin_block()
+        emit.fragments.begin(block)
         if number in self.visited:
             code.label(f"visit{number}")
             waiting = code.emit(f"load i32, ptr %pending{number}", "i32", False)

@@ -11,6 +11,7 @@ one after the other; a prepared B one vector of 16 per pair: for column n of 8, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -173,10 +174,10 @@ def _multiply_add(code: Code, a: str, b: str, total: str | None) -> str:
     return name
 
 
-def _broadcast_pair(code: Code, offset: int) -> str:
+def _broadcast_pair(code: Code, base: str, offset: int) -> str:
     """Two floats of A in every pair of 16 lanes; one load of the host."""
     place, both, first, spread, name = (code.name() for _ in range(5))
-    code.line(f"{place} = getelementptr i8, ptr %left, i64 {offset}")
+    code.line(f"{place} = getelementptr i8, ptr {base}, i64 {offset}")
     code.line(f"{both} = load double, ptr {place}, align 8")
     code.line(f"{first} = insertelement <{HALF // 2} x double> poison, double {both}, i64 0")
     code.line(
@@ -187,15 +188,15 @@ def _broadcast_pair(code: Code, offset: int) -> str:
     return name
 
 
-def _row_sums(code: Code, shape: _Shape, rows: Sequence[int]) -> list[str]:
+def _row_sums(code: Code, shape: _Shape, links: int, rows: Sequence[int]) -> list[str]:
     """For each row, the sums over even and over odd K of its products, column after column."""
     totals: dict[int, str] = {}
-    for index, (part, t, pair) in enumerate(shape.pairs()):
+    for link, (index, (part, t, pair)) in itertools.product(range(links), enumerate(shape.pairs())):
         place, b = code.name(), code.name()
-        code.line(f"{place} = getelementptr i8, ptr %right, i64 {64 * index}")
+        code.line(f"{place} = getelementptr i8, ptr %right{link}, i64 {64 * index}")
         code.line(f"{b} = load {_VECTOR}, ptr {place}, align 64")
         for row in rows:
-            a = _broadcast_pair(code, shape.row_offset(row, part, t, pair))
+            a = _broadcast_pair(code, f"%left{link}", shape.row_offset(row, part, t, pair))
             totals[row] = _multiply_add(code, a, b, totals.get(row))
     return [totals[row] for row in rows]
 
@@ -228,13 +229,13 @@ def _columns(code: Code, sums: Sequence[str]) -> tuple[Value, Value]:
     return first, second
 
 
-def _product(code: Code, shape: _Shape) -> list[Value]:
-    """The four vectors of A B in f32: rows g then g + 8, each with columns 2t and 2t + 1."""
+def _product(code: Code, shape: _Shape, links: int) -> list[Value]:
+    """The four vectors of the sum of A B in f32: rows g then g + 8, each with columns 2t and 2t + 1."""
     # As many rows at once as there are registers for.
     at_once = _ROWS if code.avx512 else 4
     sums: list[str] = []
     for first in range(0, _ROWS, at_once):
-        sums.extend(_row_sums(code, shape, range(first, first + at_once)))
+        sums.extend(_row_sums(code, shape, links, range(first, first + at_once)))
     quarters = [_columns(code, sums[first : first + 4]) for first in range(0, _ROWS, 4)]
     return [
         joined(code, quarters[2 * below][second], quarters[2 * below + 1][second])
@@ -280,19 +281,26 @@ def mma(
     behind_a, behind_b = counts[0], counts[0] + counts[1]
     left = _prepared(emit, "left", shape, a, words[:behind_a], _prepare_left)
     right = _prepared(emit, "right", shape, b, words[behind_a:behind_b], _prepare_right)
-    accumulators = words[behind_b:]
+    links = emit.fragments.link(emit.instruction, left, right)
+    parts = _multiplied(emit, shape, links, words[behind_b:], c) if links else words[behind_b:]
+    return [code.cast("bitcast", part, "float") for part in parts] if c == "f32" else parts
+
+
+def _multiplied(
+    emit: Generator, shape: _Shape, links: Sequence[tuple[str, str]], sums: Sequence[Value], type: str
+) -> list[Value]:  # fmt: skip
+    """D: the products of `links` (places of A and B), and the registers `sums` of C."""
 
     def build(body: Code) -> None:
-        names = [Value(f"%x{index}", "i32", True) for index in range(counts[2])]
-        return_words(body, _finish(body, _product(body, shape), names, c))
+        names = [Value(f"%x{index}", "i32", True) for index in range(len(sums))]
+        return_words(body, _finish(body, _product(body, shape, len(links)), names, type))
 
-    arguments = "".join(f", {_WORDS} %x{index}" for index in range(counts[2]))
-    header = f"{result_type('i32', counts[2])} @(ptr %left, ptr %right{arguments})"
-    name = emit.module.helper(f"mma_{shape.registers}_{shape.elements}_{c}", header, build)
-    given = "".join(f", {word.typed}" for word in accumulators)
-    found = call(code, result_type("i32", counts[2]), name, f"ptr {left}, ptr {right}{given}")
-    parts = taken_words(code, found, "i32", counts[2])
-    return [code.cast("bitcast", part, "float") for part in parts] if c == "f32" else parts
+    result = result_type("i32", len(sums))
+    places = ", ".join(f"ptr %left{link}, ptr %right{link}" for link in range(len(links)))
+    header = f"{result} @({places}" + "".join(f", {_WORDS} %x{index}" for index in range(len(sums))) + ")"
+    name = emit.module.helper(f"mma_{shape.registers}_{shape.elements}_{type}_{len(links)}", header, build)
+    given = [*(f"ptr {place}" for link in links for place in link), *(word.typed for word in sums)]
+    return taken_words(emit.code, call(emit.code, result, name, ", ".join(given)), "i32", len(sums))
 
 
 def _prepared(
@@ -309,37 +317,3 @@ def _prepared(
         )  # fmt: skip
         call(emit.code, "void", name, f"ptr {slot}" + "".join(f", {word.typed}" for word in words))
     return slot
-
-
-class Fragments:
-    """The places of prepared fragments in the stack frame of a warp function, and what they hold in this block."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, dict[tuple[str, ...], int]] = {}
-        self._most: dict[str, int] = {}
-
-    def find(self, key: tuple[str, ...], limit: int) -> tuple[str, bool]:
-        """(pointer, whether the fragment `key` is there already); the oldest of `limit` of a side makes room."""
-        side = key[0]
-        held = self._held.setdefault(side, {})
-        known = key in held
-        if not known:
-            held[key] = held.pop(next(iter(held))) if len(held) == limit else len(held)
-            self._most[side] = max(self._most.get(side, 0), len(held))
-        return f"%{side}{held[key]}", known
-
-    def forget(self) -> None:
-        """Another block begins."""
-        self._held.clear()
-
-    def places(self) -> list[str]:
-        """Definitions of all places, for the entry of the function."""
-        return [
-            f"%{side}{number} = alloca [{_LARGEST_BYTES[side]} x i8], align 64"
-            for side, most in self._most.items()
-            for number in range(most)
-        ]
-
-
-_LARGEST_BYTES = {"left": 2048, "right": 1024}
-"""Of m16n8k32 with bytes."""
