@@ -20,7 +20,7 @@ from typing import Any
 
 MEMORY = 4 << 30  # bytes of a worker that may be resident; address space is no measure, the emulator reserves much of it
 LOOK_EACH = 0.25  # seconds between two looks at the memory
-SECONDS = 60.0  # a job may take; the slowest seen takes a sixth of that
+SECONDS = 150.0  # a job may take; the slowest seen takes a tenth of that on an idle machine
 JOBS_EACH = 500  # jobs until a worker is replaced: what leaks stays small
 
 Job = dict[str, Any]

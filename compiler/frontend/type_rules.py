@@ -28,7 +28,9 @@ _NUMBER = re.compile(
 
 @dataclass(frozen=True)
 class Rule:
-    """An input of an operator: the name of its type in the standard, and the kinds of types that it may have."""
+    """An input of an operator: the name of its type in the standard, empty where it is nobody else's, and the kinds of
+    types that it may have, none where it may be a string or a sequence.
+    """
 
     type_name: str
     kinds: frozenset[str]
@@ -38,15 +40,14 @@ def check_types(node: Node) -> None:
     """Raises ModelError for an input of a kind that the operator does not take, and for two types where it has one."""
     rules = _rules(node.domain, node.operator, node.version)
     seen: dict[str, str] = {}
-    for place, tensor in enumerate(node.inputs):
-        rule = rules[min(place, len(rules) - 1)] if rules else None
-        kind = _kind(tensor.dtype) if tensor is not None else ""
-        if tensor is None or rule is None or not kind or not rule.kinds:
+    for place, tensor in enumerate(node.inputs if rules else []):
+        if tensor is None:
             continue
-        if kind not in rule.kinds:
+        rule, kind = rules[min(place, len(rules) - 1)], _kind(tensor.dtype)
+        if kind and rule.kinds and kind not in rule.kinds:
             taken = " or ".join(sorted(rule.kinds))
             raise ModelError(f"input {place} is {tensor.dtype}\n  {node.operator} takes {taken}")
-        first = seen.setdefault(rule.type_name, tensor.dtype)
+        first = seen.setdefault(rule.type_name, tensor.dtype) if rule.type_name else tensor.dtype
         if first != tensor.dtype:
             raise ModelError(f"inputs are {first} and {tensor.dtype}\n  {node.operator} takes both of one type")
 
@@ -59,9 +60,9 @@ def _rules(domain: str, operator: str, version: int) -> tuple[Rule, ...]:
     schema = onnx.defs.get_schema(operator, version, domain)
     allowed = {item.type_param_str: item.allowed_type_strs for item in schema.type_constraints}
     rules = []
-    for place, formal in enumerate(schema.inputs):
+    for formal in schema.inputs:
         kinds = {_kind(text) for text in allowed.get(formal.type_str, [formal.type_str])}
-        name = formal.type_str if formal.is_homogeneous else f"input {place}"
+        name = formal.type_str if formal.is_homogeneous else ""
         rules.append(Rule(name, frozenset(kinds) if all(kinds) else frozenset()))
     if rules and not schema.inputs[-1].is_homogeneous:  # variadic inputs of any types
         rules[-1] = Rule("", frozenset())

@@ -56,6 +56,10 @@ FOUND: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         lambda: parsed("(float[n] x, int64[n] z) => (float[n] y) { y = Clip(x, z) }"),
         "Clip takes both of one type",
     ),
+    "integers joined with booleans": (
+        lambda: parsed("(int64[n] x, bool[n] z) => (int64[a] y) { y = Concat <axis=0> (x, z) }"),
+        "Concat takes both of one type",
+    ),
     "a logical operator of floats": (
         lambda: parsed("(float[n] x) => (float[n] y) { y = Or(x, x) }"),
         "input 0 is f32\n  Or takes bools",
