@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from mlir import ir
 
 from ...dialects.tensors import element_of
-from .grouping import Group, Grouping, Node
+from .grouping import CHEAP_OPERATIONS, Group, Grouping, Node
 from .rewriting import body_of, operations_of, producer, string
 
 MAXIMUM_HEAD = 256  # columns of a head that an accumulator holds in registers
@@ -36,6 +36,36 @@ def form_attentions(grouping: Grouping) -> list[Group]:
 def first_contraction(grouping: Grouping, group: Group) -> Node:
     """The product of queries and keys."""
     return next(grouping.nodes[i] for i in sorted(group.members) if grouping.nodes[i].name == "matmul")
+
+
+def copy_masks(grouping: Grouping, group: Group) -> None:
+    """Let an attention compute what it adds to its scores where that is made of smaller tensors and positions: a mask
+    of queries x keys costs more to read than to compute, and its bounds tell which keys to leave out.
+    """
+    pending = [index for member in group.members for index in grouping.nodes[member].producers]
+    while pending:
+        node = grouping.nodes[pending.pop()]
+        if node.index in group.nodes or not grouping.is_free(node.index) or not _is_mask(grouping, node):
+            continue
+        grouping.add_copy(group, node.index)
+        for source in grouping.producer_nodes(node.index):
+            while source.name in ("reshape", "broadcast", "transpose") and grouping.is_free(source.index):
+                grouping.add_copy(group, source.index)
+                source = grouping.nodes[source.producers[0]] if source.producers else source
+                if not source.producers:
+                    break
+            pending.append(source.index)
+
+
+def _is_mask(grouping: Grouping, node: Node) -> bool:
+    """A cheap map that reads nothing of its own size, but for other such maps."""
+    if not node.is_map or node.gathers or node.cost[0] > CHEAP_OPERATIONS or node.cost[1]:
+        return False
+    for value in node.inputs:
+        source = _source(grouping, value)
+        if node.shape_of(value) == node.shape and (source is None or not _is_mask(grouping, source)):
+            return False
+    return True
 
 
 def _attention_members(grouping: Grouping, output: Node) -> set[int] | None:

@@ -259,6 +259,7 @@ class WarpgroupLayout(Layout):
     rows: int
     columns: int
     warpgroups: int
+    width: int = 2  # columns of a group in maps: 2, or 1 where the number of columns is odd
     word: ClassVar[str] = "wgmma"
 
     @property
@@ -276,9 +277,8 @@ class WarpgroupLayout(Layout):
         return 1, 4
 
     def groups(self) -> list[Group]:
-        return [
-            Group(row, piece, 2) for row in range(2 * self.blocks) for piece in range(self.columns // 8)
-        ]
+        pieces = self.columns // 8 * 2 // self.width
+        return [Group(row, piece, self.width) for row in range(2 * self.blocks) for piece in range(pieces)]
 
     def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
         lane = context.remainder(context.thread, WARP)
@@ -290,21 +290,22 @@ class WarpgroupLayout(Layout):
 
     def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
         pair = context.multiply(context.remainder(context.thread, 4), 2)
-        return context.add(pair, column_slot * 8)
+        piece, inside = divmod(column_slot * self.width, 2)
+        return context.add(pair, piece * 8 + inside)
 
     def __str__(self) -> str:
-        return f"wgmma<{self.warpgroups} groups>"
+        return f"wgmma<{self.warpgroups} groups{', width=1' if self.width == 1 else ''}>"
 
 
 @register_layout("wgmma")
 def _parse_warpgroup(parameters: str, rows: int, columns: int) -> Layout:
-    match = re.fullmatch(r"(\d+) groups", parameters)
+    match = re.fullmatch(r"(\d+) groups(, width=1)?", parameters)
     if not match:
-        raise ValueError(f"wgmma<{parameters}>: expected wgmma<N groups>")
+        raise ValueError(f"wgmma<{parameters}>: expected wgmma<N groups[, width=1]>")
     warpgroups = int(match.group(1))
     if rows % (warpgroups * 64) or columns % 8:
         raise ValueError(f"wgmma<{parameters}> does not divide a tile of {rows}x{columns}")
-    return WarpgroupLayout(rows, columns, warpgroups)
+    return WarpgroupLayout(rows, columns, warpgroups, 1 if match.group(2) else 2)
 
 
 @dataclass(frozen=True)

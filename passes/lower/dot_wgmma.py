@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mlir import ir
@@ -121,7 +121,7 @@ def _pack(context: LoweringContext, operation: ir.Operation) -> None:
     """
     tile, target = context.get(operation.operands[0]), context.layout(operation.results[0].type)
     assert isinstance(tile, RegisterTile) and isinstance(tile.layout, WarpgroupLayout)
-    if not isinstance(target, PairLayout) or target.accumulator != tile.layout:
+    if not isinstance(target, PairLayout) or target.accumulator != replace(tile.layout, width=2):
         raise InternalError(f"tile.pack takes {tile.layout} to pairs of the same warps, not {target}")
     kind = str(tile_type(operation.results[0].type).element)
     across = tile.layout.columns // 8

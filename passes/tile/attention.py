@@ -87,7 +87,10 @@ class _Problem:
         query = find_heads(self.builder, first.left, batch, first.rows, first.depth, turned=False)
         key = find_heads(self.builder, first.right, batch, first.columns, first.depth, turned=True)
         value = find_heads(self.builder, second.right, batch, second.depth, second.columns, turned=False)
-        return None if query is None or key is None or value is None else (query, key, value)
+        if query is None or key is None or value is None or value.scale != 1 or query.scale * key.scale <= 0:
+            return None
+        element = arithmetic_of(self.parts.scores).operand
+        return (query, key, value) if {query.element, key.element, value.element} == {element} else None
 
 
 @tile_program("attention")
@@ -137,6 +140,7 @@ def _specialized(problem: _Problem, schedule: HopperSchedule) -> tuple[Expressio
     batch, row = problem.position(blocks, schedule.rows)
     operands = problem.heads(batch)
     assert operands is not None
+    vector = 2 if problem.first.columns.divisible_by(2) else 1
     softmax = Softmax(
         problem.request,
         builder,
@@ -144,11 +148,12 @@ def _specialized(problem: _Problem, schedule: HopperSchedule) -> tuple[Expressio
         problem.first,
         problem.second,
         (schedule.rows, schedule.keys, schedule.width),
-        accumulators(schedule),
-        2 if problem.first.columns.divisible_by(2) else 1,
+        accumulators(schedule, vector),
+        vector,
         batch,
         row,
         approximate=True,
+        scale=operands[0].scale * operands[1].scale,
     )
     _note_schedule(builder, rows=schedule.rows, keys=schedule.keys, groups=schedule.groups, stages=schedule.stages)
     HopperAttention(builder, softmax, schedule, operands).emit()

@@ -15,6 +15,9 @@ from mlir.dialects import arith
 
 from ...dialects.tensors import shape_of
 from ...runtime.symbolic import ZERO, Expression, expression, maximum, minimum
+from .builder import TileBuilder
+from .contraction import Contraction
+from .elements import MOVEMENT_RULES, Indices
 
 ROW, KEY = "%query", "%key"  # stand-ins for the position of a score
 NOTHING = -1e30  # scores at or below it have no weight beside any that a model computes
@@ -22,13 +25,14 @@ NOTHING = -1e30  # scores at or below it have no weight beside any that a model 
 
 @dataclass(frozen=True)
 class Bound:
-    """A select or sum that hides a score where `slack`, linear in `ROW` and `KEY`, is negative; elsewhere its value is
-    `shown`.
+    """A select or sum that hides a score where one of `slacks`, linear in `ROW` and `KEY`, is negative. If they are
+    `all` that hides it, its value is `shown` elsewhere.
     """
 
     result: ir.Value
     shown: ir.Value
     slacks: tuple[Expression, ...]
+    all: bool
 
 
 @dataclass
@@ -47,12 +51,14 @@ class Scores:
         no score is hidden (`bounded`).
         """
         found = dict(self.factors) if linear else {}
-        return found | ({bound.result: bound.shown for bound in self.bounds} if bounded else {})
+        return found | ({bound.result: bound.shown for bound in self.bounds if bound.all} if bounded else {})
 
 
-def read_scores(product: ir.Value, seen: ir.Value) -> Scores:
-    """Study the maps from `product` to `seen`, tensors of one shape."""
-    reader = _Reader(product)
+def read_scores(builder: TileBuilder, first: Contraction, batch: Expression, seen: ir.Value) -> Scores:
+    """Study the maps from the scores of `batch` to `seen`, a tensor of their shape."""
+    builder.extents.update({ROW: first.rows, KEY: first.columns})
+    indices = first.result(batch, Expression.symbol(ROW), Expression.symbol(KEY))
+    reader = _Reader(builder, first.operation.results[0], indices)
     reader.tensor(seen)
     if reader.scores.factor is not None and reader.scores.factor <= 0:
         reader.scores.factor = None
@@ -62,16 +68,16 @@ def read_scores(product: ir.Value, seen: ir.Value) -> Scores:
 class _Reader:
     """Goes from the maximum's operand back to the product."""
 
-    def __init__(self, product: ir.Value) -> None:
-        self.product, self.shape = product, shape_of(product)
+    def __init__(self, builder: TileBuilder, product: ir.Value, indices: Indices) -> None:
+        self.builder, self.product, self.indices = builder, product, indices
+        self.shape = shape_of(product)
         self.scores = Scores()
 
     def tensor(self, value: ir.Value) -> None:
         """Follow a tensor of scores."""
         if value == self.product:
             return
-        block = value.owner.regions[0].blocks[0]
-        self.scalar(block.operations[len(block.operations) - 1].operation.operands[0])
+        self.scalar(_yielded(value.owner))
 
     def scalar(self, value: ir.Value) -> None:
         """Follow a scalar of a map's body that is made from a score."""
@@ -98,7 +104,7 @@ class _Reader:
                 not isinstance(tensor.owner, ir.Block)
                 and tensor.owner.name == "graph.map"
                 and shape_of(tensor) == self.shape
-                and any(self._leads(operand) for operand in _yielded(tensor.owner))
+                and self._leads(_yielded(tensor.owner))
             )
         return any(self._leads(operand) for operand in value.owner.operands)
 
@@ -107,9 +113,9 @@ class _Reader:
         if operation.name not in ("arith.mulf", "arith.divf"):
             return None
         left, right = operation.operands
-        if operation.name == "arith.mulf" and _constant(left) is not None:
+        if operation.name == "arith.mulf" and constant_number(left) is not None:
             left, right = right, left
-        number = _constant(right)
+        number = constant_number(right)
         if number is None or not number:
             return None
         if self.scores.factor is not None:
@@ -118,40 +124,101 @@ class _Reader:
         return left
 
     def _hiding(self, operation: ir.Operation) -> ir.Value | None:
-        """What a select hides, or a sum with such a select of zero; notes the bound where positions decide it."""
+        """What a select hides, or a sum with such a select of zero; notes the bounds that positions decide."""
         result = operation.results[0]
         if operation.name == "arith.select":
-            return self._select(operation, result, operation.operands[1], operation.operands[2])
+            condition, shown, other = operation.operands
+            return self._bound(condition, result, shown) if _hides(constant_number(other)) else None
         if operation.name == "arith.addf":
             for shown, mask in (tuple(operation.operands), tuple(reversed(operation.operands))):
-                owner = mask.owner
-                if isinstance(owner, ir.Block) or owner.name != "arith.select" or not self._leads(shown):
+                if self._leads(mask) or not self._leads(shown):
                     continue
-                hidden = [_constant(own) for own in list(owner.operands)[1:]]
-                if hidden[0] == 0 and _hides(hidden[1]) and self._bound(owner.operands[0], result, shown):
-                    return shown
+                choice, indices = self._behind(mask, self.indices)
+                owner = choice.owner
+                if isinstance(owner, ir.Block) or owner.name != "arith.select":
+                    continue
+                condition, zero, other = owner.operands
+                if constant_number(zero) == 0 and _hides(constant_number(other)):
+                    return self._bound(condition, result, shown, indices)
         return None
 
-    def _select(self, operation: ir.Operation, result: ir.Value, shown: ir.Value, other: ir.Value) -> ir.Value | None:
-        if not _hides(_constant(other)):
-            return None
-        self.scores.is_plain &= self._bound(operation.operands[0], result, shown)
+    def _bound(
+        self, condition: ir.Value, result: ir.Value, shown: ir.Value, indices: Indices | None = None
+    ) -> ir.Value:
+        """Note what of a condition positions decide; returns `shown`."""
+        slacks = list(self._slacks(condition, self.indices if indices is None else indices))
+        known = tuple(slack for slack in slacks if slack is not None)
+        if known:
+            self.scores.bounds.append(Bound(result, shown, known, len(known) == len(slacks)))
+        self.scores.is_plain &= len(known) == len(slacks)
         return shown
 
-    def _bound(self, condition: ir.Value, result: ir.Value, shown: ir.Value) -> bool:
-        slacks = list(_slacks(condition, len(self.shape)))
-        if not slacks or None in slacks:
-            return False
-        self.scores.bounds.append(Bound(result, shown, tuple(slack for slack in slacks if slack is not None)))
-        return True
+    # Conditions on positions ------------------------------------------------------------------------------------
+    def _slacks(self, condition: ir.Value, indices: Indices) -> Iterator[Expression | None]:
+        """Expressions that are all >= 0 where the condition holds; None for a part that something else decides."""
+        condition, indices = self._behind(condition, indices)
+        operation = condition.owner
+        if isinstance(operation, ir.Block) or operation.name not in ("arith.cmpi", "arith.andi"):
+            yield None
+            return
+        if operation.name == "arith.andi":
+            for part in operation.operands:
+                yield from self._slacks(part, indices)
+            return
+        predicate = str(arith.CmpIPredicate(ir.IntegerAttr(operation.attributes["predicate"]).value))
+        left, right = (self._position(operand, indices) for operand in operation.operands)
+        if predicate not in _SLACKS or left is None or right is None:
+            yield None
+            return
+        slack = _SLACKS[predicate](left, right)
+        yield slack if _is_linear(slack) else None
+
+    def _position(self, value: ir.Value, indices: Indices) -> Expression | None:
+        """An integer of a map's body at `indices`, in terms of `ROW`, `KEY` and sizes."""
+        value, indices = self._behind(value, indices)
+        operation = value.owner
+        if isinstance(operation, ir.Block):
+            return None
+        if operation.name == "graph.index":
+            return indices[ir.IntegerAttr(operation.attributes["axis"]).value]
+        if operation.name == "graph.dimension":
+            return expression(ir.StringAttr(operation.attributes["expression"]).value)
+        if operation.name == "arith.constant":
+            return Expression.constant(ir.IntegerAttr(operation.attributes["value"]).value)
+        if operation.name in _ARITHMETIC:
+            left, right = (self._position(operand, indices) for operand in operation.operands)
+            return None if left is None or right is None else _ARITHMETIC[str(operation.name)](left, right)
+        return None
+
+    def _behind(self, value: ir.Value, indices: Indices) -> tuple[ir.Value, Indices]:
+        """The scalar of another map that an element of it is, and where; through data movement and conversions."""
+        while not isinstance(value.owner, ir.Block):
+            operation = value.owner
+            if operation.name in ("arith.extf", "arith.truncf"):
+                value = operation.operands[0]
+                continue
+            if operation.name != "graph.element":
+                break
+            tensor = operation.operands[0]
+            own = indices[len(indices) - len(shape_of(tensor)) :]
+            place = tuple(ZERO if size == 1 else index for size, index in zip(shape_of(tensor), own, strict=True))
+            while not isinstance(tensor.owner, ir.Block) and tensor.owner.name in MOVEMENT_RULES:
+                place = MOVEMENT_RULES[tensor.owner.name](self.builder, tensor.owner, place)
+                tensor = tensor.owner.operands[0]
+            if isinstance(tensor.owner, ir.Block) or tensor.owner.name != "graph.map":
+                break
+            value, indices = _yielded(tensor.owner), place
+        return value, indices
 
 
-def _yielded(operation: ir.Operation) -> list[ir.Value]:
+def _yielded(operation: ir.Operation) -> ir.Value:
+    """What a map computes, in its body."""
     block = operation.regions[0].blocks[0]
-    return list(block.operations[len(block.operations) - 1].operation.operands)
+    return block.operations[len(block.operations) - 1].operation.operands[0]
 
 
-def _constant(value: ir.Value) -> float | None:
+def constant_number(value: ir.Value) -> float | None:
+    """The value of a floating-point constant of a map's body."""
     owner = value.owner
     if isinstance(owner, ir.Block) or owner.name != "arith.constant" or not isinstance(value.type, ir.FloatType):
         return None
@@ -162,7 +229,6 @@ def _hides(value: float | None) -> bool:
     return value is not None and value <= NOTHING
 
 
-# Conditions on positions ----------------------------------------------------------------------------------------
 _SLACKS: dict[str, Callable[[Expression, Expression], Expression]] = {
     "sle": lambda a, b: b - a,
     "slt": lambda a, b: b - a - 1,
@@ -174,40 +240,6 @@ _ARITHMETIC: dict[str, Callable[[Expression, Expression], Expression]] = {
     "arith.subi": lambda a, b: a - b,
     "arith.muli": lambda a, b: a * b,
 }
-
-
-def _slacks(condition: ir.Value, rank: int) -> Iterator[Expression | None]:
-    """Expressions that are all >= 0 where the condition holds; None for a part that something else decides."""
-    operation = condition.owner
-    if isinstance(operation, ir.Block) or operation.name not in ("arith.cmpi", "arith.andi"):
-        yield None
-        return
-    if operation.name == "arith.andi":
-        for part in operation.operands:
-            yield from _slacks(part, rank)
-        return
-    predicate = str(arith.CmpIPredicate(ir.IntegerAttr(operation.attributes["predicate"]).value))
-    left, right = (_position(operand, rank) for operand in operation.operands)
-    slack = _SLACKS[predicate](left, right) if predicate in _SLACKS and left is not None and right is not None else None
-    yield slack if slack is not None and _is_linear(slack) else None
-
-
-def _position(value: ir.Value, rank: int) -> Expression | None:
-    """An integer of a map's body in terms of `ROW`, `KEY` and sizes."""
-    operation = value.owner
-    if isinstance(operation, ir.Block):
-        return None
-    if operation.name == "graph.index":
-        axis = ir.IntegerAttr(operation.attributes["axis"]).value
-        return Expression.symbol(KEY if axis == rank - 1 else ROW) if axis >= rank - 2 else None
-    if operation.name == "graph.dimension":
-        return expression(ir.StringAttr(operation.attributes["expression"]).value)
-    if operation.name == "arith.constant":
-        return Expression.constant(ir.IntegerAttr(operation.attributes["value"]).value)
-    if operation.name in _ARITHMETIC:
-        left, right = (_position(operand, rank) for operand in operation.operands)
-        return None if left is None or right is None else _ARITHMETIC[operation.name](left, right)
-    return None
 
 
 def _is_linear(slack: Expression) -> bool:

@@ -59,11 +59,12 @@ class Softmax:
     batch: Expression
     row: Expression
     approximate: bool
+    scale: float = 1.0  # of the products, left out of the operands
 
     @cached_property
     def scores(self) -> Scores:
         """What the maps between the products do."""
-        return read_scores(self.parts.scores.results[0], self.parts.maximum.operands[0])
+        return read_scores(self.builder, self.first, self.batch, self.parts.maximum.operands[0])
 
     @property
     def _waits(self) -> bool:
@@ -112,7 +113,7 @@ class Softmax:
         """A score as the exponential takes it: itself, or times what makes it a power of two."""
         if not self.approximate:
             return value
-        factor = (self.scores.factor or 1.0) if self._waits else 1.0
+        factor = (self.scores.factor or 1.0) * self.scale if self._waits else 1.0
         return arith.mulf(value, arith.constant(value.type, factor * LOG2_E), fastmath=arith.FastMathFlags.contract)
 
     def _power(self, value: ir.Value, shift: ir.Value) -> ir.Value:
@@ -187,9 +188,8 @@ class Softmax:
             with builder.vectorised(key, width), builder.replacing(self.scores.replaced(self._waits, bounded)):
                 if width > 1:
                     builder.varying.update((j, own))
-                value = convert(own, "f32", element_of(result))
                 emitter = ElementEmitter(builder)
-                emitter.track(value, own)
+                value = emitter.track(convert(self._scaled(own), "f32", element_of(result)), own)
                 emitter.bind(result, lambda _: value)
                 position = first.result(self.batch, row, key)
                 found = emitter.element(wanted, forward_position(builder, result, position, wanted))
@@ -210,6 +210,12 @@ class Softmax:
         )
         assert made is not None
         return made
+
+    def _scaled(self, score: ir.Value) -> ir.Value:
+        """A product with the scale of its operands, unless that waits for the exponential."""
+        if self._waits or self.scale == 1.0:
+            return score
+        return arith.mulf(score, arith.constant(score.type, self.scale))
 
     def store(self, output: ir.Value, layout: str, width: int) -> None:
         """Run the epilogue on the quotients, a tile of that layout with `width` neighbours in a thread, and store."""

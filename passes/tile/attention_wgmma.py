@@ -81,8 +81,8 @@ def choose_schedule(first: Contraction, second: Contraction, element: str, targe
     if max(head, width) > MOST_HEAD or queries < LEAST_QUERIES:
         return None
     groups, keys = next((groups, keys) for most, groups, keys in _TILES if max(head, width) <= most)
-    if first.rows.as_constant() is not None:
-        groups = min(groups, -(-queries // GROUP_ROWS))
+    # Unknown lengths are taken for short ones: two groups waste fewer rows, and still take turns.
+    groups = min(groups, 2 if first.rows.as_constant() is None else -(-queries // GROUP_ROWS))
     padded = -(-width // EXCHANGE_COLUMNS) * EXCHANGE_COLUMNS
     return Schedule(groups, keys, -(-head // 16) * 16, padded, element)
 
@@ -333,9 +333,9 @@ class HopperAttention:
         ir.Operation.create("tile.arrive", operands=[self.turns, following])
 
 
-def accumulators(schedule: Schedule) -> tuple[str, str]:
-    """Layouts of scores and results."""
-    scores = WarpgroupLayout(schedule.rows, schedule.keys, schedule.groups)
+def accumulators(schedule: Schedule, vector: int) -> tuple[str, str]:
+    """Layouts of scores, of which a thread has `vector` neighbours that lie in the same tensors, and of results."""
+    scores = WarpgroupLayout(schedule.rows, schedule.keys, schedule.groups, vector)
     return str(scores), str(WarpgroupLayout(schedule.rows, schedule.width, schedule.groups))
 
 

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 
 from mlir import ir
 
-from ...dialects.tensors import scalar_type
+from ...dialects.tensors import scalar_type, shape_of
 from ...runtime.symbolic import ONE, ZERO, Expression, Operation
 from ..lower.context import byte_width
 from ..lower.dot_layouts import SharedLayout
 from ..unit import BoxedTensor
+from .attention_scores import constant_number
 from .boxes import DATA_TYPES, LINE_BYTES, line_length
-from .builder import TileBuilder
-from .contraction import PlaceFunction
-from .elements import ElementEmitter
+from .builder import Argument, TileBuilder
+from .contraction import Place, PlaceFunction
+from .elements import MOVEMENT_RULES, Indices
 from .tile_types import ACCESS_BYTES
 
 MOST_DIMENSIONS = 5  # of a tensor map
@@ -46,6 +47,7 @@ class Heads:
     size: Expression
     stride: Expression  # from a token to the next, in elements
     outer: tuple[Outer, ...]
+    scale: float  # constant factors that are left out
 
     def layout(self, turned: bool) -> SharedLayout:
         """Lines of 128 swizzled bytes along the head; `turned` where tokens are the columns of the shared tile."""
@@ -94,26 +96,66 @@ def find_heads(
     builder: TileBuilder, place: PlaceFunction, batch: Expression, tokens: Expression, size: Expression, turned: bool
 ) -> Heads | None:
     """The operand whose element is at ``place(batch, token, depth)`` (``place(batch, depth, token)`` if `turned`), or
-    None when copies in boxes cannot bring it.
+    None when copies in boxes cannot bring it. Constant factors and conversions on the way from memory are left out:
+    exporters scale queries and keys each by a root, and the scores can be scaled instead.
     """
     builder.extents.update({_TOKEN: tokens, _DEPTH: size})
     token, depth = Expression.symbol(_TOKEN), Expression.symbol(_DEPTH)
     found = place(batch, depth, token) if turned else place(batch, token, depth)
-    address = ElementEmitter(builder).address(found.tensor, found.indices)
-    if address is None or address.inside or found.conditions or address.argument.element not in DATA_TYPES:
+    source, indices, scale = _source(builder, found)
+    if source is None or found.conditions or source.element not in DATA_TYPES:
         return None
-    stride, step = address.offset.coefficient(_TOKEN), address.offset.coefficient(_DEPTH)
+    offset = builder.linearize(indices, source.shape)
+    stride, step = offset.coefficient(_TOKEN), offset.coefficient(_DEPTH)
     if stride is None or step is None or step != 1 or {_TOKEN, _DEPTH} & stride.symbols:
         return None
-    outer = _outer(builder, address.offset - token * stride - depth, batch)
-    access = ACCESS_BYTES // byte_width(scalar_type(address.argument.element))
+    outer = _outer(builder, offset - token * stride - depth, batch)
+    access = ACCESS_BYTES // byte_width(scalar_type(source.element))
     if outer is None or len(outer) + 2 > MOST_DIMENSIONS:
         return None
     strides = [stride, *(own.stride for own in outer)]
     if not all(own.divisible_by(access) and own != 0 for own in strides):
         return None
-    source = builder.inputs.index(address.argument)
-    return Heads(source, address.argument.element, tokens, size, stride, tuple(outer))
+    return Heads(builder.inputs.index(source), source.element, tokens, size, stride, tuple(outer), scale)
+
+
+def _source(builder: TileBuilder, place: Place) -> tuple[Argument | None, Indices, float]:
+    """The argument that an element comes from by data movement, factors and conversions, where, and the factor."""
+    tensor, indices, scale = place.tensor, place.indices, 1.0
+    while not isinstance(tensor.owner, ir.Block):
+        operation = tensor.owner
+        if operation.name in MOVEMENT_RULES:
+            tensor, indices = operation.operands[0], MOVEMENT_RULES[operation.name](builder, operation, indices)
+            continue
+        found = _scaled_source(tensor)
+        if found is None:
+            return None, indices, scale
+        tensor, scale = found[0], scale * found[1]
+    return builder.inputs[ir.BlockArgument(tensor).arg_number], indices, scale
+
+
+def _scaled_source(value: ir.Value) -> tuple[ir.Value, float] | None:
+    """(tensor, factor) of a map that multiplies a tensor of its shape by constants and converts it."""
+    if isinstance(value.owner, ir.Block) or value.owner.name != "graph.map":
+        return None
+    block = value.owner.regions[0].blocks[0]
+    scalar, factor = block.operations[len(block.operations) - 1].operation.operands[0], 1.0
+    while not isinstance(scalar.owner, ir.Block):
+        operation = scalar.owner
+        if operation.name == "graph.element":
+            tensor = operation.operands[0]
+            return (tensor, factor) if shape_of(tensor) == shape_of(value) else None
+        numbers = [constant_number(operand) for operand in operation.operands]
+        if operation.name in ("arith.extf", "arith.truncf"):
+            scalar = operation.operands[0]
+        elif operation.name == "arith.mulf" and numbers.count(None) == 1:
+            place = numbers.index(None)
+            scalar, factor = operation.operands[place], factor * (numbers[1 - place] or 0.0)
+        elif operation.name == "arith.divf" and numbers[0] is None and numbers[1]:
+            scalar, factor = operation.operands[0], factor / numbers[1]
+        else:
+            return None
+    return None
 
 
 def _outer(builder: TileBuilder, rest: Expression, batch: Expression) -> list[Outer] | None:

@@ -42,7 +42,7 @@ func.func @main(%q: !q, %k: !q, %v: !q, %mask: !mask) -> !q {
 // -----
 // A head of more columns than the accumulators of a block hold: two products and a softmax.
 
-!q = tensor<?x4x?x256xf32, ["n", "4", "s", "256"]>
+!q = tensor<?x4x?x320xf32, ["n", "4", "s", "320"]>
 !scores = tensor<?x4x?x?xf32, ["n", "4", "s", "s"]>
 !line = tensor<?x4x?x1xf32, ["n", "4", "s", "1"]>
 
