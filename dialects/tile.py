@@ -138,11 +138,12 @@ OPERATIONS = (
     OperationDefinition(
         "tile.warps",
         "A role: warps `first` to `first + count` run the body, as if the block had no other threads. With `registers`, their budget becomes "
-        "that, a thread; whole groups of four warps then have the same role.",
+        "that, a thread; whole groups of four warps then have the same role. With `apart`, each group of four warps runs the body as if it "
+        "were alone.",
         (),
         (),
         {"first": "integer", "count": "integer"},
-        {"registers": "integer"},
+        {"registers": "integer", "apart": "any"},
         regions=1,
     ),
     OperationDefinition("tile.single", "One thread of the role runs the body.", (), (), regions=1),
@@ -196,9 +197,9 @@ OPERATIONS = (
     OperationDefinition("tile.group", "Which group of four warps of its role this is.", (), ("number",)),
     OperationDefinition(
         "tile.exchange",
-        "The same tile in another layout, by way of the shared tile `scratch`, as many columns at a time as that has. Only the threads of "
-        "the role take part.",
-        ("tile", "scratch"),
+        "The same tile in another layout, by way of the shared tile `scratch` (stage `stage` of it), as many columns at a time as that has. "
+        "Only the threads of the role take part.",
+        ("tile", "scratch", "stage?"),
         ("result",),
     ),
     OperationDefinition(

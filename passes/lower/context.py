@@ -111,6 +111,7 @@ class LoweringContext:
     thread: ir.Value = None  # i32, set by the driver
     role: int = 0  # number of the role being lowered, and of its barrier; 0 for the whole block
     roles: int = 0  # so far
+    group: ir.Value | None = None  # of four warps, where each group of the role runs as if it were alone
     # What depends on the thread and on constants alone is computed once, in front of `anchor` at the function's start.
     anchor: ir.Operation | None = None
     _at_entry: set[ir.Value] = field(default_factory=set)
@@ -244,7 +245,10 @@ class LoweringContext:
         if self.role == 0:
             nvvm.barrier0()
         else:
-            nvvm.barrier(None, barrier_id=self.integer(self.role), number_of_threads=self.integer(self.threads))
+            number = self.integer(self.role)
+            if self.group is not None:
+                number = self.add(self.group, number)
+            nvvm.barrier(None, barrier_id=number, number_of_threads=self.integer(self.threads))
 
 
 def byte_width(type_: ir.Type) -> int:

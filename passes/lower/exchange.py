@@ -11,14 +11,14 @@ from mlir import ir
 from ...runtime.errors import InternalError
 from .bodies import VECTOR_BYTES, store_vector
 from .context import LoweringContext, RegisterTile, SharedTile, byte_width, lowering
-from .dot_fma import load_shared_vector
+from .dot_fma import load_shared_vector, stage_offset
 from .dot_layouts import WarpgroupLayout, parse_shared
 from .layouts import Blocked, Group, Layout
 
 
 @lowering("tile.exchange")
 def _exchange(context: LoweringContext, operation: ir.Operation) -> None:
-    tile, scratch = (context.get(operand) for operand in operation.operands)
+    tile, scratch = (context.get(operand) for operand in list(operation.operands)[:2])
     assert isinstance(tile, RegisterTile) and isinstance(scratch, SharedTile)
     source, target = tile.layout, context.layout(operation.results[0].type)
     if not isinstance(source, WarpgroupLayout) or not isinstance(target, Blocked):
@@ -26,7 +26,8 @@ def _exchange(context: LoweringContext, operation: ir.Operation) -> None:
     strip = scratch.columns
     if target.thread_columns * target.vector != strip:
         raise InternalError(f"{target} does not take {strip} columns at a time")
-    exchange = _Exchange(context, scratch)
+    stage = context.scalar(operation.operands[2]) if len(operation.operands) > 2 else context.integer(0)
+    exchange = _Exchange(context, scratch, stage)
     starts, registers = _registers(source), _registers(target)
     results: list[ir.Value | None] = [None] * target.registers
     for number in range(source.columns // strip):
@@ -53,10 +54,10 @@ def _registers(layout: Layout) -> list[int]:
 class _Exchange:
     """The strip in shared memory; columns count from the first of the tile."""
 
-    def __init__(self, context: LoweringContext, scratch: SharedTile) -> None:
+    def __init__(self, context: LoweringContext, scratch: SharedTile, stage: ir.Value) -> None:
         self.context, self.element = context, scratch.element
         self.line = parse_shared(scratch.layout).line
-        self.base = context.shared_pointer(scratch.offset)
+        self.base = context.shared_pointer(stage_offset(context, scratch, stage))
 
     def _place(self, layout: Layout, group: Group, first: int) -> ir.Value:
         context = self.context

@@ -51,10 +51,14 @@ def _warps(context: LoweringContext, operation: ir.Operation) -> None:
     with ir.InsertionPoint(branch.then_block):
         if "registers" in operation.attributes:
             _set_registers(ir.IntegerAttr(operation.attributes["registers"]).value, block_threads)
-        context.roles += 1
-        context.thread, context.threads, context.role = own, count, context.roles
+        context.role = context.roles + 1
+        context.thread, context.threads = own, count
+        if "apart" in operation.attributes:
+            context.group = warpgroup_number(context)
+            context.thread, context.threads = context.remainder(own, WARPGROUP), WARPGROUP
         lower_block(context, operation.regions[0].blocks[0])
-        context.thread, context.threads, context.role = block_thread, block_threads, 0
+        context.roles += count // context.threads
+        context.thread, context.threads, context.role, context.group = block_thread, block_threads, 0, None
         scf.yield_([])
 
 
@@ -75,7 +79,7 @@ def _single(context: LoweringContext, operation: ir.Operation) -> None:
 
 @lowering("tile.group")
 def _group(context: LoweringContext, operation: ir.Operation) -> None:
-    context.set(operation.results[0], warpgroup_number(context))
+    context.set(operation.results[0], warpgroup_number(context) if context.group is None else context.group)
 
 
 def warpgroup_number(context: LoweringContext) -> ir.Value:

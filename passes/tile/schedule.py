@@ -38,13 +38,14 @@ class Schedule:
     producers: int = 0  # warps that only fetch: the program is warp-specialised, and persistent
     resident: int = 0  # blocks of a persistent program that run at once
     cluster: int = 1  # blocks that share the right operand
+    turns: int = 1  # groups of consumers that multiply in turn, each a tile of its own
     split: int = 1  # blocks of a cluster that share k, each adding up a part of the tile in the end
     stages: int = 1
     efficiency: float = 1.0
 
     @property
     def threads(self) -> int:
-        return (self.warps[0] * self.warps[1] * self.warp_depth + self.producers) * 32
+        return (self.warps[0] * self.warps[1] * self.warp_depth * self.turns + self.producers) * 32
 
     @property
     def together(self) -> int:
@@ -53,8 +54,8 @@ class Schedule:
 
     @property
     def consumers(self) -> int:
-        """Threads that multiply, of a warp-specialised program."""
-        return self.threads - self.producers * 32
+        """Threads that multiply one tile, of a warp-specialised program."""
+        return self.warps[0] * 32
 
     @property
     def each(self) -> tuple[int, int]:
@@ -69,7 +70,7 @@ class Schedule:
         [2, 1]}``.
         """
         i64 = ir.IntegerType.get_signless(64)
-        shared = {"cluster": self.cluster, "split": self.split}
+        shared = {"cluster": self.cluster, "split": self.split, "turns": self.turns}
         return ir.DictAttr.get(
             {
                 "block": ir.DenseI64ArrayAttr.get(list(self.block)),

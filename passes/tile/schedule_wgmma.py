@@ -35,6 +35,13 @@ TILES = (  # (rows, columns), warps that multiply
     ((64, 16), 4),
     ((64, 8), 4),
 )
+IN_TURN = (
+    (128, 128),
+    (64, 256),
+    (128, 64),
+    (64, 128),
+    (64, 64),
+)  # tiles of which two groups of consumers have one each, and multiply in turn
 CLUSTERS = (1, 2)  # blocks that share the right operand
 SPLITS = (1, 2, 4, 8)  # blocks that share k; eight are the most that every card schedules together
 
@@ -70,10 +77,13 @@ def wgmma_candidates(problem: Problem, kind: str, target: Target) -> list[Candid
 def _schedules(problem: Problem, kind: str, target: Target) -> Iterator[Schedule]:
     depth = LINE_BYTES // problem.element_bytes
     steps = -(-size_guess(problem.depth) // depth)
-    for (rows, columns), consumers in TILES:
+    kinds = [(tile, consumers, 1) for tile, consumers in TILES] + [(tile, CONSUMER_GROUP, 2) for tile in IN_TURN]
+    for (rows, columns), consumers, turns in kinds:
         stage_bytes = (rows + columns) * LINE_BYTES
-        room = target.shared_per_block - BARRIERS_ROOM - rows * EXCHANGE_LINE * 4
+        room = target.shared_per_block - BARRIERS_ROOM - turns * rows * EXCHANGE_LINE * 4
         for cluster, split in _clusters((rows, columns), consumers, steps, depth, target):
+            if turns > 1 and split > 1:
+                continue  # a block that shares k has one tile only
             yield Schedule(
                 (rows, columns, depth),
                 (consumers, 1),
@@ -83,6 +93,7 @@ def _schedules(problem: Problem, kind: str, target: Target) -> Iterator[Schedule
                 resident=target.multiprocessors,
                 cluster=cluster,
                 split=split,
+                turns=turns,
             )
 
 
@@ -100,7 +111,7 @@ def _clusters(
     if not target.cluster:
         return
     for cluster in CLUSTERS[1:]:
-        if consumers == 2 * CONSUMER_GROUP and columns % (cluster * depth) == 0:
+        if columns % (cluster * depth) == 0:
             yield cluster, 1
     for split in SPLITS[1:]:
         divides = columns & (columns - 1) == 0 and rows * columns >= split * consumers * 32
@@ -121,7 +132,10 @@ def _cycles(problem: Problem, schedule: Schedule, target: Target) -> float:
         epilogue += 2 * sums * 4 / _SHARED  # through shared memory, to neighbours in one thread
     else:
         epilogue += sums * 4 / _SHARED + sums * 4 / _REMOTE + 2 * _CLUSTER_BARRIER + waves * _LATENCY
-    return _LATENCY + waves * (steps * _step_cycles(schedule) + epilogue)
+    products = steps * _step_cycles(schedule)
+    if schedule.turns > 1:  # the epilogue of one tile goes on during the products of the next
+        return _LATENCY + waves * max(products, (products + epilogue) / 2) + epilogue
+    return _LATENCY + waves * (products + epilogue)
 
 
 def _step_cycles(schedule: Schedule) -> float:

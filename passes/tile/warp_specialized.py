@@ -48,6 +48,16 @@ class Ring:
             arith.select(wrapped, zero, stage), arith.select(wrapped, arith.xori(self.parity, one), self.parity)
         )
 
+    def after(self, steps: int, stages: int) -> Ring:
+        """The stage that many steps on."""
+        rounds, rest = divmod(steps, stages)
+        one, count, rest_value = (arith.constant(ir.IndexType.get(), value) for value in (1, stages, rest))
+        stage = arith.addi(self.stage, rest_value)
+        wrapped = arith.cmpi(arith.CmpIPredicate.uge, stage, count)
+        turned = arith.xori(self.parity, one)
+        kept, flipped = (turned, self.parity) if rounds % 2 else (self.parity, turned)
+        return Ring(arith.select(wrapped, arith.subi(stage, count), stage), arith.select(wrapped, flipped, kept))
+
 
 @dataclass
 class WarpSpecialized:
@@ -59,7 +69,7 @@ class WarpSpecialized:
     boxes: tuple[Boxes, Boxes]
     accumulator: str  # dtype of the sums
     layouts: tuple[str, str]  # of the accumulator, and of the sums as the epilogue gets them
-    turns: Expression  # tiles of the result, counted in clusters of them
+    count: Expression  # tiles of the result, counted in clusters of them
     position: Callable[[Expression], Position]
 
     @property
@@ -68,7 +78,7 @@ class WarpSpecialized:
         a part of one tile.
         """
         cluster, split = self.schedule.cluster, self.schedule.split
-        return self.turns * split if split > 1 else minimum(self.turns, self.schedule.resident // cluster) * cluster
+        return self.count * split if split > 1 else minimum(self.count, self.schedule.resident // cluster) * cluster
 
     def emit(self, epilogue: Callable[[Position, ir.Value], None]) -> None:
         """Both roles; `epilogue` gets the place of a tile and its accumulator."""
@@ -84,12 +94,13 @@ class WarpSpecialized:
             for box, shape in ((left, (rows, depth)), (right, (depth, columns)))
         ]
         self.scratch = self._exchange_tile() if self.schedule.split == 1 else self._partial_sums()
-        consumers = self.schedule.warps[0]
+        consumers = self.schedule.warps[0] * self.schedule.turns
         self.filled = make_barriers(self.schedule.stages, 1)
-        self.emptied = make_barriers(self.schedule.stages, consumers * cluster)
+        self.emptied = make_barriers(self.schedule.stages, self.schedule.warps[0] * cluster)
+        self.order = make_barriers(self.schedule.turns, CONSUMER_GROUP) if self.schedule.turns > 1 else None
         self._meet()
         several = consumers > CONSUMER_GROUP
-        with self._role(0, consumers, CONSUMER_REGISTERS if several else None):
+        with self._role(0, consumers, CONSUMER_REGISTERS if several else None, self.schedule.turns > 1):
             self._consume(epilogue)
         with self._role(consumers, PRODUCER_WARPS, PRODUCER_REGISTERS if several else None):
             with self._region("tile.single"):
@@ -104,8 +115,10 @@ class WarpSpecialized:
 
     # Roles ----------------------------------------------------------------------------------------------------------
     @contextmanager
-    def _role(self, first: int, count: int, registers: int | None) -> Iterator[None]:
+    def _role(self, first: int, count: int, registers: int | None, apart: bool = False) -> Iterator[None]:
         attributes = {"first": i64(first), "count": i64(count)}
+        if apart:
+            attributes["apart"] = ir.UnitAttr.get()
         if registers is not None:
             attributes["registers"] = i64(registers)
         with self._region("tile.warps", attributes):
@@ -119,17 +132,20 @@ class WarpSpecialized:
             ir.Operation.create("gpu.yield")
 
     @contextmanager
-    def _tiles_of_block(self, ring: Ring) -> Iterator[tuple[Position, Ring, list[Ring]]]:
-        """The loop over this block's tiles: (position, ring at its start, list for the ring at its end).
+    def _tiles_of_block(
+        self, start: list[ir.Value], group: ir.Value | None = None
+    ) -> Iterator[tuple[Position, list[ir.Value], list[ir.Value]]]:
+        """The loop over this block's tiles: (position, the values carried, list for their new values).
 
-        The blocks of a cluster have neighbouring tiles, one below the other, or parts of k of a single one.
+        The blocks of a cluster have neighbouring tiles, one below the other, or parts of k of a single one. Of groups
+        that take turns, each has every other tile of the block.
         """
         builder, cluster, split = self.builder, self.schedule.cluster, self.schedule.split
         if split > 1:
             number, blocks = program_id(0), builder.index(split)
             self.rank = builder.variable(arith.remui(number, blocks), "rank", split)
-            tile = builder.variable(arith.divui(number, blocks), "tile", self.turns)
-            yield self.position(tile), ring, []
+            tile = builder.variable(arith.divui(number, blocks), "tile", self.count)
+            yield self.position(tile), start, []
             return
         step = ir.Operation.create(
             "tile.program_count", results=[ir.IndexType.get()], attributes={"axis": i64(0)}
@@ -140,13 +156,16 @@ class WarpSpecialized:
             number = builder.index(cluster)
             self.rank = builder.variable(arith.remui(first, number), "rank", cluster)
             first, step = arith.divui(first, number), arith.divui(step, number)
-        loop = scf.ForOp(first, builder.index(self.turns), step, [ring.stage, ring.parity])
-        end: list[Ring] = []
+        if group is not None:
+            first = arith.addi(first, arith.muli(group, step))
+            step = arith.muli(step, builder.index(self.schedule.turns))
+        loop = scf.ForOp(first, builder.index(self.count), step, start)
+        end: list[ir.Value] = []
         with ir.InsertionPoint(loop.body), builder.region():
-            batch, row, column = self.position(builder.variable(loop.induction_variable, "tile", self.turns))
+            batch, row, column = self.position(builder.variable(loop.induction_variable, "tile", self.count))
             position = (batch, row + self.rank * self.schedule.block[0], column)
-            yield position, Ring(*loop.inner_iter_args), end
-            scf.yield_([end[0].stage, end[0].parity])
+            yield position, list(loop.inner_iter_args), end
+            scf.yield_(end)
 
     @property
     def _steps(self) -> int:
@@ -161,13 +180,13 @@ class WarpSpecialized:
     # The producer ---------------------------------------------------------------------------------------------------
     def _produce(self) -> None:
         zero, one = self.builder.index(0), self.builder.index(1)
-        with self._tiles_of_block(Ring(zero, one)) as (position, ring, end):
+        with self._tiles_of_block([zero, one]) as (position, carried, end):
             batch, row, column = position
             lines = (row, column)
             for box, line in zip(self.boxes, lines, strict=True):
                 for value in box.fixed(self.builder, line, batch):
                     self.builder.index(value)  # in front of the loop
-            loop = self._depth_loop([ring.stage, ring.parity])
+            loop = self._depth_loop(carried)
             with ir.InsertionPoint(loop.body), self.builder.region():
                 inner = Ring(*loop.inner_iter_args)
                 step = self.builder.variable(loop.induction_variable, "step", self._steps)
@@ -181,7 +200,7 @@ class WarpSpecialized:
                     self._load(number, inner.stage, (lines[number], depth, batch))
                 following = inner.following(self.schedule.stages)
                 scf.yield_([following.stage, following.parity])
-            end.append(Ring(*loop.results))
+            end += list(loop.results)
 
     def _stage_bytes(self) -> int:
         rows, columns, depth = self.schedule.block
@@ -214,8 +233,12 @@ class WarpSpecialized:
     # The consumers --------------------------------------------------------------------------------------------------
     def _consume(self, epilogue: Callable[[Position, ir.Value], None]) -> None:
         rows, columns, _ = self.schedule.block
-        zero = self.builder.index(0)
-        with self._tiles_of_block(Ring(zero, zero)) as (position, ring, end):
+        turns, stages = self.schedule.turns, self.schedule.stages
+        start_values = self._start()
+        with self._tiles_of_block(start_values, self.group) as (position, carried, end):
+            ring, turn = Ring(*carried[:2]), carried[2:]
+            if self.order is not None:
+                ir.Operation.create("tile.await", operands=[self.order, self.group, *turn])
             start = full(rows, columns, self.layouts[0], element_zero(scalar_type(self.accumulator)))
             loop = self._depth_loop([start, ring.stage, ring.parity, ring.stage])
             with ir.InsertionPoint(loop.body), self.builder.region():
@@ -224,28 +247,56 @@ class WarpSpecialized:
                 product = self._accumulate("tile.dot", [*self.tiles, accumulator, stage], self._instruction())
                 running = self._accumulate("tile.dot_wait", [product], {"pending": i64(1)})
                 self._release_previous(loop.induction_variable, previous)
-                following = Ring(stage, parity).following(self.schedule.stages)
+                following = Ring(stage, parity).following(stages)
                 scf.yield_([running, following.stage, following.parity, stage])
             accumulator, stage, parity, previous = loop.results
+            if self.order is not None:
+                other = arith.xori(self.group, self.builder.index(1))
+                ir.Operation.create("tile.arrive", operands=[self.order, other])
             done = self._accumulate("tile.dot_wait", [accumulator], {"pending": i64(0)})
             if self.schedule.split > 1:
                 epilogue(*self._combined(position, done))
                 return
             ir.Operation.create("tile.arrive", operands=[self.emptied, previous], attributes=self._everywhere())
             epilogue(position, self._exchanged(done))
-            end.append(Ring(stage, parity))
+            ring = Ring(stage, parity)
+            if turns > 1:
+                ring = ring.after(self._steps, stages)
+            end += [ring.stage, ring.parity, *(arith.xori(own, self.builder.index(1)) for own in turn)]
+
+    def _start(self) -> list[ir.Value]:
+        """What a consumer carries from tile to tile, before its first: stage and parity of the ring, and where groups
+        take turns the parity of its own turn.
+
+        A group's first tile is as many steps into the ring as come before it. Group 0 need not wait for its first turn:
+        it asks for the phase before the first, which counts as ended.
+        """
+        zero, one = self.builder.index(0), self.builder.index(1)
+        self.group: ir.Value | None = None
+        if self.schedule.turns == 1:
+            return [zero, zero]
+        self.group = ir.Operation.create("tile.group", results=[ir.IndexType.get()]).result
+        leads = arith.cmpi(arith.CmpIPredicate.eq, self.group, zero)
+        later = Ring(zero, zero).after(self._steps, self.schedule.stages)
+        return [
+            arith.select(leads, zero, later.stage),
+            arith.select(leads, zero, later.parity),
+            arith.select(leads, one, zero),
+        ]
 
     def _exchange_tile(self) -> ir.Value:
         columns = min(EXCHANGE_COLUMNS, self.schedule.block[1])
         layout = SharedLayout("rows", columns + PADDING)
         type_ = tile_of(self.schedule.block[0], columns, scalar_type(self.accumulator), str(layout))
-        return ir.Operation.create("tile.allocate", results=[type_], attributes={"stages": i64(1)}).result
+        stages = {"stages": i64(self.schedule.turns)}
+        return ir.Operation.create("tile.allocate", results=[type_], attributes=stages).result
 
     def _exchanged(self, accumulator: ir.Value) -> ir.Value:
         """The sums with neighbouring columns in one thread, so that the epilogue's accesses are 16 bytes wide."""
         rows, columns, _ = self.schedule.block
         type_ = tile_of(rows, columns, scalar_type(self.accumulator), self.layouts[1])
-        return ir.Operation.create("tile.exchange", results=[type_], operands=[accumulator, self.scratch]).result
+        operands = [accumulator, self.scratch, *([self.group] if self.group is not None else [])]
+        return ir.Operation.create("tile.exchange", results=[type_], operands=operands).result
 
     def _partial_sums(self) -> ir.Value:
         """Where a block leaves its sums for the others of the cluster: in the place of the ring, when all is read."""

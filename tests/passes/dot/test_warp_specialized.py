@@ -91,6 +91,21 @@ def test_large_tiles_are_what_hopper_wants(right_turned: bool) -> None:
     assert str(kernel.program.grid[0]) == "132"
 
 
+def test_the_epilogue_of_a_group_in_turn_spills_nothing() -> None:
+    """2048 x 2048 x 2048 with a bias and a GELU: tiles of 128 x 128 for each group are two blocks of 64 rows."""
+
+    def make(left: ir.Value, right: ir.Value, bias: ir.Value) -> ir.Value:
+        product = graph.matmul(left, right, False, True, element="f32")
+        return graph.map([product, bias], lambda x, b: ((x + b) * 0.5 * (1.0 + (x + b).tanh())).cast("f16"))
+
+    shape = [2048, 2048]
+    kernel = compile_kernel([(shape, "f16"), (shape, "f16"), ([2048], "f32")], make, target=HOPPER)
+    assert "turns = 2" in kernel.program.text
+    assembly = assemble(kernel.ptx, find_target(HOPPER), keep_cubin=True)
+    assert (assembly.spills, assembly.warnings) == (0, ())
+    assert len(re.findall(r"HGMMA\.64x128x16", disassemble(assembly.cubin))) == 8
+
+
 @pytest.mark.parametrize(
     "element,precision,instruction",
     [("f32", "tf32", r"HGMMA\.64x256x8\.F32\.TF32"), ("i8", "", r"IGMMA\.64x256x32\.S8\.S8")],

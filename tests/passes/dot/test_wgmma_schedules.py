@@ -26,14 +26,15 @@ def candidates(rows: int, columns: int, depth: int) -> list[Candidate]:
 
 def describe(schedule: Schedule) -> str:
     rows, columns, _ = schedule.block
-    return f"{rows}x{columns}, {schedule.cluster} share columns, {schedule.split} share k"
+    turns = ", in turn" if schedule.turns > 1 else ""
+    return f"{rows}x{columns}, {schedule.cluster} share columns, {schedule.split} share k{turns}"
 
 
 ALL = {describe(found.schedule): found.schedule for found in candidates(136, 136, 1024)}
 TRIED = {
     name: schedule
     for name, schedule in ALL.items()
-    if schedule.cluster == 1 and schedule.split == (4 if schedule.block[1] != 192 else 1)
+    if schedule.cluster == schedule.turns == 1 and schedule.split == (4 if schedule.block[1] != 192 else 1)
 }
 FEW_ROWS = {
     "six": Case("bf16", sizes={"m": 6, "n": 200, "k": 512}),
@@ -64,6 +65,21 @@ def test_few_rows_are_columns_of_wgmma(case: Case) -> None:
     assert "tile.load_box" in kernel.program.text
 
 
+@pytest.mark.parametrize("depth", [64, 448])
+def test_groups_take_turns(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several tiles for each group of a block; 448 are seven steps of a ring of five stages."""
+    force(monkeypatch, replace(ALL["128x128, 2 share columns, 1 share k, in turn"], resident=2))
+    kernel = verify(Case("f16", sizes={"m": 600, "n": 264, "k": depth}), "bias", HOPPER)
+    assert "apart" in kernel.program.text and str(kernel.program.grid[0]) == "2"
+
+
+def test_the_sanitizer_finds_nothing_where_groups_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    force(monkeypatch, replace(ALL["64x64, 1 share columns, 1 share k, in turn"], resident=2))
+    sanitizer = Sanitizer(Order("random", 3))
+    verify(Case("f16", sizes={"m": 136, "n": 136, "k": 192}), "bias", HOPPER, sanitizer)
+    assert not sanitizer.findings
+
+
 def test_the_sanitizer_finds_nothing_where_k_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     force(monkeypatch, ALL["64x64, 1 share columns, 4 share k"])
     sanitizer = Sanitizer(Order("random", 3))
@@ -79,6 +95,12 @@ SPLITS = {
     (196, 256, 2304): 4,  # a 3x3 convolution of one image, 14 x 14
     (49, 512, 4608): 8,
 }
+
+
+def test_turns_hide_the_epilogue_of_a_short_k() -> None:
+    """With a long k one large tile reads less; with a short one the epilogue counts, and another tile hides it."""
+    turns = [candidates(4096, 4096, depth)[0].schedule.turns for depth in (512, 16384)]
+    assert turns == [2, 1]
 
 
 @pytest.mark.parametrize("sizes", SPLITS)

@@ -45,3 +45,22 @@ func.func @roles(%map: !map, %k: index) attributes {tile.threads = 256 : i64} {
   }) {first = 4 : i64, count = 4 : i64} : () -> ()
   return
 }
+
+// -----
+// Groups apart: a group's threads are counted from its own first, and its barrier is the first of the role plus its
+// number.
+
+// CHECK: llvm.func @apart
+// CHECK: %[[THREAD:.*]] = nvvm.read.ptx.sreg.tid.x
+// CHECK: %[[OWN:.*]] = arith.remui %[[THREAD]], %c128_i32
+// CHECK: %[[GROUP:.*]] = nvvm.shfl.sync idx
+// CHECK: %[[BARRIER:.*]] = arith.addi %[[GROUP]], %c1_i32
+// CHECK: nvvm.barrier id = %[[BARRIER]] number_of_threads = %c128_i32
+func.func @apart() attributes {tile.threads = 256 : i64} {
+  "tile.warps"() ({
+    %group = "tile.group"() : () -> index
+    "tile.barrier"() : () -> ()
+    gpu.yield
+  }) {first = 0 : i64, count = 8 : i64, apart} : () -> ()
+  return
+}

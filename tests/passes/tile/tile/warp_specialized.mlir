@@ -13,7 +13,7 @@
 // HOPPER: %[[RIGHT:.*]] = "tile.allocate"() {{.*}}swizzle=128
 // HOPPER: %[[FULL:.*]] = "tile.make_barriers"() {arrivals = 1
 // HOPPER: %[[EMPTY:.*]] = "tile.make_barriers"()
-// HOPPER: "tile.barrier"
+// HOPPER: {{"tile.(cluster_)?barrier"}}
 // HOPPER: "tile.warps"
 // HOPPER: "tile.await"(%[[FULL]], %[[STAGE:.*]], %{{.*}})
 // HOPPER: "tile.dot"(%[[LEFT]], %[[RIGHT]], %{{.*}}, %[[STAGE]]) {instruction = "m64n{{.*}}k16.f16"}
@@ -77,6 +77,34 @@ func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot",
 // HOPPER: "tile.cluster_barrier"
 // HOPPER: "tile.cluster_barrier"
 // OTHER-NOT: tile.combine_blocks
+func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
+  %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !y
+  return %0 : !y
+}
+
+// -----
+// With a short k the epilogue counts: two groups of consumers have a tile each, every other one of the block, and multiply
+// in turn. A group waits for its turn, tells the other when its last product has started, and then skips the other's steps.
+
+!x = tensor<4096x256xf16>
+!w = tensor<256x4096xf16>
+!y = tensor<4096x4096xf32>
+
+// HOPPER: func.func @dot_0({{.*}}turns = 2
+// HOPPER: %[[FULL:.*]] = "tile.make_barriers"() {arrivals = 1
+// HOPPER: "tile.make_barriers"()
+// HOPPER: %[[ORDER:.*]] = "tile.make_barriers"() {arrivals = 4 : i64, count = 2 : i64}
+// HOPPER: "tile.warps"
+// HOPPER: %[[GROUP:.*]] = "tile.group"()
+// HOPPER: "tile.await"(%[[ORDER]], %[[GROUP]], %{{.*}})
+// HOPPER: "tile.await"(%[[FULL]],
+// HOPPER: "tile.dot"
+// HOPPER: %[[THEIRS:.*]] = arith.xori %[[GROUP]]
+// HOPPER-NEXT: "tile.arrive"(%[[ORDER]], %[[THEIRS]])
+// HOPPER-NEXT: "tile.dot_wait"{{.*}}pending = 0
+// HOPPER: "tile.exchange"(%{{.*}}, %{{.*}}, %[[GROUP]])
+// HOPPER: apart, count = 8 : i64, first = 0 : i64
+// OTHER-NOT: tile.group
 func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
   %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !y
   return %0 : !y
