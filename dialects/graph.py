@@ -104,6 +104,14 @@ OPERATIONS = (
         {"kind": "string", "axis": "integer", "exclusive": "integer", "reverse": "integer"},
     ),
     OperationDefinition(
+        "graph.sort",
+        "Positions (i32) along the last axis of unsigned keys, ordered by their keys inside every run of `run` elements, or of all for 0. Of "
+        "equal keys the first comes first.",
+        ("keys",),
+        ("places",),
+        {"run": "integer"},
+    ),
+    OperationDefinition(
         "graph.scatter",
         "`initial`, or zeros, with each element of `updates` combined at its place: `places`, of the same shape, holds flat positions in the "
         "result (i64), negative ones for nowhere. Kinds: sum, product (of floats in no fixed order), max.",

@@ -315,6 +315,11 @@ def scan(tensor: ir.Value, kind: str, axis: int, exclusive: bool = False, revers
     return build("scan", shape_of(tensor), element_of(tensor), [tensor], **options)
 
 
+def sort(keys: ir.Value, run: int = 0) -> ir.Value:
+    """Positions (i32) along the last axis in the order of unsigned keys, inside runs of `run` elements (0: all)."""
+    return build("sort", shape_of(keys), "i32", [keys], run=run)
+
+
 SCATTERED = ("f32", "f64", "i32", "i64", "ui32", "ui64")  # what atomic operations combine
 
 

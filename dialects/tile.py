@@ -80,6 +80,14 @@ OPERATIONS = (
         ("result", "total"),
         {"kind": "string", "exclusive": "integer"},
     ),
+    OperationDefinition(
+        "tile.sort",
+        "Sort `count` unsigned keys from element `offset` of `keys` on, and what stands beside them in `places`, by (key, place). The block "
+        "sorts in shared memory when there are at most `most`, a power of two, and leaves the keys as they were; else (`most` 0) in place.",
+        ("keys", "places", "offset", "count"),
+        (),
+        {"most": "integer"},
+    ),
     # Shared-memory tiles and tensor-core work: one block's main loop ----------------------------------------
     OperationDefinition(
         "tile.allocate",

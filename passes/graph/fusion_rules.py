@@ -17,7 +17,7 @@ from .grouping import CHEAP_OPERATIONS, Group, Grouping, Node
 from .rewriting import producer
 
 MAXIMUM_INPUTS = 48  # tensors that one kernel reads
-SINGLE = {"lstm": "recurrent", "gru": "recurrent", "scan": "scan", "scatter": "scatter"}
+SINGLE = {"lstm": "recurrent", "gru": "recurrent", "scan": "scan", "scatter": "scatter", "sort": "sort"}
 EPILOGUE_MOVEMENTS = ("transpose", "reshape")  # no slice: the kernel would compute, and must not store, what it drops
 PROLOGUE_MOVEMENTS = ("transpose", "reshape", "slice", "broadcast")
 

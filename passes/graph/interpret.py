@@ -343,6 +343,11 @@ def _scan(run: Interpreter, operation: ir.Operation, operands: list[Array]) -> A
     return numpy_operations.scan(operands[0], kind, axis, exclusive, reverse)
 
 
+@rule("graph.sort")
+def _sort(run: Interpreter, operation: ir.Operation, operands: list[Array]) -> Array:
+    return numpy_operations.sort(operands[0], integer(operation, "run"))
+
+
 @rule("graph.scatter")
 def _scatter(run: Interpreter, operation: ir.Operation, operands: list[Array]) -> Array:
     places, updates, *initial = operands

@@ -170,6 +170,17 @@ def scan(array: Array, kind: str, axis: int, exclusive: bool, reverse: bool) -> 
     return np.asarray(np.flip(total, axis) if reverse else total).astype(array.dtype)
 
 
+def sort(keys: Array, run: int) -> Array:
+    """Positions in the order of the keys along the last axis, inside runs (0: one of all)."""
+    length = keys.shape[-1]
+    step = run or max(length, 1)
+    result = np.zeros(keys.shape, np.int32)
+    for start in range(0, length, step):
+        part = slice(start, start + step)
+        result[..., part] = start + np.argsort(keys[..., part], axis=-1, kind="stable")
+    return result
+
+
 def scatter(places: Array, updates: Array, initial: Array, kind: str) -> Array:
     """`initial` with every update combined at its flat place; negative places are nowhere."""
     result = initial.copy(order="C")

@@ -21,6 +21,7 @@ from ..target import Target
 from .context import LoweringContext, Memory
 from .control import lower_block
 
+_WRITES = {"tile.store": (1,), "tile.atomic": (1,), "tile.sort": (0, 1)}  # operands that are written
 _BY_VALUE = "llvm.byval = !llvm.array<128 x i8>"  # a tensor map
 
 
@@ -99,8 +100,8 @@ def _written_arguments(function: ir.Operation) -> set[int]:
     written: set[int] = set()
 
     def visit(operation: ir.Operation) -> ir.WalkResult:
-        if operation.name in ("tile.store", "tile.atomic"):
-            written.add(ir.BlockArgument(operation.operands[1]).arg_number)
+        for position in _WRITES.get(operation.name, ()):
+            written.add(ir.BlockArgument(operation.operands[position]).arg_number)
         return ir.WalkResult.ADVANCE
 
     function.walk(visit)

@@ -1,10 +1,12 @@
 """TopK: the first elements of a sorted axis.
 
-In: a tensor and k. Out: the k largest or smallest along one axis, in order, with their positions. Short axes
-are ranked by counting, which is quadratic and takes two reductions; long ones are sorted by a bitonic network.
+In: a tensor and k. Out: the k largest or smallest along one axis, in order, with their positions. One launch sorts the
+keys; a long axis of known size is sorted in runs, which are then merged pair by pair.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from mlir import ir
@@ -14,126 +16,83 @@ from ....dialects.scalar import Scalar
 from ....runtime.symbolic import Expression
 from ..node import Node
 from ..registry import onnx_operator
+from .ordering import key_of
 
-LONGEST_COUNTED = 1024  # n*n comparisons a row; a network has n * log(n)^2 / 4, in one launch a stage
+RUN = 2048  # elements that one block sorts in its shared memory (passes/tile/sort.py)
+Key = Callable[[Scalar], Scalar]
 
 
 @onnx_operator("TopK")
 def top_k(node: Node) -> list[ir.Value]:
-    """Of equal elements the first comes first."""
+    """Of equal elements the first comes first; NaN is larger than everything."""
     x = node.input(0)
     axis = node.axis(node.get("axis", -1), x.rank)
     count = Expression.constant(int(node.get("k"))) if node.get("k") is not None else node.sizes(1, "k")[0]
     descending = bool(node.get("largest", 1))
-    static = x.shape[axis].as_constant()
-    if static is not None and static > LONGEST_COUNTED:
-        return _from_order(node, axis, count, sorted_positions(node, x.value, axis, static, descending))
-    return _counted(node, axis, count, descending)
-
-
-def _comes_first(one: Scalar, other: Scalar, earlier: Scalar, descending: bool) -> Scalar:
-    """Whether an element stands before another; `earlier` says so for equal ones."""
-    ahead = one.gt(other) if descending else one.lt(other)
-    return ahead | (one.eq(other) & earlier)
-
-
-def _from_order(node: Node, axis: int, count: Expression, order: ir.Value) -> list[ir.Value]:
-    """Values and positions from the sorted positions along an axis."""
-    x = node.input(0)
-    table = x.value
+    others = [number for number in range(x.rank) if number != axis]
+    lines = build.transpose(x.value, [*others, axis])
+    order = sorted_positions(node, lines, (lambda v: ~key_of(v)) if descending else key_of)
+    table, last = x.value, build.dimension
     shape = [*x.shape[:axis], count, *x.shape[axis + 1 :]]
 
     def place() -> Scalar:
-        return build.element_at(order, [build.index(number) for number in range(x.rank)]).cast("i64")
+        own = [build.index(number) for number in range(x.rank)]
+        rank = own[axis].minimum(last(x.shape[axis]) - 1).maximum(0)  # k may be more than a run finds
+        return build.element_at(order, [*(own[number] for number in others), rank]).cast("i64")
 
     def value() -> Scalar:
-        places = [build.index(number) for number in range(x.rank)]
-        return build.element_at(table, [*places[:axis], place(), *places[axis + 1 :]])
+        own = [build.index(number) for number in range(x.rank)]
+        return build.element_at(table, [*own[:axis], place(), *own[axis + 1 :]])
 
     return [node.map([], value, shape=shape), node.map([], place, shape=shape)]
 
 
-def sorted_positions(node: Node, table: ir.Value, axis: int, length: int, descending: bool) -> ir.Value:
-    """Positions (i32) along `axis`, sorted by their elements, in a tensor padded to a power of two.
-
-    Every stage of the network is a map that exchanges positions of pairs. Its two numbers stand in a constant
-    tensor, so that all stages are launches of one kernel.
-    """
-    shape = list(build.shape_of(table))
-    padded = 1 << (length - 1).bit_length()
-    shape[axis] = Expression.constant(padded)
-    order = node.map([], lambda: build.index(axis).cast("i32"), shape=shape)
-    block = 2
-    while block <= padded:
-        distance = block // 2
-        while distance:
-            stage = node.literal(np.array([block, distance], np.int32), "i32").value
-            order = _exchanged(node, table, order, stage, axis, length, descending)
-            distance //= 2
-        block *= 2
+def sorted_positions(node: Node, lines: ir.Value, key: Key) -> ir.Value:
+    """Positions (i32) along the last axis in the order of the elements' keys; of equal ones the first comes first."""
+    length = build.shape_of(lines)[-1].as_constant()
+    keys = node.map([lines], key)
+    if length is None or length <= RUN:
+        return build.sort(keys)
+    order = build.sort(keys, RUN)
+    run = RUN
+    while run < length:
+        size = node.literal(np.array([run], np.int64), "i64").value  # not in the body: all rounds are one kernel
+        order = _merged(node, lines, key, order, size, length)
+        run *= 2
     return order
 
 
-def _exchanged(
-    node: Node, table: ir.Value, order: ir.Value, stage: ir.Value, axis: int, length: int, descending: bool
-) -> ir.Value:
-    """One stage: each place keeps its own position or takes its partner's."""
-    rank = build.rank_of(table)
+def _merged(node: Node, lines: ir.Value, key: Key, order: ir.Value, size: ir.Value, length: int) -> ir.Value:
+    """Neighbouring sorted runs of `size` merged: every place of the result finds out how many of the elements before
+    it come from the first run, by binary search along its diagonal.
+    """
+    rank = build.rank_of(lines)
 
     def body() -> Scalar:
-        places = [build.index(number) for number in range(rank)]
-        own = places[axis]
-        block, distance = (build.element_at(stage, [number]).cast("i64") for number in (0, 1))
-        lower = (own & distance).eq(0)
-        partner = lower.select(own + distance, own - distance)
-        mine, other = (
-            build.element_at(order, [*places[:axis], at, *places[axis + 1 :]]).cast("i64") for at in (own, partner)
-        )
-        values = [
-            build.element_at(table, [*places[:axis], at.minimum(length - 1), *places[axis + 1 :]])
-            for at in (mine, other)
-        ]
-        first = _comes_first(values[0], values[1], mine.lt(other), descending)
-        # What pads the axis has the largest positions and stands last.
-        first = other.ge(length) | (mine.lt(length) & first)
-        first = first & ~(mine.ge(length) & other.ge(length) & mine.gt(other))
-        upward = (own & block).eq(0)
-        keeps = upward.eq(lower).eq(first)
-        return keeps.select(mine, other).cast("i32")
+        *line, place = (build.index(number) for number in range(rank))
+        run = build.element_at(size, [0])
+        start = place & ~(run * 2 - 1)
+        middle = (start + run).minimum(length)
+        end = (middle + run).minimum(length)
+        done = place - start
+
+        def position(at: Scalar) -> Scalar:
+            return build.element_at(order, [*line, at.minimum(length - 1).maximum(0)]).cast("i64")
+
+        def comes_first(left: Scalar, right: Scalar) -> Scalar:
+            """Whether number `left` of the first run stands before number `right` of the second."""
+            one, other = (
+                key(build.element_at(lines, [*line, position(at)])) for at in (start + left, middle + right)
+            )
+            return one.le(other)
+
+        low, high = (done - (end - middle)).maximum(0), done.minimum(middle - start)
+        for _ in range(length.bit_length()):
+            probe = (low + high).shift_right(1)
+            taken = low.lt(high) & comes_first(probe, done - 1 - probe)
+            low, high = taken.select(probe + 1, low), (low.lt(high) & ~taken).select(probe, high)
+        others = done - low
+        first = low.lt(middle - start) & (others.ge(end - middle) | comes_first(low, others))
+        return position(first.select(start + low, middle + others)).cast("i32")
 
     return node.map([], body, shape=build.shape_of(order))
-
-
-def _counted(node: Node, axis: int, count: Expression, descending: bool) -> list[ir.Value]:
-    """Every element's rank is how many others come before it."""
-    x = node.input(0)
-    length, table, rank = x.shape[axis], x.value, x.rank
-    last = rank  # the compared element's axis is added at the end
-
-    def precedes() -> Scalar:
-        """1 where the element at `last` comes before the one at `axis`."""
-        places = [build.index(number) for number in range(rank)]
-        mine = build.element_at(table, places)
-        own, other_place = places[axis], build.index(last)
-        other = build.element_at(table, [*places[:axis], other_place, *places[axis + 1 :]])
-        return _comes_first(other, mine, other_place.lt(own), descending).cast("i32")
-
-    compared = node.map([], precedes, shape=[*x.shape, length])
-    order = build.remove_dimensions(build.reduce(compared, "sum", [last]), [last])
-    outputs = [*x.shape[:axis], count, *x.shape[axis + 1 :]]
-
-    def chosen(dtype: str, pick: bool) -> ir.Value:
-        """The element (or its position) whose rank is the output's position along `axis`."""
-
-        def body() -> Scalar:
-            places = [build.index(number) for number in range(rank)]
-            there = [*places[:axis], build.index(last), *places[axis + 1 :]]
-            hit = build.element_at(order, there).cast("i64").eq(places[axis])
-            value = build.element_at(table, there).cast(dtype) if pick else build.index(last)
-            return hit.select(value, 0)
-
-        spread = node.map([], body, shape=[*outputs, length])
-        return build.remove_dimensions(build.reduce(spread, "sum", [last]), [last])
-
-    wide = {"f16": "f32", "bf16": "f32"}.get(x.dtype, x.dtype)
-    return [build.cast(chosen(wide, True), x.dtype), chosen("i64", False)]

@@ -1,12 +1,12 @@
 """Operators that keep some of the elements: how many is known only when the program runs.
 
 In: a tensor, or a condition. Out: the kept elements or their positions. Kernels count and select; the host
-reads the count, which becomes the size of the result. Unique and NonMaxSuppression run on the host.
+reads the count, which becomes the size of the result. NonMaxSuppression runs on the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from mlir import ir
@@ -89,22 +89,6 @@ def _taken(node: Node, x: Tensor, axis: int, count: Expression, row: Callable[[S
         return build.element_at(table, places)
 
     return node.map([], body, shape=shape)
-
-
-@onnx_operator("Unique")
-def unique(node: Node) -> Sequence[ir.Value]:
-    """Different elements, or slices along an axis; where each was first; which one each is; how often."""
-    x = node.input(0)
-    axis = node.get("axis")
-    axis = None if axis is None else node.axis(axis, x.rank)
-    symbol = node.importer.fresh_symbols(node.operator, 1)
-    count = Expression.symbol(symbol[0])
-    options = {"axis": axis, "sorted": bool(node.get("sorted", 1))}
-    values = node.host("unique", [x], 4, options, symbols=symbol)
-    length = build.product(x.shape) if axis is None else x.shape[axis]
-    shape = [count] if axis is None else [*x.shape[:axis], count, *x.shape[axis + 1 :]]
-    kinds = [(shape, x.dtype), ([count], "i64"), ([length], "i64"), ([count], "i64")]
-    return [build.upload(value, *kind) for value, kind in zip(values, kinds, strict=True)]
 
 
 @onnx_operator("NonMaxSuppression")

@@ -194,6 +194,22 @@ func.func private @k(%x: {tensor("n,70", dtype)}) -> {tensor("n,70", dtype)} {{
     check(text, "scan", values.astype({"f64": "f8", "i64": "i8", "i32": "i4", "f16": "f2"}[dtype]))
 
 
+# Length, run, key type: short and long lines, one of a size that compilation does not know, runs with a rest.
+SORTS = [("3,7", 0, "ui32"), ("2,300", 0, "ui64"), ("2,n", 0, "ui32"), ("2,1000", 256, "ui32"), ("1,1", 0, "ui32")]
+
+
+@pytest.mark.parametrize(("shape", "run", "dtype"), SORTS, ids=str)
+def test_sort(shape: str, run: int, dtype: str) -> None:
+    """Many keys are equal: their order is that of their positions."""
+    text = f"""
+func.func private @k(%x: {tensor(shape, dtype)}) -> {tensor(shape, "i32")} {{
+  %p = "graph.sort"(%x) {{run = {run} : i64}} : ({tensor(shape, dtype)}) -> {tensor(shape, "i32")}
+  return %p : {tensor(shape, "i32")}
+}}"""
+    sizes = [2500 if size == "n" else int(size) for size in shape.split(",")]
+    check(text, "sort", RNG.integers(0, 99, sizes).astype(dtype.replace("ui", "u").replace("32", "4").replace("64", "8")))
+
+
 @pytest.mark.parametrize("reverse", [0, 1])
 def test_lstm(reverse: int) -> None:
     text = f"""
