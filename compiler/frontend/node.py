@@ -152,6 +152,12 @@ class Node:
             raise ModelError(f"node '{self.name}' ({self.operator}): axis {value} of a tensor of rank {rank}")
         return value % rank if rank else 0
 
+    def same_rank(self, *positions: int) -> None:
+        """Raises ModelError where inputs that lie over each other have different ranks."""
+        ranks = [self.rank(position) for position in positions]
+        if len(set(ranks)) > 1:
+            raise ModelError(f"inputs of ranks {ranks}, which have to be equal")
+
     def axes(self, values: Sequence[int], rank: int) -> list[int]:
         """Non-negative sorted axes without repetition."""
         return sorted({self.axis(int(value), rank) for value in values})

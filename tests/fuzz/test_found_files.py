@@ -56,6 +56,17 @@ FOUND: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         lambda: parsed("(float[n] x, int64[n] z) => (float[n] y) { y = Clip(x, z) }"),
         "Clip takes both of one type",
     ),
+    "updates of another rank": (
+        lambda: parsed("(float[7,1] x, int64[2] i, float[2] u) => (float[7,1] y) { y = ScatterElements (x, i, u) }"),
+        r"inputs of ranks \[2, 1, 1\]",
+    ),
+    "statistics of different sizes": (
+        lambda: parsed(
+            "(float[1,2,3] x) => (float[1,2,3] y) <float[2] s = {1, 2}, float[3] v = {1, 2, 3}> "
+            "{ y = BatchNormalization (x, s, s, s, v) }"
+        ),
+        "mean and variance of different sizes",
+    ),
     "integers joined with booleans": (
         lambda: parsed("(int64[n] x, bool[n] z) => (int64[a] y) { y = Concat <axis=0> (x, z) }"),
         "Concat takes both of one type",

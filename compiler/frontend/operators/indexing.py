@@ -74,6 +74,7 @@ def _as_slice(node: Node, data: Tensor, indices: Tensor, axis: int) -> ir.Value 
 
 @onnx_operator("GatherElements")
 def gather_elements(node: Node) -> ir.Value:
+    node.same_rank(0, 1)
     data, indices = node.input(0), node.input(1)
     axis = node.axis(node.get("axis", 0), data.rank)
     table = data.value

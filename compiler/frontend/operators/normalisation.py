@@ -11,6 +11,7 @@ from mlir import ir
 from ....dialects import graph_builder as build
 from ....dialects.scalar import Scalar
 from ....runtime.symbolic import Expression
+from ....runtime.errors import ModelError
 from ..errors import Unsupported
 from ..node import Node
 from ..registry import onnx_operator
@@ -65,6 +66,8 @@ def _trained(node: Node) -> list[ir.Value]:
 def _affine(node: Node, epsilon: float) -> tuple[Array, Array]:
     """Scale and offset of the whole operator, computed in f64 from the constants."""
     scale, bias, mean, variance = (node.input(i).array().astype(np.float64) for i in range(1, 5))
+    if len({array.shape for array in (scale, bias, mean, variance)}) > 1:
+        raise ModelError("scale, bias, mean and variance of different sizes")
     with np.errstate(all="ignore"):
         factor = scale / np.sqrt(variance + epsilon)
     target = np.float64 if node.dtype(0) == "f64" else np.float32

@@ -29,6 +29,7 @@ Position = Callable[[list[Scalar]], list[Scalar]]  # of an update: where in the 
 @onnx_operator("ScatterElements", "Scatter")
 def scatter_elements(node: Node) -> ir.Value:
     """output[.., indices[i, j], ..] = updates[i, j] along one axis."""
+    node.same_rank(0, 1, 2)
     data, indices, updates = node.input(0), node.input(1), node.input(2)
     axis = node.axis(node.get("axis", 0), data.rank)
     constant = node.constant(1)
