@@ -10,8 +10,8 @@ from mlir import ir
 
 from ....dialects import graph_builder as build
 from ....dialects.scalar import Scalar
-from ....runtime.symbolic import Expression
 from ....runtime.errors import ModelError
+from ....runtime.symbolic import Expression
 from ..errors import Unsupported
 from ..node import Node
 from ..registry import onnx_operator
