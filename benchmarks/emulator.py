@@ -4,9 +4,10 @@ In: nothing. Out: tables, and JSON with --json FILE.
 
     python -m benchmarks.emulator [--json FILE] [--only kernels|launch|compile|models] [--skip-numpy]
 
-Kernels are our own: a fused pointwise kernel and square matrix products, compiled for sm_90a. Times are the best of
-several runs, of processor time where one core works (its sibling's load still counts), else of the clock.
-Compilation is measured in processes of their own with an empty cache (cold) and again (warm).
+Kernels are our own: a fused pointwise kernel and square matrix products. Times are the best of several runs, of
+processor time where one core works (its sibling's load still counts), else of the clock. Compilation is measured in
+processes of their own with an empty cache (cold) and again (warm). Five minutes on two cores that do nothing else;
+--json writes what there is after each part.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from tilewright.runtime.session import Session
 
 ROOT = Path(__file__).resolve().parent.parent
 ELEMENTS = 1 << 22
-SIZE = 512
+SIZE, LARGE = 512, 1024
+DTYPES = {"f32": np.float32, "f16": np.float16}
 MODEL_NAMES = ("light-resnet50", "minilm-int8", "ppocr-recogniser")
 ADD_ONE = (ROOT / "tests/emulator/cuda/pointwise.ptx").read_text()
 
@@ -64,27 +66,42 @@ def _pointwise() -> onnx.ModelProto:
     return _model(nodes, {"x": [ELEMENTS], "y": [ELEMENTS]}, {"z": [ELEMENTS]})
 
 
-def _product() -> onnx.ModelProto:
+def _product(size: int = SIZE, type: int = TensorProto.FLOAT) -> onnx.ModelProto:
     nodes = [helper.make_node("MatMul", ["a", "b"], ["c"])]
-    return _model(nodes, {"a": [SIZE, SIZE], "b": [SIZE, SIZE]}, {"c": [SIZE, SIZE]})
+    return _model(nodes, {"a": [size, size], "b": [size, size]}, {"c": [size, size]}, type)
 
 
-def _model(nodes: list[Any], inputs: dict[str, list[int]], outputs: dict[str, list[int]]) -> onnx.ModelProto:
+def _model(
+    nodes: list[Any], inputs: dict[str, list[int]], outputs: dict[str, list[int]], type: int = TensorProto.FLOAT
+) -> onnx.ModelProto:
     given, results = (
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in part.items()]
-        for part in (inputs, outputs)
+        [helper.make_tensor_value_info(name, type, shape) for name, shape in part.items()] for part in (inputs, outputs)
     )
     graph = helper.make_graph(nodes, "benchmark", given, results)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-KERNELS: dict[str, tuple[Callable[[], onnx.ModelProto], str, float, str]] = {
-    "fused pointwise": (_pointwise, "strict", ELEMENTS / 1e9, "Gelem/s"),
-    f"f32 product {SIZE}^3": (_product, "strict", 2 * SIZE**3 / 1e9, "GFLOP/s"),
-    f"tf32 mma.sync product {SIZE}^3": (_product, "tf32", 2 * SIZE**3 / 1e9, "GFLOP/s"),
-    f"f16 mma.sync product {SIZE}^3": (_product, "f16", 2 * SIZE**3 / 1e9, "GFLOP/s"),
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel of a model of one node group: `work` is what one launch does, in units of the rate."""
+
+    make: Callable[[], onnx.ModelProto]
+    precision: str
+    target: str
+    work: float
+    unit: str
+
+
+KERNELS = {
+    "fused pointwise": Kernel(_pointwise, "strict", "sm_90a", ELEMENTS / 1e9, "Gelem/s"),
+    f"f32 product {SIZE}^3": Kernel(_product, "strict", "sm_90a", 2 * SIZE**3 / 1e9, "GFLOP/s"),
+    f"tf32 mma.sync product {SIZE}^3": Kernel(_product, "tf32", "sm_90a", 2 * SIZE**3 / 1e9, "GFLOP/s"),
+    f"f16 mma.sync product {SIZE}^3": Kernel(_product, "f16", "sm_90a", 2 * SIZE**3 / 1e9, "GFLOP/s"),
+    f"f16 mma.sync product {LARGE}^3, f16 tensors": Kernel(
+        partial(_product, LARGE, TensorProto.FLOAT16), "strict", "sm_80", 2 * LARGE**3 / 1e9, "GFLOP/s"
+    ),
 }
-"""Model, precision, work, unit of the rate."""
+"""The last one moves its operands with cp.async; those of f32 tensors convert them on the way to shared memory."""
 
 
 class _TimedDevice(EmulatorDevice):
@@ -109,7 +126,7 @@ def _kernel_rate(engine: Any, work: float, name: str, cores: int) -> float:
     best = float("inf")
     with Session(engine, device) as session:
         inputs = {
-            binding.name: random.standard_normal(tuple(map(int, binding.shape))).astype(np.float32)
+            binding.name: random.standard_normal(tuple(map(int, binding.shape))).astype(DTYPES[binding.dtype])
             for binding in session.inputs
         }
         session.run(inputs)
@@ -123,11 +140,12 @@ def _kernel_rate(engine: Any, work: float, name: str, cores: int) -> float:
 def measure_kernels(engines: list[str]) -> list[Measurement]:
     """Rates of our kernels."""
     found = []
-    for what, (make, precision, work, unit) in KERNELS.items():
-        engine = tilewright.compile(make(), target="sm_90a", precision=precision)
+    for what, kernel in KERNELS.items():
+        engine = tilewright.compile(kernel.make(), target=kernel.target, precision=kernel.precision)
         for name in engines:
             for cores in dict.fromkeys((1, available_cores())):
-                found.append(Measurement(what, name, cores, _kernel_rate(engine, work, name, cores), unit))
+                rate = _kernel_rate(engine, kernel.work, name, cores)
+                found.append(Measurement(what, name, cores, rate, kernel.unit))
     return found
 
 
@@ -201,6 +219,7 @@ def measure_models() -> list[Measurement]:
     """Seconds of a run once kernels are compiled, beside onnxruntime's in the same process."""
     found = []
     for name in MODEL_NAMES:
+        print(f"{name} ...", file=sys.stderr, flush=True)
         model = MODELS[name].prototype()
         inputs = MODELS[name].inputs()[0]
         engine = tilewright.compile(model, target="sm_90a")
@@ -234,10 +253,14 @@ def main() -> None:
         "kernels": lambda: measure_kernels(engines), "launch": lambda: measure_launch(engines),
         "compile": measure_compilation, "models": measure_models,
     }  # fmt: skip
-    found = [one for name, measure in parts.items() if options.only in (None, name) for one in measure()]
+    found: list[Measurement] = []
+    for name, measure in parts.items():
+        if options.only in (None, name):
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            found.extend(measure())
+            if options.json:
+                options.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
     _print(found)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from tests.emulator import test_warp
 from tests.emulator.harness import Runner, instruction_kernel
-from tests.emulator.test_warp import FORMS, test_mma
 
 from tilewright.runtime.emulator.llvm_library import Host, Unavailable, library
 from tilewright.runtime.emulator.policy import VARIABLE
@@ -30,9 +30,9 @@ def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.mark.parametrize("host", ["least"], indirect=True)
 @pytest.mark.usefixtures("host")
-@pytest.mark.parametrize(("shape", "type", "accumulator"), FORMS)
+@pytest.mark.parametrize(("shape", "type", "accumulator"), test_warp.FORMS)
 def test_matrix_products(shape: str, type: str, accumulator: str) -> None:
-    test_mma(shape, type, accumulator)
+    test_warp.test_mma(shape, type, accumulator)
 
 
 @pytest.mark.parametrize("host", ["least"], indirect=True)
