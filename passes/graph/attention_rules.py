@@ -16,6 +16,7 @@ from .grouping import CHEAP_OPERATIONS, Group, Grouping, Node
 from .rewriting import body_of, operations_of, producer, string
 
 MAXIMUM_HEAD = 256  # columns of a head that an accumulator holds in registers
+_MASK_MOVEMENTS = ("reshape", "broadcast", "transpose")
 _REPLACEMENT = ["graph.element", "arith.cmpf", "arith.select", "gpu.yield"]
 
 
@@ -42,19 +43,16 @@ def copy_masks(grouping: Grouping, group: Group) -> None:
     """Let an attention compute what it adds to its scores where that is made of smaller tensors and positions: a mask
     of queries x keys costs more to read than to compute, and its bounds tell which keys to leave out.
     """
-    pending = [index for member in group.members for index in grouping.nodes[member].producers]
+    producers = [index for member in sorted(group.members) for index in grouping.nodes[member].producers]
+    pending = [index for index in producers if _is_mask(grouping, grouping.nodes[index])]
     while pending:
-        node = grouping.nodes[pending.pop()]
-        if node.index in group.nodes or not grouping.is_free(node.index) or not _is_mask(grouping, node):
+        index = pending.pop()
+        if index in group.nodes or not grouping.is_free(index):
             continue
-        grouping.add_copy(group, node.index)
-        for source in grouping.producer_nodes(node.index):
-            while source.name in ("reshape", "broadcast", "transpose") and grouping.is_free(source.index):
-                grouping.add_copy(group, source.index)
-                source = grouping.nodes[source.producers[0]] if source.producers else source
-                if not source.producers:
-                    break
-            pending.append(source.index)
+        grouping.add_copy(group, index)
+        for source in grouping.producer_nodes(index):
+            if source.name in _MASK_MOVEMENTS or _is_mask(grouping, source):
+                pending.append(source.index)
 
 
 def _is_mask(grouping: Grouping, node: Node) -> bool:

@@ -180,7 +180,8 @@ class _Reader:
         if isinstance(operation, ir.Block):
             return None
         if operation.name == "graph.index":
-            return indices[ir.IntegerAttr(operation.attributes["axis"]).value]
+            place: int = ir.IntegerAttr(operation.attributes["axis"]).value
+            return indices[place]
         if operation.name == "graph.dimension":
             return expression(ir.StringAttr(operation.attributes["expression"]).value)
         if operation.name == "arith.constant":
