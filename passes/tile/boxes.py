@@ -7,13 +7,13 @@ program around them need not know which one it fetches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mlir import ir
 
 from ...dialects.tensors import Shape, scalar_type
-from ...runtime.symbolic import ONE, ZERO, Expression
+from ...runtime.symbolic import ONE, ZERO, Expression, expression
 from ..lower.context import byte_width
 from ..lower.dot_layouts import SharedLayout
 from ..unit import BoxedTensor, Im2colBox
@@ -123,8 +123,52 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class Taps:
+    """The weights of a convolution whose channels do not fill whole lines: k is a tap and a channel, of which there are
+    `padded` for each tap; those past the last are outside the map and arrive as zero.
+    """
+
+    matrix: Matrix  # of all taps, one after the other
+    channels: int
+    padded: int
+    dimension: int = 1
+
+    @property
+    def element(self) -> str:
+        return self.matrix.element
+
+    @property
+    def depth_contiguous(self) -> bool:
+        return self.matrix.depth_contiguous
+
+    def layout(self) -> SharedLayout:
+        return self.matrix.layout()
+
+    def boxed(self, lines: int, depth: int) -> BoxedTensor:
+        whole = self.matrix.boxed(lines, depth)
+        taps = self.matrix.extents[1].exact_divide(self.channels) or ONE
+        shape = [expression(self.channels) if axis == 1 else self.matrix.extents[axis] for axis in self.matrix.order]
+        stride = self.matrix.strides[1] * self.channels * byte_width(scalar_type(self.element))
+        return replace(whole, shape=(*shape, taps), strides=(*whole.strides, stride), box=(*whole.box, 1))
+
+    def fixed(self, builder: TileBuilder, line: Expression, batch: Expression) -> tuple[Expression, ...]:
+        return self.matrix.fixed(builder, line, batch)
+
+    def loads(
+        self, builder: TileBuilder, origin: tuple[Expression, Expression, Expression], tile: tuple[int, int]
+    ) -> list[Load]:
+        line, depth, batch = origin
+        tap, channel = builder.divide(depth, self.padded), builder.remainder(depth, self.padded)
+        loads = self.matrix.loads(builder, (line, channel, batch), tile)
+        return [replace(load, coordinates=(*load.coordinates, tap)) for load in loads]
+
+
+@dataclass(frozen=True)
 class Pixels:
-    """The activations of a convolution in channels-last: a line is a pixel of the result, k a tap and a channel."""
+    """The activations of a convolution in channels-last: a line is a pixel of the result, k a tap and a channel.
+
+    `window` has the channels padded to whole lines; those past the tensor's arrive as zero.
+    """
 
     source: int
     element: str
@@ -178,16 +222,41 @@ def line_length(element: str) -> int:
     return LINE_BYTES // byte_width(scalar_type(element))
 
 
-def find_boxes(builder: TileBuilder, view: Contraction) -> tuple[Boxes, Boxes] | None:
-    """Both operands in boxes, or None when one of them is not to be had so.
+@dataclass(frozen=True)
+class Operands:
+    """Both operands, and k as the loop over it counts: with the channels of a convolution padded to whole lines."""
+
+    left: Boxes
+    right: Boxes
+    depth: int
+
+    @property
+    def both(self) -> tuple[Boxes, Boxes]:
+        return self.left, self.right
+
+
+def find_boxes(builder: TileBuilder, view: Contraction) -> Operands | None:
+    """Both operands in boxes, or None when one of them is not to be had so; k must be known.
 
     wgmma reads operands along either dimension where their elements have 16 bits, along k where they have not.
     """
-    left, right = _matrix(builder, view, 0) or _pixels(builder, view), _matrix(builder, view, 1)
-    if left is None or right is None:
+    matrix, weights, depth = _matrix(builder, view, 0), _matrix(builder, view, 1), view.depth.as_constant()
+    pixels = _pixels(builder, view) if matrix is None else None
+    left = matrix or pixels
+    if left is None or weights is None or depth is None:
         return None
-    usable = all(own.depth_contiguous or byte_width(scalar_type(own.element)) == 2 for own in (left, right))
-    return (left, right) if usable else None
+    if not all(own.depth_contiguous or byte_width(scalar_type(own.element)) == 2 for own in (left, weights)):
+        return None
+    if pixels is None:
+        return Operands(left, weights, depth)
+    channels, padded = pixels.shape[-1].as_constant(), pixels.window.channels.as_constant()
+    assert channels is not None and padded is not None
+    access = ACCESS_BYTES // byte_width(scalar_type(weights.element))
+    if padded == channels or depth == channels:
+        return Operands(pixels, weights, depth // channels * padded)
+    if not (weights.strides[1] * channels).divisible_by(access):
+        return None
+    return Operands(pixels, Taps(weights, channels, padded), depth // channels * padded)
 
 
 def _matrix(builder: TileBuilder, view: Contraction, dimension: int) -> Matrix | None:
@@ -217,7 +286,7 @@ def _matrix(builder: TileBuilder, view: Contraction, dimension: int) -> Matrix |
 
 
 def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:
-    """The activations of a plain convolution whose channels fill whole lines, where rows are its pixels."""
+    """The activations of a plain convolution, where rows are its pixels and channels fill half of their lines."""
     window = convolution_window(view.operation)
     tensor = view.operation.operands[0]
     if window is None or view.is_swapped or not window.channels_last or window.groups != 1:
@@ -229,8 +298,12 @@ def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:
     kernel = [own.as_constant() for own in window.kernel]
     channels = window.channels.as_constant() or 1
     element = argument.element
-    if element not in DATA_TYPES or channels % line_length(element):
+    if element not in DATA_TYPES:
         return None
+    padded = -(-channels // line_length(element)) * line_length(element)
+    if 2 * channels < padded or channels * byte_width(scalar_type(element)) % ACCESS_BYTES:
+        return None
+    window = replace(window, channels=expression(padded))
     known_low, known_kernel = [own for own in low if own is not None], [own for own in kernel if own is not None]
     spatial = len(window.sizes)
     if len(known_low) < spatial or len(known_kernel) < spatial:

@@ -12,11 +12,11 @@ from functools import cached_property
 from mlir import ir
 
 from ...dialects.tensors import element_of, scalar_type
-from ...runtime.symbolic import Expression
+from ...runtime.symbolic import Expression, expression
 from ..lower.context import byte_width
 from ..lower.dot_layouts import WarpgroupLayout
 from ..target import Target
-from .boxes import Boxes, find_boxes
+from .boxes import Operands, find_boxes
 from .builder import TileBuilder
 from .contraction import Contraction
 from .results import Position, ResultTile, emit_epilogue
@@ -37,7 +37,7 @@ class WarpPlan:
 
     builder: TileBuilder
     view: Contraction
-    boxes: tuple[Boxes, Boxes]
+    operands: Operands
     schedule: Schedule
     accumulator: str
     returned: list[ir.Value]
@@ -78,9 +78,8 @@ class WarpPlan:
         accumulator = WarpgroupLayout(rows, columns, self.schedule.warps[0] // CONSUMER_GROUP)
         return WarpSpecialized(
             self.builder,
-            self.view,
             self.schedule,
-            self.boxes,
+            self.operands,
             self.accumulator,
             (str(accumulator), self.result.layout),
             tile_count(self.view, self.together),
@@ -111,23 +110,23 @@ def plan_warp_specialized(
     found = _boxed(builder, view) or _boxed(builder, view.swapped())
     if found is None:
         return None
-    view, boxes = found
-    elements = tuple(box.element for box in boxes)
+    view, operands = found
+    elements = tuple(box.element for box in operands.both)
     whole = all(element in INTEGERS for element in elements)
     if not whole and (elements[0] != elements[1] or (elements[0] == "f32" and not tensor_cores)):
         return None
     size = byte_width(scalar_type(elements[0]))
     kind = ".".join(KINDS[element] for element in (elements if whole else elements[:1]))
-    problem = Problem(view.batch, view.rows, view.columns, view.depth, size)
+    problem = Problem(view.batch, view.rows, view.columns, expression(operands.depth), size)
     # Where k is not contiguous, a tile of the right operand consists of whole lines along the columns.
-    least = 0 if boxes[1].depth_contiguous else boxes[1].layout().line
+    least = 0 if operands.right.depth_contiguous else operands.right.layout().line
     schedules = [
         found.schedule for found in wgmma_candidates(problem, kind, target) if found.schedule.block[1] >= least
     ]
-    return WarpPlan(builder, view, boxes, schedules[0], "i32" if whole else "f32", returned)
+    return WarpPlan(builder, view, operands, schedules[0], "i32" if whole else "f32", returned)
 
 
-def _boxed(builder: TileBuilder, view: Contraction) -> tuple[Contraction, tuple[Boxes, Boxes]] | None:
+def _boxed(builder: TileBuilder, view: Contraction) -> tuple[Contraction, Operands] | None:
     """The view with its boxes, when it has rows enough: a wgmma has 64, but may have few columns."""
-    boxes = find_boxes(builder, view) if size_guess(view.rows) >= LEAST else None
-    return None if boxes is None else (view, boxes)
+    operands = find_boxes(builder, view) if size_guess(view.rows) >= LEAST else None
+    return None if operands is None else (view, operands)

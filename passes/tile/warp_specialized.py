@@ -18,9 +18,8 @@ from ...dialects.tensors import scalar_type
 from ...runtime.symbolic import ZERO, Expression, minimum
 from ..lower.context import byte_width
 from ..lower.dot_layouts import SharedLayout
-from .boxes import Boxes
+from .boxes import Boxes, Operands
 from .builder import TileBuilder
-from .contraction import Contraction
 from .elements import zero as element_zero
 from .results import Position
 from .schedule import Schedule
@@ -64,9 +63,8 @@ class WarpSpecialized:
     """One program under construction. `position` gives the place of a tile of the result by its number."""
 
     builder: TileBuilder
-    view: Contraction
     schedule: Schedule
-    boxes: tuple[Boxes, Boxes]
+    operands: Operands
     accumulator: str  # dtype of the sums
     layouts: tuple[str, str]  # of the accumulator, and of the sums as the epilogue gets them
     count: Expression  # tiles of the result, counted in clusters of them
@@ -83,7 +81,7 @@ class WarpSpecialized:
     def emit(self, epilogue: Callable[[Position, ir.Value], None]) -> None:
         """Both roles; `epilogue` gets the place of a tile and its accumulator."""
         rows, columns, depth = self.schedule.block
-        left, right = self.boxes
+        left, right = self.operands.both
         cluster = self.schedule.cluster
         self.maps = [
             self.builder.tensor_map(box.boxed(lines, depth), scalar_type(box.element))
@@ -170,9 +168,7 @@ class WarpSpecialized:
     @property
     def _steps(self) -> int:
         """Steps of a block's loop over k: known, because a loop without any would leave sums undefined."""
-        depth = self.view.depth.as_constant()
-        assert depth is not None
-        return -(-depth // (self.schedule.block[2] * self.schedule.split))
+        return -(-self.operands.depth // (self.schedule.block[2] * self.schedule.split))
 
     def _depth_loop(self, carried: Sequence[ir.Value]) -> scf.ForOp:
         return scf.ForOp(*(self.builder.index(value) for value in (0, self._steps, 1)), list(carried))
@@ -183,7 +179,7 @@ class WarpSpecialized:
         with self._tiles_of_block([zero, one]) as (position, carried, end):
             batch, row, column = position
             lines = (row, column)
-            for box, line in zip(self.boxes, lines, strict=True):
+            for box, line in zip(self.operands.both, lines, strict=True):
                 for value in box.fixed(self.builder, line, batch):
                     self.builder.index(value)  # in front of the loop
             loop = self._depth_loop(carried)
@@ -204,7 +200,7 @@ class WarpSpecialized:
 
     def _stage_bytes(self) -> int:
         rows, columns, depth = self.schedule.block
-        return (rows + columns) * depth * byte_width(scalar_type(self.boxes[0].element))
+        return (rows + columns) * depth * byte_width(scalar_type(self.operands.left.element))
 
     def _load(self, number: int, stage: ir.Value, origin: tuple[Expression, Expression, Expression]) -> None:
         """The copies that make up one operand's tile at (line, k, batch).
@@ -218,7 +214,7 @@ class WarpSpecialized:
             lines //= self.schedule.cluster
             part = self.rank * lines
         line, first, batch = origin
-        for load in self.boxes[number].loads(self.builder, (line + part, first, batch), (lines, depth)):
+        for load in self.operands.both[number].loads(self.builder, (line + part, first, batch), (lines, depth)):
             inside = part * depth + load.inside  # a line, or a panel of lines, holds `depth` elements for each
             values = [self.builder.index(value) for value in (inside, *load.coordinates, *load.offsets)]
             attributes = {"rank": i64(len(load.coordinates))}
