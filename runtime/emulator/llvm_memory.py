@@ -208,14 +208,14 @@ def _fast_load(code: Code, space: str, address: Value, pattern: Pattern, nbytes:
     code.label("slow")
 
 
-def _prefetch(code: Code, pointer: str, low: int, span: int) -> None:
-    """Ask for the same lines of a page further on, which the next block is likely to load: the host's own prefetching
-    stops at the end of a page, and a warp's instructions fill its window before it could run ahead."""
+def _prefetch(code: Code, pointer: str, low: int, span: int, write: bool = False) -> None:
+    """Ask for the same lines of a page further on, which the next block is likely to load or store: the host's own
+    prefetching stops at the end of a page, and a warp's instructions fill its window before it could run ahead."""
     code.declare("llvm.prefetch.p0", "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     for start in range(low, low + span, _LINE_BYTES):
         place = code.name()
         code.line(f"{place} = getelementptr i8, ptr {pointer}, i64 {start + _PAGE_BYTES}")
-        code.line(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
+        code.line(f"call void @llvm.prefetch.p0(ptr {place}, i32 {int(write)}, i32 3, i32 1)")
 
 
 def store_helper(module: Module, space: str, nbytes: int, address: Value) -> str:
@@ -246,6 +246,8 @@ def _fast_store(code: Code, space: str, address: Value, pattern: Pattern, nbytes
     good, pointer = fast_condition(code, space, address, pattern, low, span, nbytes)
     code.line(f"br i1 {good.text}, label %fast, label %slow")
     code.label("fast")
+    if space == "global" and not address.wide and pattern == contiguous(nbytes):
+        _prefetch(code, pointer, low, span, write=True)
     if found is None:
         code.line(f"store {values[0].typed}, ptr {pointer}, align {nbytes}")
     else:
