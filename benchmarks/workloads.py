@@ -5,9 +5,10 @@ In: nothing. Out: `WORKLOADS`, a list of `Workload`. One table for the static ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,13 +20,25 @@ HALF = TensorProto.FLOAT16
 
 @dataclass(frozen=True)
 class Workload:
-    """`flops` and `nbytes` are what the mathematics needs: multiply-adds twice, every tensor once."""
+    """`flops` and `nbytes` are what the mathematics needs: multiply-adds twice, every tensor once. `parameters` are
+    those of `make`, for benchmarks/gpu_peers.py.
+    """
 
     family: str
     name: str
-    make: Callable[[], onnx.ModelProto]
+    build: Callable[..., onnx.ModelProto]
+    parameters: tuple[Any, ...]
     flops: float
     nbytes: float
+
+    @property
+    def slug(self) -> str:
+        """A file name."""
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.family} {self.name}".lower()).strip("-")
+
+    def make(self) -> onnx.ModelProto:
+        """The model."""
+        return self.build(*self.parameters)
 
 
 def model(
@@ -79,10 +92,10 @@ def _convolution(images: int, channels: int, size: int, outputs: int, kernel: in
     return model(nodes, {"x": (images, size, size, channels)}, (images, result, result, outputs), weights)
 
 
-def _attention(batch: int, heads: int, tokens: int, width: int, causal: bool) -> onnx.ModelProto:
-    shape = (batch, heads, tokens, width)
+def _attention(batch: int, heads: int, queries: int, keys: int, width: int, causal: bool) -> onnx.ModelProto:
+    shape, cached = (batch, heads, queries, width), (batch, heads, keys, width)
     nodes = [helper.make_node("Attention", ["q", "k", "v"], ["y"], "attention", is_causal=int(causal))]
-    return model(nodes, dict.fromkeys("qkv", shape), shape)
+    return model(nodes, {"q": shape, "k": cached, "v": cached}, shape)
 
 
 def _pointwise(rows: int, columns: int) -> onnx.ModelProto:
@@ -123,34 +136,43 @@ ATTENTION = [
 ]
 
 
+DECODE_ATTENTION = [(1, 32, 4096, 128), (1, 32, 16384, 128), (16, 12, 1024, 64), (8, 32, 4096, 128)]  # one query each
+
+
 def _workloads() -> list[Workload]:
     found = []
     for m, n, k in SQUARE + TALL + WIDE + DECODE + ODD:
         traffic = 2.0 * (m * k + k * n + m * n)
-        found.append(Workload("matmul", f"{m}x{n}x{k}", partial(_matmul, m, n, k), 2.0 * m * n * k, traffic))
+        found.append(Workload("matmul", f"{m}x{n}x{k}", _matmul, (m, n, k), 2.0 * m * n * k, traffic))
     for m, n, k in [(1024, 3072, 768), (4096, 4096, 4096), (8192, 1024, 4096), (128, 8192, 2048)]:
         traffic = 2.0 * (m * k + k * n + 2 * m * n)
-        found.append(Workload("matmul + epilogue", f"{m}x{n}x{k}", partial(_fused, m, n, k), 2.0 * m * n * k, traffic))
+        found.append(Workload("matmul + epilogue", f"{m}x{n}x{k}", _fused, (m, n, k), 2.0 * m * n * k, traffic))
     for images in (1, 64):
         for channels, size, outputs, kernel, stride in RESNET + MOBILENET:
             pixels = images * ((size - 1) // stride + 1) ** 2
             taps = channels * kernel * kernel
-            make = partial(_convolution, images, channels, size, outputs, kernel, stride)
             traffic = 2.0 * (images * channels * size * size + taps * outputs + pixels * outputs)
             name = f"b{images} {channels}x{size}x{size} to {outputs}, {kernel}x{kernel}/{stride}"
-            found.append(Workload("convolution", name, make, 2.0 * pixels * outputs * taps, traffic))
+            parameters = (images, channels, size, outputs, kernel, stride)
+            flops = 2.0 * pixels * outputs * taps
+            found.append(Workload("convolution", name, _convolution, parameters, flops, traffic))
     for batch, heads, tokens, width, causal in ATTENTION:
         work = 4.0 * batch * heads * tokens * tokens * width / (2 if causal else 1)
         name = f"{batch}x{heads}x{tokens}x{width}{' causal' if causal else ''}"
-        make = partial(_attention, batch, heads, tokens, width, causal)
-        found.append(Workload("attention", name, make, work, 8.0 * batch * heads * tokens * width))
+        parameters = (batch, heads, tokens, tokens, width, causal)
+        found.append(Workload("attention", name, _attention, parameters, work, 8.0 * batch * heads * tokens * width))
+    for batch, heads, keys, width in DECODE_ATTENTION:
+        size = batch * heads * keys * width
+        name = f"{batch}x{heads}x1 of {keys}x{width}"
+        parameters = (batch, heads, 1, keys, width, False)
+        found.append(Workload("attention decode", name, _attention, parameters, 4.0 * size, 4.0 * size))
     for rows, columns in ((4096, 1024), (8192, 4096), (2048, 32768)):
         size = rows * columns
         name = f"silu + add {rows}x{columns}"
-        found.append(Workload("memory", name, partial(_pointwise, rows, columns), 0, 6.0 * size))
+        found.append(Workload("memory", name, _pointwise, (rows, columns), 0, 6.0 * size))
         for operator in ("Softmax", "LayerNormalization", "RMSNormalization"):
-            make = partial(_rows, operator, rows, columns)
-            found.append(Workload("memory", f"{operator} {rows}x{columns}", make, 0, 4.0 * size))
+            name = f"{operator} {rows}x{columns}"
+            found.append(Workload("memory", name, _rows, (operator, rows, columns), 0, 4.0 * size))
     return found
 
 

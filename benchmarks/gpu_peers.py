@@ -1,0 +1,123 @@
+"""What torch does with the work of benchmarks/workloads.py: the answer in float64, and the fastest ways it has.
+
+In: a workload's family and parameters, and tensors by input name. Out: `PEERS`, a row a family: the reference and the
+competitors by name. It exists so that our kernels are timed beside cuBLAS, cuDNN, the attention kernels that torch
+ships, and torch.compile, on the same tensors in the same run. Needs torch, on a GPU for all but trying it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Tensors = Mapping[str, torch.Tensor]
+Function = Callable[[Tensors], torch.Tensor]
+COMPILED = "torch.compile"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """`function(parameters, tensors)`, run as it is and, with `compiled`, also through torch.compile; `others` are ways
+    to the same result that torch does not take by itself.
+    """
+
+    function: Callable[[tuple[Any, ...], Tensors], torch.Tensor]
+    compiled: bool = False
+    others: Callable[[tuple[Any, ...]], dict[str, Function]] = lambda parameters: {}
+
+    def competitors(self, parameters: tuple[Any, ...]) -> dict[str, Function]:
+        """Ways to compute the workload, by name."""
+        plain = partial(self.function, parameters)
+        found: dict[str, Function] = {"torch": plain, **self.others(parameters)}
+        if self.compiled:
+            # CUDA graphs are ours to capture, for every competitor alike.
+            found[COMPILED] = torch.compile(plain, mode="max-autotune-no-cudagraphs", dynamic=False)
+        return found
+
+    def reference(self, parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+        """The result in float64."""
+        with sdpa_kernel(SDPBackend.MATH):
+            return self.function(parameters, {name: tensor.double() for name, tensor in tensors.items()})
+
+
+def _matmul(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    return tensors["a"] @ tensors["b"]
+
+
+def _fused(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    product = tensors["a"] @ tensors["b"] + tensors["bias"]
+    return functional.gelu(product, approximate="tanh") + tensors["residual"]
+
+
+def _convolution(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    _, _, _, _, kernel, stride = parameters
+    image = tensors["x"].permute(0, 3, 1, 2)  # a view: channels-last
+    weights = tensors["w"].contiguous(memory_format=torch.channels_last)
+    result = functional.conv2d(image, weights, tensors["b"], stride, kernel // 2)
+    return torch.relu_(result).permute(0, 2, 3, 1)
+
+
+def _fused_convolution(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    """cuDNN's own fusion with bias and activation."""
+    _, _, _, _, kernel, stride = parameters
+    image = tensors["x"].permute(0, 3, 1, 2)
+    weights = tensors["w"].contiguous(memory_format=torch.channels_last)
+    steps, pads = [stride] * 2, [kernel // 2] * 2
+    return torch.cudnn_convolution_relu(image, weights, tensors["b"], steps, pads, [1, 1], 1).permute(0, 2, 3, 1)
+
+
+def _attention(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(
+        tensors["q"], tensors["k"], tensors["v"], is_causal=parameters[-1]
+    )
+
+
+def _with_backend(backend: SDPBackend, parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    with sdpa_kernel(backend):
+        return _attention(parameters, tensors)
+
+
+def _backends(parameters: tuple[Any, ...]) -> dict[str, Function]:
+    names = {"flash": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION", "efficient": "EFFICIENT_ATTENTION"}
+    return {name: partial(_with_backend, getattr(SDPBackend, value), parameters) for name, value in names.items()}
+
+
+def _softmax(tensors: Tensors) -> torch.Tensor:
+    return torch.softmax(tensors["x"], -1)
+
+
+def _layer_norm(tensors: Tensors) -> torch.Tensor:
+    x = tensors["x"]
+    return functional.layer_norm(x, x.shape[-1:], tensors["scale"], tensors["shift"])
+
+
+def _rms_norm(tensors: Tensors) -> torch.Tensor:
+    x = tensors["x"]
+    return functional.rms_norm(x, x.shape[-1:], tensors["scale"], 1e-5)
+
+
+def _silu_add(tensors: Tensors) -> torch.Tensor:
+    return functional.silu(tensors["x"]) + tensors["z"]
+
+
+_MEMORY = {"Softmax": _softmax, "LayerNormalization": _layer_norm, "RMSNormalization": _rms_norm}
+
+
+def _memory(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    return _MEMORY.get(parameters[0], _silu_add)(tensors)
+
+
+PEERS = {
+    "matmul": Peer(_matmul),
+    "matmul + epilogue": Peer(_fused, compiled=True),
+    "convolution": Peer(_convolution, others=lambda parameters: {"cudnn fused": partial(_fused_convolution, parameters)}),
+    "attention": Peer(_attention, others=_backends),
+    "attention decode": Peer(_attention, others=_backends),
+    "memory": Peer(_memory, compiled=True),
+}
