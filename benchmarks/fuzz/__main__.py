@@ -4,6 +4,7 @@
     python -m benchmarks.fuzz files --seeds 0:10000 --json benchmarks/results/fuzz.json
     python -m benchmarks.fuzz graphs --again --json FILE     failures once more, with the compiler as it is now
     python -m benchmarks.fuzz graph SEED | file SEED | case FOLDER     one of them, in this process
+    python -m benchmarks.fuzz rule --seeds 0:300             how small a mistake the comparison notices
 
 In: ranges of seeds. Out: a line for each failure, its shrunk case in a folder, and with --json a record that later runs
 continue. The exit code is 1 when something failed.
@@ -23,6 +24,7 @@ from .damaged_files import judge_damaged as judge_file
 from .isolation import IsolatedWorker
 from .random_graphs import GENERATOR
 from .record import Section, load_section, save_section
+from .sharpness import report
 
 GOOD = ("equal", "rounding", "rejected", "compiled", "refused")
 SAVE_EACH = 25  # seeds between two writes of the record
@@ -65,10 +67,15 @@ def run_many(what: str, options: argparse.Namespace) -> bool:
     if options.again:
         run_seeds(what, [int(seed) for seed in list(section.failures)], section, options, again=True)
     else:
-        first, _, last = options.seeds.partition(":")
-        run_seeds(what, section.open_seeds(int(first), int(last or int(first) + 1)), section, options)
+        run_seeds(what, section.open_seeds(_range(options.seeds)), section, options)
     print(f"{what}: {section.finished} done, {dict(section.kinds)}, {section.seconds:.0f} s of processor time")
     return not section.failures
+
+
+def _range(text: str) -> range:
+    """FIRST:END, or one seed."""
+    first, _, end = text.partition(":")
+    return range(int(first), int(end or int(first) + 1))
 
 
 def run_one(what: str, subject: str) -> bool:
@@ -104,7 +111,11 @@ def main() -> None:
         command.add_argument("--no-shrink", dest="shrink", action="store_false")
     for what in ("graph", "file", "case"):
         commands.add_parser(what).add_argument("subject")
+    commands.add_parser("rule").add_argument("--seeds", default="0:300", help="FIRST:END")
     options = parser.parse_args()
+    if options.what == "rule":
+        report(_range(options.seeds))
+        return
     good = run_many(options.what, options) if options.what in JOBS else run_one(options.what, options.subject)
     sys.exit(0 if good else 1)
 

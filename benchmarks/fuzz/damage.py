@@ -213,7 +213,8 @@ def operator(model: onnx.ModelProto, rng: Random) -> None:
 
 
 def _operators() -> list[str]:
-    return [*sorted({schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}), "", "Nothing", "a\nb"]
+    known = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}
+    return [*sorted(known), "", "Nothing", "a\nb"]
 
 
 def attribute(model: onnx.ModelProto, rng: Random) -> None:
@@ -227,7 +228,7 @@ def attribute(model: onnx.ModelProto, rng: Random) -> None:
     if way < 0.15:
         node.attribute.remove(chosen)
     elif way < 0.3:
-        chosen.type = rng.randint(0, 15)  # type: ignore[assignment]
+        chosen.type = rng.randint(0, 15)
     elif chosen.type == AttributeProto.INT:
         chosen.i = rng.choice(HUGE)
     elif chosen.type == AttributeProto.INTS:
@@ -322,13 +323,13 @@ def lists(model: onnx.ModelProto, rng: Random) -> None:
     if way < 0.4:
         del items[place]
     elif way < 0.7:
-        items.append(items[place])  # type: ignore[arg-type]
+        items.append(items[place])
     else:
         shuffled = list(items)
         rng.shuffle(shuffled)
         copies = [type(item).FromString(item.SerializeToString()) for item in shuffled]
         del items[:]
-        items.extend(copies)  # type: ignore[arg-type]
+        items.extend(copies)
 
 
 def names(model: onnx.ModelProto, rng: Random) -> None:
@@ -391,7 +392,7 @@ def growth(model: onnx.ModelProto, rng: Random) -> None:
     }
     kind = rng.choice(sorted(kinds))
     attributes = {"shape": [size, 64]} if kind == "RandomUniform" else {}
-    model.graph.node.append(helper.make_node(kind, kinds[kind], ["grown"], **attributes))  # type: ignore[arg-type]
+    model.graph.node.append(helper.make_node(kind, kinds[kind], ["grown"], **attributes))
     model.graph.output.append(helper.make_tensor_value_info("grown", TensorProto.FLOAT, None))
 
 

@@ -1,7 +1,7 @@
 """One damaged model file through the compiler: it compiles, or a clear error refuses it; nothing else may happen.
 
-In: a seed. Out: a `Verdict`: compiled, refused, or the failures internal (an error of ours, or any other exception) and slow.
-Runs in a worker process with limits on time and memory.
+In: a seed. Out: a `Verdict`: compiled, refused, or a failure: internal (an InternalError, or any other exception),
+memory. Runs in a worker process with limits on time and memory.
 """
 
 from __future__ import annotations
@@ -55,12 +55,11 @@ def damaged_file(seed: int) -> tuple[bytes, str]:
         way = rng.choice(BYTES)
         return way(data, _source(rng), rng), way.__name__
     model = onnx.ModelProto.FromString(data)
-    ways = rng.choices(FIELDS, k=rng.choice((1, 1, 1, 2, 3)))
     done = []
-    for way in ways:
+    for change in rng.choices(FIELDS, k=rng.choice((1, 1, 1, 2, 3))):
         try:
-            way(model, rng)
-            done.append(way.__name__)
+            change(model, rng)
+            done.append(change.__name__)
         except (ValueError, TypeError):  # protobuf does not take everything
             continue
     return model.SerializeToString(), ", ".join(done)

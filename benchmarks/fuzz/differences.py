@@ -1,7 +1,7 @@
 """When do two answers differ? The rule, and what follows from it for a whole graph.
 
-In: what was computed, the reference, and answers of the reference under noise. Out: for each output nothing, a difference
-that rounding explains, or one that nothing does.
+In: what was computed, the reference, and answers of the reference under noise. Out: for each output nothing, a
+difference that rounding explains, or one that nothing does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Difference:
 
 
 def compare(got: Arrays, wanted: Arrays, noisy: Callable[[], Arrays]) -> list[Difference]:
-    """Every output of `wanted`. `noisy` draws the reference's outputs under noise; it is asked only where answers differ."""
+    """Every output of `wanted`. `noisy` draws the reference's outputs under noise, and is asked only where answers
+    differ.
+    """
     found = [Difference(name, "equal") for name in wanted]
     suspects = {name for name in wanted if not _close(got[name], wanted[name])}
     if not suspects:

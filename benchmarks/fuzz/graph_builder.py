@@ -1,7 +1,7 @@
 """What the operators of the fuzzer build with: typed values, nodes, inputs, constants and nested graphs.
 
-In: calls of the entries in operators/. Out: a valid ONNX model and recipes for the data of its inputs. Why: shapes are
-solved while a graph grows (an operator takes values that fit, or makes an input that does), so that none is thrown away.
+In: calls of the entries in operators/. Out: a valid ONNX model and recipes for the data of its inputs. Why: shapes
+are solved while a graph grows (an operator takes values that fit, or makes an input that does), so no graph is lost.
 """
 
 from __future__ import annotations

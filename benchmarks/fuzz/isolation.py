@@ -1,7 +1,7 @@
-"""Jobs in a process that may crash, hang or ask for too much memory: each of these is an answer, not the end of the run.
+"""Jobs in a process that may crash, hang or ask for too much memory: each is an answer, not the end of the run.
 
-In: jobs as JSON. Out: verdicts as JSON. The worker is this module run as a program; it leads a process group of its own, so
-that the compiler's workers end with it.
+In: jobs as JSON. Out: verdicts as JSON. The worker is this module run as a program; it leads a process group of its
+own, so that the compiler's workers end with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-MEMORY = 4 << 30  # bytes of a worker that may be resident; address space is no measure, the emulator reserves much of it
+MEMORY = 4 << 30  # bytes of a worker that may be resident; of address space the emulator reserves far more
 LOOK_EACH = 0.25  # seconds between two looks at the memory
 SECONDS = 150.0  # a job may take; the slowest seen takes a tenth of that on an idle machine
 JOBS_EACH = 500  # jobs until a worker is replaced: what leaks stays small

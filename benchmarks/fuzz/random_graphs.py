@@ -1,7 +1,7 @@
 """From a seed to a valid random model and the data of its inputs, always the same.
 
-In: a number. Out: a `RandomGraph`: the model, symbolic sizes for which it is valid, input arrays for each. Why: a failure
-is a number that anyone can repeat.
+In: a number. Out: a `RandomGraph`: the model, and input arrays for one or two sets of sizes. Why: a failure is a number
+that anyone can repeat.
 """
 
 from __future__ import annotations

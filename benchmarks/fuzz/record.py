@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass
 class Section:
-    """One kind of run: `ranges` of finished seeds (end excluded), counts of verdicts, of operators, failures by seed."""
+    """One kind of run: `ranges` of finished seeds (end excluded), counts of verdicts and operators, and failures."""
 
     version: int
     ranges: list[list[int]] = field(default_factory=list)
@@ -43,9 +43,9 @@ class Section:
         if verdict["failed"]:
             self.failures[str(seed)] = {"kind": verdict["kind"], "message": verdict["message"]}
 
-    def open_seeds(self, first: int, last: int) -> Iterator[int]:
-        """Seeds of a range that are not done."""
-        for seed in range(first, last):
+    def open_seeds(self, seeds: Iterable[int]) -> Iterator[int]:
+        """Those that are not done."""
+        for seed in seeds:
             if not any(begin <= seed < end for begin, end in self.ranges):
                 yield seed
 

@@ -20,15 +20,19 @@ Arrays = dict[str, Array]
 
 # Operations that choose or move elements, or give exact answers: equal inputs have equal outputs everywhere.
 EXACT = frozenset(
-    "Abs And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Clip Compress Concat ConstantOfShape Constant"
-    " DepthToSpace Equal Expand EyeLike Flatten Floor Gather GatherElements GatherND GlobalMaxPool Greater GreaterOrEqual"
-    " Hardmax Identity IsInf IsNaN Less LessOrEqual Max MaxPool Min Neg NonZero Not OneHot Or Pad Range ReduceMax ReduceMin Relu"
-    " Reshape ReverseSequence Round Shape Sign Size Slice SpaceToDepth Split Squeeze Tile TopK Transpose Trilu Unique"
-    " Unsqueeze Where Xor".split()
+    (
+        *("Abs", "And", "ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil"),
+        *("Clip", "Compress", "Concat", "ConstantOfShape", "Constant", "DepthToSpace", "Equal", "Expand", "EyeLike"),
+        *("Flatten", "Floor", "Gather", "GatherElements", "GatherND", "GlobalMaxPool", "Greater", "GreaterOrEqual"),
+        *("Hardmax", "Identity", "IsInf", "IsNaN", "Less", "LessOrEqual", "Max", "MaxPool", "Min", "Neg", "NonZero"),
+        *("Not", "OneHot", "Or", "Pad", "Range", "ReduceMax", "ReduceMin", "Relu", "Reshape", "ReverseSequence"),
+        *("Round", "Shape", "Sign", "Size", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "TopK", "Transpose"),
+        *("Trilu", "Unique", "Unsqueeze", "Where", "Xor"),
+    )
 )
 NOISE = {"float16": 2.0**-9, "float32": 2.0**-20, "float64": 2.0**-49, "bfloat16": 2.0**-6}
-"""The relative noise at an operation: two units in the last place of float16, eight of wider types. What GPUs compute by
-approximate instructions (exponentials, roots, quotients) is good to four units in single precision."""
+"""The relative noise at an operation: two units in the last place of float16, eight of wider types. What GPUs compute
+by approximate instructions (exponentials, roots, quotients) is good to four units in single precision."""
 
 FIXED = {"Resize": (1, 2)}
 """Float inputs that are parameters rather than data: noise would make other sizes of them."""
@@ -139,5 +143,5 @@ class NoisyReference:
         for factor, name in self._noise.items():
             array = self._values[name]
             drawn = generator.uniform(-1, 1, array.shape) * NOISE[array.dtype.name]
-            factors[factor] = np.asarray((1 + drawn).astype(array.dtype))
+            factors[factor] = np.asarray(1 + drawn, array.dtype)
         return self._reference.run({**self._inputs, **factors})

@@ -1,8 +1,8 @@
 """From a failing graph to a small one that fails in the same way.
 
-In: a model with data, and what failed. Out: a model with fewer nodes, fewer outputs and smaller constants of the problem.
-Nodes are cut away in front (their values become inputs, with the data they had) and behind (an inner value becomes the only
-output); symbols become numbers, and sizes shrink where the reference still runs.
+In: a model with data, and what failed. Out: a model of fewer nodes and smaller sizes. Nodes are cut away in front
+(their values become inputs, with the data they had) and behind (an inner value becomes the only output); symbols
+become numbers, and sizes shrink where the reference still runs.
 """
 
 from __future__ import annotations

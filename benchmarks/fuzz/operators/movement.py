@@ -17,7 +17,7 @@ MOVED = (*FLOATS, *WIDE, "uint8", "bool")
 
 def _split_size(graph: GraphBuilder, size: int) -> list[int]:
     """Factors of a size, in random order."""
-    factors = []
+    factors: list[int] = []
     while size > 1 and len(factors) < 3:
         divisors = [divisor for divisor in range(2, size + 1) if size % divisor == 0]
         factors.append(graph.rng.choice(divisors))

@@ -14,7 +14,7 @@ _ENTRIES: dict[str, Entry] = {}
 
 @dataclass(frozen=True)
 class Entry:
-    """One operator: drawn as often as `weight` says, at opsets `since` to `until`; `shallow` may stand in a loop body."""
+    """One operator: drawn as often as `weight` says, at opsets `since` to `until`; in bodies too if it is `shallow`."""
 
     name: str
     body: Body
