@@ -48,10 +48,6 @@ def _light(stem: str) -> Callable[[], onnx.ModelProto]:
     return lambda: fill(onnx.load(LIGHT / f"light_{stem}.onnx"))
 
 
-def _exported(stem: str) -> Callable[[], onnx.ModelProto]:
-    return lambda: fill(onnx.load(GRAPHS / f"{stem}.onnx"))
-
-
 def _noise(name: str, *shapes: tuple[int, ...]) -> list[Inputs]:
     generator = np.random.default_rng(0)
     return [{name: generator.standard_normal(shape).astype(np.float32)} for shape in shapes]
@@ -151,26 +147,65 @@ def _phonemes() -> list[Inputs]:
     return [{"input": words, "input_lengths": np.array([40]), "scales": np.array([0, 1, 0], np.float32)}]
 
 
+def _cached(heads: int, size: int) -> list[Inputs]:
+    """Words after a cache of earlier ones, in two layers: one word, some words, and one with an empty cache."""
+    generator = np.random.default_rng(7)
+    batches: list[Inputs] = []
+    for batch, words, past in ((1, 1, 5), (2, 3, 9), (2, 1, 0)):
+        values: Inputs = {
+            "input_ids": generator.integers(1, 400, (batch, words)),
+            "attention_mask": np.ones((batch, past + words), np.int64),
+        }
+        for name in ("past_0_k", "past_0_v", "past_1_k", "past_1_v"):
+            values[name] = generator.standard_normal((batch, heads, past, size)).astype(np.float32)
+        batches.append(values)
+    return batches
+
+
+def _limits() -> list[Inputs]:
+    """The state that a greedy decoder starts from, and how many words it may make."""
+    state = np.random.default_rng(8).standard_normal((1, 32)).astype(np.float32)
+    return [{"state": state, "limit": np.array(5)}, {"state": -state, "limit": np.array(9)}]
+
+
 _BERT = ["input_ids", "attention_mask", "token_type_ids"]
 _GPT2 = ["input_ids", "attention_mask"]
 _PIXELS = (1, 3, 224, 224)
 
 
-def _transformers() -> Iterator[tuple[str, Model]]:
-    for exporter in ("dynamo", "legacy"):
-        for name, inputs in (("bert-small", _BERT), ("gpt2-small", _GPT2)):
-            make = partial(_tokens, inputs, 400, (1, 7), (3, 20))
-            yield f"{name}-{exporter}", Model(_exported(f"{name}-{exporter}"), make, 0.01)
+_WORDS = ((1, 7), (3, 20))
+# What the exported small models take, by name without the exporter.
+_EXPORTED: dict[str, Callable[[], list[Inputs]]] = {
+    "bert-small": partial(_tokens, _BERT, 400, *_WORDS),
+    "gpt2-small": partial(_tokens, _GPT2, 400, *_WORDS),
+    "gpt2-cached-small": partial(_cached, 2, 32),
+    "llama-small": partial(_tokens, _GPT2, 400, *_WORDS),
+    "llama-cached-small": partial(_cached, 2, 16),
+    "vit-small": partial(_noise, "x", (1, 3, 48, 48), (3, 3, 48, 48)),
+    "unet-small": partial(_noise, "x", (1, 3, 32, 48), (2, 3, 16, 32)),
+    "resnet-small": partial(_noise, "x", (1, 3, 32, 32), (3, 3, 48, 33)),
+    "mobilenet-small": partial(_noise, "x", (1, 3, 32, 32), (3, 3, 48, 33)),
+    "upscaler-small": partial(_noise, "x", (1, 3, 16, 16), (2, 3, 12, 20)),
+    "recogniser-small": partial(_noise, "x", (1, 1, 32, 48), (1, 1, 32, 80)),
+    "decoder-small": _limits,
+}
+_IN_SUITE = ("gpt2-cached", "llama-cached", "vit", "mobilenet", "upscaler", "recogniser", "decoder")
 
 
-def _convolutional() -> Iterator[tuple[str, Model]]:
-    for exporter in ("dynamo", "legacy"):
-        for name, first, second in (
-            ("unet-small", (1, 3, 32, 48), (2, 3, 16, 32)),
-            ("resnet-small", (1, 3, 32, 32), (3, 3, 48, 33)),
-        ):
-            make = partial(_noise, "x", first, second)
-            yield f"{name}-{exporter}", Model(_exported(f"{name}-{exporter}"), make, 0.02)
+def exported(path: Path) -> Model:
+    """A file that benchmarks/export_models.py wrote with `--small`: `<name>-<exporter>.onnx`."""
+    name = next(name for name in sorted(_EXPORTED, key=len, reverse=True) if path.stem.startswith(name))
+    return Model(lambda: fill(onnx.load(path)), _EXPORTED[name], 0.02)
+
+
+def _small(chosen: bool) -> Iterator[tuple[str, Model]]:
+    """The exported models that the test suite runs, or the others."""
+    for path in sorted(GRAPHS.glob("*.onnx")):
+        family, _, exporter = path.stem.partition("-small-")
+        first = exporter == "dynamo" or not (GRAPHS / f"{family}-small-dynamo.onnx").exists()
+        both = family in ("bert", "gpt2", "unet", "resnet")
+        if (both or (family in _IN_SUITE and first)) == chosen:
+            yield path.stem, exported(path)
 
 
 # onnxruntime's 8-bit LSTM rounds its hidden state before every step, ours does not, and roundings of activations flip.
@@ -194,7 +229,6 @@ MODELS: dict[str, Model] = {
     ),
     "minilm-int8": Model(partial(fetch, "minilm-int8"), partial(_tokens, _BERT, 30000, (1, 9), (2, 16)), 0.2),
     "silero-ifless": Model(partial(fetch, "silero-ifless"), _speech, 0.01),
-    "silero-branches": Model(partial(fetch, "silero-branches"), _speech, 0.01),
     "silero-two-rates": Model(partial(fetch, "silero-two-rates"), _two_rates, 0.01),
     "voicefilter-int8": Model(partial(fetch, "voicefilter-int8"), _spectra, 0.02, ROUNDED),
     "ddddocr-int8": Model(
@@ -204,12 +238,12 @@ MODELS: dict[str, Model] = {
     "light-squeezenet": Model(_light("squeezenet"), partial(_noise, "data_0", _PIXELS), 0.8),
     "light-shufflenet": Model(_light("shufflenet"), partial(_noise, "gpu_0/data_0", _PIXELS), 0.3),
     "light-densenet121": Model(_light("densenet121"), partial(_noise, "data_0", _PIXELS), 5.7),
-    **dict(_transformers()),
-    **dict(_convolutional()),
+    **dict(_small(True)),
 }
 
 # What takes too long for the test suite: `python -m benchmarks.models` compiles and compares these, too.
 LARGE: dict[str, Model] = {
+    "silero-branches": Model(partial(fetch, "silero-branches"), _speech, 0.01),
     "silero-sequence": Model(partial(fetch, "silero-sequence"), _speech_in_a_row, 0.01),
     "titles-encoder": Model(partial(fetch, "titles-encoder"), partial(_tokens, _GPT2, 30000, (1, 9), (2, 16)), 0.6),
     "piper-voice": Model(partial(fetch, "piper-voice"), _phonemes, 5.0),
@@ -218,4 +252,5 @@ LARGE: dict[str, Model] = {
     "light-inception-v1": Model(_light("inception_v1"), partial(_noise, "data_0", _PIXELS), 3.0),
     "light-inception-v2": Model(_light("inception_v2"), partial(_noise, "data_0", _PIXELS), 4.1),
     "light-vgg19": Model(_light("vgg19"), partial(_noise, "data_0", _PIXELS), 39.0),
+    **dict(_small(False)),
 }
