@@ -103,9 +103,9 @@ def _one(code: Code, base: Value, element: str, stores: list[str], type: str, op
     code.line(f"store {old.typed}, ptr %old_at")
 
 
-def each_lane(code: Code, lanes: str, body: Callable[[], None]) -> None:
+def each_lane(code: Code, lanes: str, body: Callable[[], None], entry: str = "entry") -> None:
     """A loop `lanes`, entered from block `entry`, that runs `body` with %lane for every set bit; ends in `end`."""
-    begin_lanes(code, lanes, "entry", "next")
+    begin_lanes(code, lanes, entry, "next")
     body()
     code.line("br label %next")
     code.label("next")

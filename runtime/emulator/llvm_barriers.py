@@ -1,10 +1,12 @@
 """Barriers of the fast engine: where a warp waits, what it keeps meanwhile, and where it goes on.
 
-In: the control flow of a warp function, and its blocks that end in a barrier. Out: IR of those exits, of the points
-where a warp resumes, and the layout of its record. Why: nearly all of what makes the warp function a coroutine is here.
+In: the control flow of a warp function, and its blocks that end in a barrier or a wait (`llvm_waits.py`). Out: IR of
+those exits, of the points where a warp resumes, and the layout of its record. Why: nearly all of what makes the warp
+function a coroutine is here.
 
 The record of a warp: the place to go on at, whether it has ended, and for each barrier instruction the lanes that wait
-there, at which barrier, since which generation; then the saved registers.
+there, at which barrier, since which generation; the same for each wait; for each instruction of a whole warp the lanes
+that are there already; then the saved registers.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from .control_flow import Block
 from .llvm_context import BARRIER_BYTES, BARRIER_FIELDS
 from .llvm_module import call
 from .llvm_values import BITS, LANES, Code, Value
+from .llvm_waits import WAIT_ALIGNMENT, Waits
 from .ptx import Instruction, Negated, Operand, Register
 
 if TYPE_CHECKING:
@@ -55,11 +58,20 @@ class Barriers:
         self.partial = control.partial
         self.homes = control.homes
         self.barriers = tuple(block.number for block in self.blocks if block.exit.kind == "barrier")
-        # Barriers that a part of a warp may reach.
-        self.loose = [number for number in self.barriers if self.partial[number]]
+        slots_end = RECORD_SLOTS + SLOT_BYTES * len(self.barriers)
+        self.waits = Waits(self, -(-slots_end // WAIT_ALIGNMENT) * WAIT_ALIGNMENT)
+        self.stops = tuple(sorted((*self.barriers, *self.waits.numbers)))
+        # Barriers and waits that a part of a warp may reach.
+        self.loose = [number for number in self.stops if self.partial[number]]
+        self.loose_waits = [number for number in self.loose if self._is_wait(number)]
+        # Places where lanes stay while others of their warp are at a wait.
+        self.gathering = [
+            block.number for block in self.blocks if self.loose_waits and block.converges and self.partial[block.number]
+        ]  # fmt: skip
         self.places, saved_bytes = self._save_places()
         self.residents = self._residents()
-        header = RECORD_SLOTS + SLOT_BYTES * len(self.barriers)
+        self._gathered = self.waits.start + self.waits.nbytes if self.waits.numbers else slots_end
+        header = self._gathered + 4 * len(self.gathering)
         self.save_start = -(-header // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT
         nbytes = -(-(self.save_start + saved_bytes) // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT
         self.record = Record(self.barriers, header, nbytes)
@@ -72,8 +84,10 @@ class Barriers:
     def _save_places(self) -> tuple[dict[int, int], int]:
         """Offsets of the registers that are saved at barriers, and their bytes."""
         saved = 0
-        for number in self.barriers:
+        for number in self.stops:
             saved |= self._resumed(self.blocks[number])
+        for number in self.gathering:
+            saved |= self.blocks[number].live_in
         places, position = {}, 0
         for number in self.homes:
             if saved >> number & 1:
@@ -103,6 +117,9 @@ class Barriers:
 
     def end_block(self, block: Block, lanes: Value) -> None:
         """The exit of a block that ends in a barrier, which `lanes` have reached."""
+        if self._is_wait(block.number):
+            self._end_in_wait(block, lanes)
+            return
         code, emit = self.code, self.emit
         ender = block.exit.instruction
         assert ender is not None
@@ -173,7 +190,7 @@ class Barriers:
         self.control.leave(block)
 
     def _barrier_field(self, code: Code, number: Value, field: str) -> str:
-        base = self.emit.pointer("barriers")
+        base = self.emit.field("barriers", "ptr").text
         slot, place = code.name(), code.name()
         code.line(f"{slot} = getelementptr [{BARRIER_BYTES} x i8], ptr {base}, {number.typed}")
         code.line(f"{place} = getelementptr i8, ptr {slot}, i64 {BARRIER_FIELDS[field]}")
@@ -256,8 +273,92 @@ class Barriers:
         now = code.emit(f"load i32, ptr {self._barrier_field(code, number, 'generation')}", "i32", False)
         return code.compare("icmp ne", since, now)
 
+    def _is_wait(self, number: int) -> bool:
+        return self.blocks[number].exit.kind == "wait"
+
+    def _free(self, number: int) -> Value:
+        """Of the lanes that stand at the barrier or wait of slot `number` those that may go on."""
+        code, block = self.code, self.blocks[number]
+        if self._is_wait(number):
+            place, parities, lanes = (self.waits.load(number, name) for name in ("addresses", "parities", "lanes"))
+            return self.waits.over(block, place, parities, lanes)
+        there = code.emit(f"load i32, ptr {self._lanes_at(number)}", "i32", False)
+        return code.select(self._is_released(number), there, code.integer("i32", 0))
+
+    def _lanes_at(self, number: int) -> str:
+        """Where the lanes that stand at the barrier or wait of slot `number` are kept."""
+        return self.waits.field(number, "lanes") if self._is_wait(number) else self._slot(number, "lanes")
+
+    # Waits.
+    def _end_in_wait(self, block: Block, lanes: Value) -> None:
+        code, number = self.code, block.number
+        address, parities = self.waits.operands(block)
+        self.control.leave(block)
+        going = self.waits.over(block, address, parities, lanes)
+        target = block.exit.targets[0]
+        if self.partial[number]:
+            self.control.send(target, going)
+            free = self._free(number)
+            self.control.send(target, free)
+            kept = code.binary("xor", self.waits.load(number, "lanes"), free)
+            staying = code.binary("xor", lanes, going)
+            old = code.lanes(kept)
+            self.waits.store(
+                number, addresses=code.select(old, self.waits.load(number, "addresses"), address),
+                parities=code.binary("or", code.binary("and", self.waits.load(number, "parities"), kept),
+                                     code.binary("and", parities, staying)),
+                lanes=code.binary("or", kept, staying),
+            )  # fmt: skip
+            self.control.visit_next(block, [])
+            return
+        all_go = code.compare("icmp eq", going, lanes)
+        code.line(f"br i1 {all_go.text}, label %through{number}, label %save{number}")
+        code.label(f"save{number}")
+        self.waits.store(number, addresses=code.widen(address), parities=parities, lanes=lanes)
+        self._save(self._resumed(block))
+        self._return_waiting(number + 1)
+        code.label(f"through{number}")
+        self.emit.begin_block()
+        self.control.go(target)
+
+    def _resume_after_wait(self, block: Block) -> None:
+        """Where a whole warp goes on after a wait."""
+        code, number = self.code, block.number
+        code.label(f"resume{number}")
+        over = code.compare("icmp eq", self._free(number), self.waits.load(number, "lanes"))
+        code.line(f"br i1 {over.text}, label %restore{number}, label %still{number}")
+        code.label(f"still{number}")
+        code.line(f"ret i32 {BLOCKED}")
+        code.label(f"restore{number}")
+        self.waits.store(number, lanes=code.integer("i32", 0))
+        self._restore(self._resumed(block))
+        self.emit.begin_block()
+        self.control.go(block.exit.targets[0])
+
+    def gather(self, number: int, next_visit: str) -> None:
+        """Before an instruction of a whole warp: while lanes of it are at waits those that are here stay, unless nobody
+        else in the block can go on."""
+        code = self.code
+        away = code.integer("i32", 0)
+        for place in self.loose_waits:
+            away = code.binary("or", away, self.waits.load(place, "lanes"))
+        calm = code.compare("icmp eq", self.emit.field("hurry", "i32"), code.integer("i32", 0))
+        missing = code.compare("icmp ne", away, code.integer("i32", 0))
+        stay = code.binary("and", calm, missing)
+        code.line(f"br i1 {stay.text}, label %{next_visit}, label %gathered{number}")
+        code.label(f"gathered{number}")
+
+    def _gathered_at(self, number: int) -> str:
+        name = self.code.name()
+        place = self._gathered + 4 * self.gathering.index(number)
+        self.code.line(f"{name} = getelementptr i8, ptr %record, i64 {place}")
+        return name
+
     def resume_point(self, block: Block) -> None:
         """Where a whole warp goes on after a barrier."""
+        if self._is_wait(block.number):
+            self._resume_after_wait(block)
+            return
         code, ender = self.code, block.exit.instruction
         assert ender is not None
         if ender.has("arrive"):
@@ -308,10 +409,10 @@ class Barriers:
             return
         going, waiting = code.integer("i32", 0), code.integer("i32", 0)
         for number in self.loose:
-            there = code.emit(f"load i32, ptr {self._slot(number, 'lanes')}", "i32", False)
-            free = code.select(self._is_released(number), there, code.integer("i32", 0))
+            free = self._free(number)
+            there = code.emit(f"load i32, ptr {self._lanes_at(number)}", "i32", False)
             kept = code.binary("xor", there, free)
-            code.line(f"store {kept.typed}, ptr {self._slot(number, 'lanes')}")
+            code.line(f"store {kept.typed}, ptr {self._lanes_at(number)}")
             self.control.send(self.blocks[number].exit.targets[0], free)
             going, waiting = code.binary("or", going, free), code.binary("or", waiting, kept)
         some = code.compare("icmp ne", going, code.integer("i32", 0))
@@ -324,12 +425,17 @@ class Barriers:
         code.line(f"ret i32 {ENDED}")
         code.label("save_loose")
         self._save(self._loose_registers())
+        for number in self.gathering:
+            here = code.emit(f"load i32, ptr %pending{number}", "i32", False)
+            code.line(f"store {here.typed}, ptr {self._gathered_at(number)}")
         self._return_waiting(self.end + 1)
 
     def _loose_registers(self) -> int:
         registers = 0
         for number in self.loose:
             registers |= self._resumed(self.blocks[number])
+        for number in self.gathering:
+            registers |= self.blocks[number].live_in
         return registers
 
     def resume_loose(self) -> None:
@@ -337,13 +443,26 @@ class Barriers:
         code.label("resume_loose")
         any_free = code.integer("i32", 0)
         for number in self.loose:
-            there = code.emit(f"load i32, ptr {self._slot(number, 'lanes')}", "i32", False)
-            free = code.select(self._is_released(number), there, code.integer("i32", 0))
-            any_free = code.binary("or", any_free, free)
+            any_free = code.binary("or", any_free, self._free(number))
+        if self.gathering:
+            here = code.integer("i32", 0)
+            for number in self.gathering:
+                waiting = code.emit(f"load i32, ptr {self._gathered_at(number)}", "i32", False)
+                here = code.binary("or", here, waiting)
+            calm = code.compare("icmp eq", self.emit.field("hurry", "i32"), code.integer("i32", 0))
+            any_free = code.binary("or", any_free, code.select(calm, code.integer("i32", 0), here))
         some = code.compare("icmp ne", any_free, code.integer("i32", 0))
         code.line(f"br i1 {some.text}, label %restore_loose, label %still_loose")
         code.label("still_loose")
         code.line(f"ret i32 {BLOCKED}")
         code.label("restore_loose")
         self._restore(self._loose_registers())
+        for number in self.gathering:
+            here = code.emit(f"load i32, ptr {self._gathered_at(number)}", "i32", False)
+            code.line(f"store {here.typed}, ptr %pending{number}")
+        if self.gathering:
+            # Lanes that gathered may go on although nobody is free.
+            hurry = code.compare("icmp ne", self.emit.field("hurry", "i32"), code.integer("i32", 0))
+            code.line(f"br i1 {hurry.text}, label %visit{min(self.control.visited)}, label %after_all")
+            return
         code.line("br label %after_all")

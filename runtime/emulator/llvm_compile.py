@@ -16,6 +16,7 @@ from typing import Any
 from .affine import Affine
 from .control_flow import Block, Program, uses_and_definitions
 from .kernel_facts import KernelFacts, kernel_facts
+from .latches import with_single_latches
 from .llvm_codegen import Extents, Generator, Unsupported
 from .llvm_control import Control
 from .llvm_library import Library
@@ -26,18 +27,20 @@ from .numpy_layout import Layout
 from .uniformity import analyse
 
 _SOURCES = (
-    "llvm_*.py", "isa/*.py", "uniformity.py", "affine.py", "control_flow.py", "parser.py", "ptx.py",
+    "llvm_*.py", "isa/*.py", "uniformity.py", "affine.py", "control_flow.py", "latches.py", "parser.py", "ptx.py",
     "numpy_layout.py", "kernel_facts.py", "memory.py",
 )  # fmt: skip
 
-_EXITS = frozenset({"fall", "jump", "branch", "switch", "barrier", "exit", "trap"})
+_EXITS = frozenset({"fall", "jump", "branch", "switch", "barrier", "wait", "exit", "trap"})
 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
     """Object code of one kernel for one block shape. `helpers` are the symbols that it calls, directly or not;
     `sites` are the fields of a `Site` each, made into one only where a fault is told; `barriers` are (block number,
-    PTX line, arrives only) in slot order; sizes in bytes, one record per warp."""
+    PTX line, arrives only) in slot order; `waits` (PTX line, opcode, modifiers, bytes from the start of a record to
+    what is kept of the wait); `calls` the fields of a `HostCall` by the number of its site; sizes in bytes, one record
+    per warp."""
 
     content: bytes
     symbol: str
@@ -45,6 +48,8 @@ class Translation:
     facts: KernelFacts
     sites: list[list[Any]]
     barriers: tuple[tuple[int, int, bool], ...]
+    waits: list[list[Any]]
+    calls: dict[str, dict[str, Any]]
     record_bytes: int
     local_bytes: int
     atomics: bool
@@ -95,8 +100,6 @@ def refusal(program: Program) -> str:
             return f"{ender.name if ender else block.exit.kind} waits for other threads"
         if block.polls and _decides_a_loop(program, block):
             return "threads may spin on memory"
-    if program.cluster_shape is not None:
-        return "it runs in clusters"
     return ""
 
 
@@ -104,7 +107,7 @@ def _decides_a_loop(program: Program, polling: Block) -> bool:
     """Whether what `polling` reads may decide how long a loop around it turns."""
     tainted: set[str] = set()
     for instruction in polling.instructions:
-        if instruction.opcode in ("ld", "atom"):
+        if instruction.opcode in ("ld", "atom", "mbarrier"):
             tainted.update(uses_and_definitions(instruction)[1])
     before = -1
     while before != len(tainted):
@@ -151,7 +154,8 @@ def write_module(
     module.declarations["llvm.memset"] = DECLARATION
     module.functions["warp"] = warp
     threads = shape[0] * shape[1] * shape[2]
-    module.functions["run"] = runner(symbol, control.waits.record, threads, local_bytes, len(module.sites))
+    cluster = program.cluster_shape or (1, 1, 1)
+    module.functions["run"] = runner(symbol, control.waits.record, threads, local_bytes, len(module.sites), cluster)
     return module.text(), module, control, emit.atomics
 
 
@@ -162,6 +166,7 @@ def translate(
     reason = refusal(program)
     if reason:
         raise Unsupported(reason)
+    program = with_single_latches(program)
     wide = all(map(library.host.has, ("avx512f", "avx512bw", "avx512dq")))
     try:
         text, module, control, atomics = write_module(program, addresses, shape, symbol, wide)
@@ -176,7 +181,8 @@ def translate(
     facts = kernel_facts(program, Layout(program, addresses))
     sites = [[site.line, site.space, site.verb, site.nbytes] for site in module.sites]
     translation = Translation(
-        library.compile(text), symbol, tuple(module.helpers), facts, sites, tuple(barriers),
-        control.waits.record.nbytes, module.local_bytes, atomics,
+        library.compile(text), symbol, tuple(module.helpers), facts, sites, tuple(barriers), control.waits.waits.told(),
+        {str(site): asdict(wanted) for site, wanted in module.calls.items()}, control.waits.record.nbytes,
+        module.local_bytes, atomics,
     )  # fmt: skip
     return translation, module.helpers

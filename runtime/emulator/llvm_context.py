@@ -4,8 +4,9 @@ In: nothing. Out: byte offsets, and the record types of NumPy over them. Why: ge
 one layout, written once.
 
 A context belongs to one host thread. It is followed by nothing; pointers lead to the arena, the parameters, the shared
-memory, the state of each warp, the allocation table (sorted pairs of start and end), and for every memory instruction
-the allocation (start, bytes) that it touched last.
+memory (of the block that runs, and of the first of its cluster) and its barriers, the state of each warp, the
+allocation table (sorted pairs of start and end), and for every memory instruction the allocation (start, bytes) that
+it touched last.
 """
 
 from __future__ import annotations
@@ -18,20 +19,22 @@ CONTEXT = np.dtype(
     [
         ("arena", "u8"), ("parameters", "u8"), ("shared", "u8"), ("shared_limit", "u8"), ("local", "u8"),
         ("warps", "u8"), ("table", "u8"), ("table_count", "u8"), ("recent", "u8"), ("stop", "u8"),
-        ("scratch", "u8"), ("local_base", "u8"),
+        ("scratch", "u8"), ("local_base", "u8"), ("barriers", "u8"), ("shared_base", "u8"), ("host", "u8"),
         ("grid", "u4", 3), ("block", "u4", 3), ("dynamic_bytes", "u4"), ("fault_space", "u4"),
         ("fault_kind", "u4"), ("fault_site", "u4"), ("fault_lanes", "u4"), ("fault_warp", "u4"),
-        ("warp", "u4"), ("block_number", "u4"), ("fault_address", "u8", LANES),
-        ("barriers", [("arrived", "u4"), ("expected", "u4"), ("generation", "u4"), ("votes", "u4"),
-                      ("result", "u4"), ("padding", "u4", 3)], 16),
+        ("warp", "u4"), ("block_number", "u4"), ("rank", "u4"), ("hurry", "u4"), ("fault_address", "u8", LANES),
     ]
 )  # fmt: skip
 
+BARRIERS = 16
 BARRIER_BYTES = 32
 BARRIER_FIELDS = {"arrived": 0, "expected": 4, "generation": 8, "votes": 12, "result": 16}
 
-FAULT_ACCESS, FAULT_TRAP, FAULT_CALL, FAULT_DEADLOCK, FAULT_PARTIAL_WARP, FAULT_SWITCH, FAULT_BARRIER = range(1, 8)
-"""Values of `fault_kind`."""
+(
+    FAULT_ACCESS, FAULT_TRAP, FAULT_CALL, FAULT_DEADLOCK, FAULT_PARTIAL_WARP, FAULT_SWITCH, FAULT_BARRIER, FAULT_HOST,
+    FAULT_DESCRIPTOR,
+) = range(1, 10)  # fmt: skip
+"""Values of `fault_kind`; of FAULT_HOST the host has kept the error."""
 
 
 SPACES = ("global", "shared", "local", "parameter")

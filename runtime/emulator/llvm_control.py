@@ -62,7 +62,7 @@ class Control:
             self._block(block)
         if self.visited or self.waits.loose:
             self.waits.after_all()
-        for number in self.waits.barriers:
+        for number in self.waits.stops:
             if not self.partial[number]:
                 self.waits.resume_point(self.blocks[number])
         if self.waits.loose:
@@ -85,9 +85,7 @@ class Control:
         for number in sorted(self.visited):
             code.line(f"store i32 0, ptr %pending{number}")
         code.line("%all_lanes = " + self._all_lanes())
-        cases = [
-            f"i32 {number + 1}, label %resume{number}" for number in self.waits.barriers if not self.partial[number]
-        ]
+        cases = [f"i32 {number + 1}, label %resume{number}" for number in self.waits.stops if not self.partial[number]]
         if self.waits.loose:
             cases.append(f"i32 {self.end + 1}, label %resume_loose")
         code.line(f"switch i32 %place, label %start [ {' '.join(cases)} ]")
@@ -159,6 +157,8 @@ class Control:
             some = code.compare("icmp ne", waiting, code.integer("i32", 0))
             code.line(f"br i1 {some.text}, label %arrive{number}, label %{self._next_visit(number)}")
             code.label(f"arrive{number}")
+            if number in self.waits.gathering:
+                self.waits.gather(number, self._next_visit(number))
             code.line(f"store i32 0, ptr %pending{number}")
             code.line(f"br label %block{number}")
             code.label(f"block{number}")
@@ -215,7 +215,7 @@ class Control:
                 self.visit_next(block, [])
             else:
                 self.code.line(f"ret i32 {ENDED}")
-        elif kind == "barrier":
+        elif kind in ("barrier", "wait"):
             self.waits.end_block(block, lanes)
         elif kind == "switch":
             assert ender is not None

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DeviceError
 from .kernel_facts import Extents
+from .llvm_barriers import RECORD_ENDED
 from .llvm_compile import Translation
-from .llvm_context import CONTEXT
+from .llvm_context import BARRIER_BYTES, BARRIERS, CONTEXT
 from .llvm_faults import finding
+from .llvm_host import Host, call_of, shared_stride
 from .llvm_library import Library
 from .llvm_values import LANES
 from .numpy_chunk import Launch
@@ -54,10 +55,14 @@ class Kernel:
         """`helper` gives the object file of a helper by its symbol, where the process does not have it yet."""
         self.translation = translation
         self.warps = -(-(shape[0] * shape[1] * shape[2]) // LANES)
+        x, y, z = translation.facts.cluster_shape or (1, 1, 1)
+        self.cluster_blocks = x * y * z
+        self.calls = {int(site): call_of(values) for site, values in translation.calls.items()}
+        warps = self.warps * self.cluster_blocks
         self.rooms = (
-            ("recent", 16 * len(translation.sites)), ("local", translation.local_bytes * LANES * self.warps),
+            ("recent", 16 * len(translation.sites)), ("local", translation.local_bytes * LANES * warps),
             ("parameters", translation.facts.parameter_bytes + _MARGIN_BYTES),
-            ("warps", translation.record_bytes * self.warps),
+            ("warps", translation.record_bytes * warps), ("barriers", BARRIER_BYTES * BARRIERS * self.cluster_blocks),
         )  # fmt: skip
         with _loading:
             # Code is never unloaded, so that a second device can use the same.
@@ -74,7 +79,7 @@ def _aligned(nbytes: int) -> tuple[Array, int]:
     return array, address + -address % _ALIGNMENT
 
 
-_HEAD = struct.Struct("=12Q8I")
+_HEAD = struct.Struct("=15Q8I")
 """The first fields of a context: pointers, grid, block, dynamic bytes, and the space of a fault."""
 
 
@@ -92,9 +97,11 @@ class Workspace:
         self._addresses: dict[str, int] = {}
         self.arrays: dict[str, Array] = {}
         self._parameters = memoryview(b"")
+        self.host = Host(self)
 
-    def _make_room(self, kernel: Kernel, shared_bytes: int) -> None:
+    def _make_room(self, kernel: Kernel, block_bytes: int) -> None:
         """Have all memories as large as a launch needs them."""
+        shared_bytes = kernel.cluster_blocks * shared_stride(block_bytes)
         needs = (kernel.rooms, shared_bytes)
         if needs in self._fitting:
             return
@@ -114,6 +121,20 @@ class Workspace:
         """The bytes of the warps' records."""
         return self._from("warps")
 
+    def shared(self) -> Array:
+        """The shared memory of the block that runs, or of its cluster."""
+        return self._from("shared")
+
+    def scratch(self) -> Array:
+        """Where operands of calls lie."""
+        return self._from("scratch")
+
+    def ended_warps(self, kernel: Kernel) -> Array:
+        """For each warp of the block, or of its cluster, whether it has ended."""
+        count = kernel.warps * kernel.cluster_blocks
+        records = self.records()[: kernel.translation.record_bytes * count].reshape(count, -1)
+        return np.asarray(records[:, RECORD_ENDED] != 0)
+
     def prepare(self, kernel: Kernel, launch: Launch, stop: int) -> None:
         """Fill the context for a launch. `stop` is the address of the last block that anybody still wants."""
         self._make_room(kernel, launch.shared_bytes)
@@ -122,9 +143,10 @@ class Workspace:
         table, count = launch.memory.table_address()
         _HEAD.pack_into(
             self._head, 0, launch.memory.address, at["parameters"], at["shared"], launch.shared_bytes, at["local"],
-            at["warps"], table, count, at["recent"], stop, at["scratch"], at["local"], *launch.grid, 0, 0, 0,
-            launch.dynamic_bytes, 0,
+            at["warps"], table, count, at["recent"], stop, at["scratch"], at["local"], at["barriers"], at["shared"],
+            self.host.pointer, *launch.grid, 0, 0, 0, launch.dynamic_bytes, 0,
         )  # fmt: skip
+        self.host.begin(kernel, launch)
 
 
 class LlvmEngine:
@@ -141,7 +163,7 @@ class LlvmEngine:
     def run(self, kernel: Kernel, launch: Launch) -> None:
         """Run all blocks of `launch`, several at a time, handed out in order. Raises DeviceError for a finding."""
         x, y, z = launch.grid
-        total = x * y * z
+        total = x * y * z // kernel.cluster_blocks
         if self.cores == 1 or total * kernel.warps < _SMALL_LAUNCH_WARPS or total == 1 or kernel.translation.atomics:
             self._run_here(kernel, launch, total)
             return
@@ -156,11 +178,11 @@ class LlvmEngine:
         try:
             workspace.prepare(kernel, launch, self._never)
             if kernel.function(workspace.address, 0, total):
-                raise finding(kernel.translation, launch, workspace)
+                raise finding(kernel, launch, workspace)
         finally:
             self._idle.append(workspace)
 
-    def _run_together(self, task: _Task, total: int) -> list[tuple[int, DeviceError] | None]:
+    def _run_together(self, task: _Task, total: int) -> list[tuple[int, BaseException] | None]:
         """Several threads take portions of the blocks; the calling one waits."""
         cores = min(self.cores, total)
         share = -(-total // (cores * _SHARES_PER_CORE))
@@ -204,7 +226,7 @@ class _Task:
         self.stop = ctypes.c_uint32(_EVERY_BLOCK)
         self.portions: deque[tuple[int, int]] = deque()
 
-    def work(self) -> tuple[int, DeviceError] | None:
+    def work(self) -> tuple[int, BaseException] | None:
         """Run portions until there are none; (block, error) of a finding. Blocks below it still run elsewhere, so
         that the finding of the lowest block is the one that is told.
         """
@@ -217,8 +239,8 @@ class _Task:
                 except IndexError:
                     return None
                 if self.kernel.function(workspace.address, first, behind):
-                    block = int(workspace.context[0]["block_number"])
+                    block = int(workspace.context[0]["block_number"]) // self.kernel.cluster_blocks
                     self.stop.value = min(self.stop.value, block)
-                    return block, finding(self.kernel.translation, self.launch, workspace)
+                    return block, finding(self.kernel, self.launch, workspace)
         finally:
             self.engine.give_back(workspace)

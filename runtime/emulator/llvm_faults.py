@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from ..errors import DeviceError
+from .control_flow import Block, Exit
 from .llvm_barriers import RECORD_SLOTS, SLOT_BYTES
 from .llvm_compile import Translation
 from .llvm_context import (
@@ -24,18 +25,24 @@ from .llvm_module import Site
 from .llvm_values import LANES
 from .numpy_chunk import Chunk, Geometry, Launch
 from .numpy_memory import beyond_limit, misaligned, out_of_bounds
+from .numpy_waits import Parked, Waits
+from .ptx import Instruction
 
 if TYPE_CHECKING:
-    from .llvm_engine import Workspace
+    from .llvm_engine import Kernel, Workspace
 
 _SLOT = np.dtype([("lanes", "u4"), ("number", "u4"), ("generation", "u4"), ("expected", "u4")])
 
 
-def finding(translation: Translation, launch: Launch, workspace: Workspace) -> DeviceError:
-    """The error that the context of `workspace` describes."""
-    context = workspace.context[0]
-    chunk = Chunk(launch, Geometry(launch.block, 1), int(context["block_number"]))
+def finding(kernel: Kernel, launch: Launch, workspace: Workspace) -> BaseException:
+    """The error that the context of `workspace` describes; whatever it was that stopped the host."""
+    context, translation = workspace.context[0], kernel.translation
+    if workspace.host.error is not None:
+        return workspace.host.error
+    chunk = Chunk(launch, Geometry(launch.block, 1), int(context["block_number"]) + int(context["rank"]))
     try:
+        if context["fault_kind"] == FAULT_DEADLOCK:
+            _tell_waits(translation, workspace)
         if context["fault_kind"] == FAULT_DEADLOCK:
             _tell_deadlock(translation, chunk, workspace)
         _tell(translation, chunk, context)
@@ -79,6 +86,28 @@ def _tell_access(chunk: Chunk, context: Any, mask: Any, site: Site) -> NoReturn:
     if space == "global":
         out_of_bounds(chunk, site.line, addresses, mask, site.nbytes, site.verb)
     beyond_limit(chunk, site.line, addresses, mask, site.nbytes, space, site.verb)
+
+
+_WAIT = np.dtype([("lanes", "u4"), ("parities", "u4"), ("padding", "u4", 14), ("addresses", "u8", LANES)])
+
+
+def _tell_waits(translation: Translation, workspace: Workspace) -> None:
+    """Raise the DeviceError of a deadlock in which threads wait for mbarriers or their cluster, if any does."""
+    chunk = workspace.host.chunk()
+    waits = Waits(chunk, [])
+    records = workspace.records()
+    for line, opcode, modifiers, start in translation.waits:
+        mask, addresses = np.zeros(chunk.threads, bool), np.zeros(chunk.threads, "u8")
+        for warp in range(chunk.threads // LANES):
+            place = warp * translation.record_bytes + start
+            found = records[place : place + _WAIT.itemsize].view(_WAIT)[0]
+            mask |= _lanes(chunk, warp, int(found["lanes"]))
+            addresses[warp * LANES : (warp + 1) * LANES] = found["addresses"]
+        if mask.any():
+            instruction = Instruction(opcode, tuple(modifiers), (), None, False, line)
+            waits.parked.append(Parked(mask, Block(0, [], Exit("wait", (), instruction)), (addresses, None)))
+    if waits.parked:
+        waits.deadlock()
 
 
 def _tell_deadlock(translation: Translation, chunk: Chunk, workspace: Workspace) -> NoReturn:

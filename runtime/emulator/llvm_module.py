@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from .llvm_context import offset
 from .llvm_values import Code, Value
@@ -33,10 +34,21 @@ class Site:
     nbytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class HostCall:
+    """A call of a `routine` of the NumPy engine with `static` keywords; NumPy dtypes of operands and results. It must
+    survive JSON."""
+
+    routine: str
+    operands: list[str]
+    results: list[str]
+    static: dict[str, Any]
+
+
 @dataclass(slots=True)
 class Module:
-    """Functions by name in order of creation. `wide` says whether the host has 512-bit vectors; the sizes are those of
-    a thread's local memory and of the kernel's parameters.
+    """Functions by name in order of creation; calls of the host by the site they are made at. `wide` says whether the
+    host has 512-bit vectors; the sizes are those of a thread's local memory and of the kernel's parameters.
     """
 
     wide: bool
@@ -46,6 +58,7 @@ class Module:
     functions: dict[str, str] = field(default_factory=dict)
     sites: list[Site] = field(default_factory=list)
     helpers: dict[str, str] = field(default_factory=dict)
+    calls: dict[int, HostCall] = field(default_factory=dict)
     _symbols: dict[str, str] = field(default_factory=dict)
     _prototypes: dict[str, str] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from .llvm_functions import FUNCTIONS
 from .llvm_integers import INTEGER_OPERATIONS, INTEGER_PATTERNS
 from .llvm_rounding import ROUNDING_OPERATIONS, ROUNDING_PATTERNS
 from .llvm_values import BITS, ELEMENTS, Code, Value
-from .memory import LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW, WINDOW_BYTES
+from .memory import LOCAL_WINDOW, PARAMETER_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES
 
 Operation = Callable[..., Value]
 """(code, PTX type, *values) -> value."""
@@ -218,6 +218,14 @@ def _reciprocal_square_root(code: Code, type: str, value: Value) -> Value:
     return convert(code, "f64", type, result)
 
 
+def _map_shared_address(code: Code, type: str, address: Value, rank: Value) -> Value:
+    """mapa: the same place in the block of `rank` of the cluster."""
+    plain = code.binary("and", address, code.integer(address.element, ~(0xFF << RANK_SHIFT)))
+    wide = code.resize(rank, address.element)
+    named = code.binary("add", wide, code.integer(wide.element, 1))
+    return code.binary("or", plain, code.binary("shl", named, code.integer(wide.element, RANK_SHIFT)))
+
+
 _TABLE: dict[str, Operation] = {
     "add": _arithmetic("add", "fadd"), "sub": _arithmetic("sub", "fsub"), "mul": _arithmetic("mul", "fmul"),
     "div:f32": _arithmetic("", "fdiv"), "div:f64": _arithmetic("", "fdiv"),
@@ -243,7 +251,7 @@ _TABLE: dict[str, Operation] = {
     "is_global_address": _is_in_window(0, SHARED_WINDOW),
     **{f"is_{name}_address": _is_in_window(start, WINDOW_BYTES) for name, start in
        (("shared", SHARED_WINDOW), ("local", LOCAL_WINDOW), ("param", PARAMETER_WINDOW))},
-    "rcp": _reciprocal, "rsqrt": _reciprocal_square_root,
+    "map_shared_address": _map_shared_address, "rcp": _reciprocal, "rsqrt": _reciprocal_square_root,
     **FUNCTIONS, **INTEGER_OPERATIONS, **ROUNDING_OPERATIONS,
 }  # fmt: skip
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .llvm_atomics import atomic_helper
+from .llvm_calls import HOST_ROUTINES, atomic_by_host, load_by_host, store_by_host
 from .llvm_context import FAULT_CALL, FAULT_PARTIAL_WARP
 from .llvm_copies import copy_helper
 from .llvm_generic import generic_load_helper, generic_store_helper
 from .llvm_groups import load_member, store_member
 from .llvm_matrix import MATRIX_ROUTINES
+from .llvm_mbarrier import MBARRIER_ROUTINES
 from .llvm_memory import (
     load_helper,
     load_one_helper,
@@ -95,6 +97,8 @@ def _load_parameter(
 
 def _load(emit: Generator, results: Sequence[str], values: Sequence[Value], space: str, type: str) -> list[Value]:
     (address,) = values
+    if _is_in_cluster(emit, space):
+        return load_by_host(emit, results, values, space=space, type=type)
     count = len(results)
     nbytes = TYPE_BITS[type] // 8 * count
     element, words = words_of(nbytes)
@@ -122,6 +126,8 @@ def _load(emit: Generator, results: Sequence[str], values: Sequence[Value], spac
 
 
 def _store(emit: Generator, results: Sequence[str], values: Sequence[Value], space: str, type: str) -> list[Value]:
+    if _is_in_cluster(emit, space):
+        return store_by_host(emit, results, values, space=space, type=type, count=len(values) - 1)
     address, *elements = values
     nbytes = TYPE_BITS[type] // 8 * len(elements)
     if space not in ("global", "shared", "local", "generic"):
@@ -151,6 +157,15 @@ def _store(emit: Generator, results: Sequence[str], values: Sequence[Value], spa
     return []
 
 
+def _is_in_cluster(emit: Generator, space: str) -> bool:
+    """Whether an access may reach the shared memory of another block."""
+    if space == "generic" and emit.program.cluster_shape is not None:
+        if emit.module.local_bytes:
+            emit.unsupported("generic addresses of a cluster's and of local memory")
+        return True
+    return space == "cluster"
+
+
 def _is_shared_by_all(address: Value) -> bool:
     return not address.wide and address.pattern is None
 
@@ -168,8 +183,10 @@ def _atomic(
     emit: Generator, results: Sequence[str], values: Sequence[Value], space: str, type: str, operation: str,
     wanted: bool,
 ) -> list[Value]:  # fmt: skip
-    address, *operands = (emit.code.widen(value) for value in values)
     emit.atomics = True
+    if _is_in_cluster(emit, space):
+        return atomic_by_host(emit, results, values, space=space, type=type, operation=operation, wanted=wanted)
+    address, *operands = (emit.code.widen(value) for value in values)
     if space not in ("global", "shared"):
         emit.unsupported(f"atomics on {space} space")
     nbytes = TYPE_BITS[type] // 8
@@ -261,5 +278,6 @@ def require_whole_warp(emit: Generator, name: str) -> None:
 ROUTINES: dict[str, Routine] = {
     "load_parameter": _load_parameter, "load": _load, "store": _store, "atomic": _atomic,
     "copy_async": _copy_async, "call_undefined": _call_undefined, **WARP_ROUTINES, **MATRIX_ROUTINES,
+    **HOST_ROUTINES, **MBARRIER_ROUTINES,
 }  # fmt: skip
 """By emitter name."""

@@ -1,34 +1,40 @@
 """The runner of the fast engine: a function that takes blocks of a launch through all their warps.
 
-In: sizes of the kernel's records. Out: IR of `run(context, first, behind)`. Why: warps are called in turn until each
-has ended; with nobody able to go on, the block is deadlocked. All of it is host code, so that a launch of one small
-block costs microseconds.
+In: sizes of the kernel's records, the shape of its clusters. Out: IR of `run(context, first, behind)`. Why: warps are
+called in turn until each has ended; with nobody able to go on, the block is deadlocked. All of it is host code, so that
+a launch of one small block costs microseconds.
+
+The blocks of a cluster run together, as one block with that many times the warps: what `first` and `behind` count are
+clusters. In a round where nobody could go on `hurry` is set: lanes that wait for others of their warp then do without.
 """
 
 from __future__ import annotations
 
 from .llvm_barriers import BLOCKED, ENDED, RECORD_ENDED, RECORD_PLACE, Record
-from .llvm_context import CONTEXT, FAULT_DEADLOCK, offset
+from .llvm_context import BARRIER_BYTES, BARRIERS, FAULT_DEADLOCK, offset
 from .llvm_module import REGISTER_CALL
 from .llvm_values import LANES
 
 
-def runner(symbol: str, record: Record, threads: int, local_bytes: int, sites: int) -> str:
+def runner(
+    symbol: str, record: Record, threads: int, local_bytes: int, sites: int, cluster: tuple[int, int, int]
+) -> str:  # fmt: skip
     """The text of the function `symbol`, which gives 0, or 1 when the context holds a finding. `sites` is the number of
     memory instructions; what each of them touched last is forgotten at the start, as allocations may have changed."""
     warps = -(-threads // LANES)
-    fields = CONTEXT.fields
-    assert fields is not None
-    barriers = int(fields["barriers"][0].itemsize)
+    blocks = cluster[0] * cluster[1] * cluster[2]
     text = _RUNNER
-    for name in ("stop", "grid", "block", "shared", "shared_limit", "local", "local_base", "warps", "warp",
-                 "fault_kind", "barriers", "block_number", "recent"):  # fmt: skip
+    for name in ("stop", "grid", "block", "shared", "shared_base", "shared_limit", "local", "local_base", "warps",
+                 "warp", "rank", "hurry", "fault_kind", "barriers", "block_number", "recent"):  # fmt: skip
         text = text.replace(f"<{name}>", str(offset(name)))
     for name, number in (
         ("symbol", symbol), ("call", REGISTER_CALL), ("record_bytes", record.nbytes),
         ("header_bytes", record.header_bytes), ("warp_count", warps), ("warp_frame", local_bytes * LANES),
-        ("block_frame", local_bytes * LANES * warps), ("barrier_bytes", barriers), ("place", RECORD_PLACE),
-        ("recent_bytes", 16 * sites),
+        ("all_warps", warps * blocks), ("blocks", blocks),
+        ("all_frames", local_bytes * LANES * warps * blocks), ("place", RECORD_PLACE),
+        ("barrier_bytes", BARRIER_BYTES * BARRIERS), ("all_barriers", BARRIER_BYTES * BARRIERS * blocks),
+        ("recent_bytes", 16 * sites), ("cluster_x", cluster[0]), ("cluster_y", cluster[1]), ("cluster_z", cluster[2]),
+        ("cluster_xy", cluster[0] * cluster[1]),
         ("ended", RECORD_ENDED), ("ENDED", ENDED), ("BLOCKED", BLOCKED), ("DEADLOCK", FAULT_DEADLOCK),
         ("grid_y", offset("grid") + 4), ("block_y", offset("block") + 4), ("block_z", offset("block") + 8),
     ):  # fmt: skip
@@ -51,7 +57,10 @@ entry:
   %number_at = getelementptr i8, ptr %context, i64 <block_number>
   %warp_at = getelementptr i8, ptr %context, i64 <warp>
   %kind_at = getelementptr i8, ptr %context, i64 <fault_kind>
-  %barriers = getelementptr i8, ptr %context, i64 <barriers>
+  %rank_at = getelementptr i8, ptr %context, i64 <rank>
+  %hurry_at = getelementptr i8, ptr %context, i64 <hurry>
+  %barriers_at = getelementptr i8, ptr %context, i64 <barriers>
+  %barriers = load ptr, ptr %barriers_at
   %local_at = getelementptr i8, ptr %context, i64 <local>
   store i32 0, ptr %kind_at
   %recent_at = getelementptr i8, ptr %context, i64 <recent>
@@ -60,13 +69,19 @@ entry:
   %stop_at = getelementptr i8, ptr %context, i64 <stop>
   %stop = load ptr, ptr %stop_at
   %shared_at = getelementptr i8, ptr %context, i64 <shared>
-  %shared = load ptr, ptr %shared_at
+  %shared_base_at = getelementptr i8, ptr %context, i64 <shared_base>
+  %shared_base = load ptr, ptr %shared_base_at
   %limit_at = getelementptr i8, ptr %context, i64 <shared_limit>
   %limit = load i64, ptr %limit_at
+  %limit_more = add i64 %limit, 127
+  %stride = and i64 %limit_more, -128
+  %shared_bytes = mul i64 %stride, $blocks$
   %warps_at = getelementptr i8, ptr %context, i64 <warps>
   %warps = load ptr, ptr %warps_at
   %frames_at = getelementptr i8, ptr %context, i64 <local_base>
   %frames = load ptr, ptr %frames_at
+  %across = udiv i32 %grid_x, $cluster_x$
+  %down = udiv i32 %grid_y, $cluster_y$
   br label %blocks
 blocks:
   %block = phi i32 [ %first, %entry ], [ %next_block, %block_done ]
@@ -77,17 +92,18 @@ ask:
   %wanted = icmp ule i32 %block, %last
   br i1 %wanted, label %begin, label %all_done
 begin:
-  %x = urem i32 %block, %grid_x
-  %rows = udiv i32 %block, %grid_x
-  %y = urem i32 %rows, %grid_y
-  %z = udiv i32 %rows, %grid_y
-  store i32 %x, ptr %block_x_at
-  store i32 %y, ptr %block_y_at
-  store i32 %z, ptr %block_z_at
-  store i32 %block, ptr %number_at
-  call void @llvm.memset.p0.i64(ptr %shared, i8 0, i64 %limit, i1 false)
-  call void @llvm.memset.p0.i64(ptr %frames, i8 0, i64 $block_frame$, i1 false)
-  call void @llvm.memset.p0.i64(ptr %barriers, i8 0, i64 $barrier_bytes$, i1 false)
+  %cluster_column = urem i32 %block, %across
+  %cluster_rows = udiv i32 %block, %across
+  %cluster_row = urem i32 %cluster_rows, %down
+  %cluster_layer = udiv i32 %cluster_rows, %down
+  %first_x = mul i32 %cluster_column, $cluster_x$
+  %first_y = mul i32 %cluster_row, $cluster_y$
+  %first_z = mul i32 %cluster_layer, $cluster_z$
+  %first_number = mul i32 %block, $blocks$
+  store i32 %first_number, ptr %number_at
+  call void @llvm.memset.p0.i64(ptr %shared_base, i8 0, i64 %shared_bytes, i1 false)
+  call void @llvm.memset.p0.i64(ptr %frames, i8 0, i64 $all_frames$, i1 false)
+  call void @llvm.memset.p0.i64(ptr %barriers, i8 0, i64 $all_barriers$, i1 false)
   br label %clear
 clear:
   %cleared = phi i64 [ 0, %begin ], [ %clear_next, %clear ]
@@ -95,9 +111,11 @@ clear:
   %clear_record = getelementptr i8, ptr %warps, i64 %clear_offset
   call void @llvm.memset.p0.i64(ptr %clear_record, i8 0, i64 $header_bytes$, i1 false)
   %clear_next = add i64 %cleared, 1
-  %clear_more = icmp ult i64 %clear_next, $warp_count$
+  %clear_more = icmp ult i64 %clear_next, $all_warps$
   br i1 %clear_more, label %clear, label %sweep
 sweep:
+  %hurry = phi i32 [ 0, %clear ], [ %hurry_next, %again ]
+  store i32 %hurry, ptr %hurry_at
   br label %warp
 warp:
   %number = phi i64 [ 0, %sweep ], [ %next_number, %warp_done ]
@@ -111,7 +129,27 @@ warp:
   br i1 %over, label %warp_done, label %turn
 turn:
   %number32 = trunc i64 %number to i32
-  store i32 %number32, ptr %warp_at
+  %own_number = urem i32 %number32, $warp_count$
+  %rank = udiv i32 %number32, $warp_count$
+  store i32 %own_number, ptr %warp_at
+  store i32 %rank, ptr %rank_at
+  %rank_x = urem i32 %rank, $cluster_x$
+  %rank_rows = udiv i32 %rank, $cluster_x$
+  %rank_y = urem i32 %rank_rows, $cluster_y$
+  %rank_z = udiv i32 %rank, $cluster_xy$
+  %x = add i32 %first_x, %rank_x
+  %y = add i32 %first_y, %rank_y
+  %z = add i32 %first_z, %rank_z
+  store i32 %x, ptr %block_x_at
+  store i32 %y, ptr %block_y_at
+  store i32 %z, ptr %block_z_at
+  %rank64 = zext i32 %rank to i64
+  %shared_offset = mul i64 %rank64, %stride
+  %shared = getelementptr i8, ptr %shared_base, i64 %shared_offset
+  store ptr %shared, ptr %shared_at
+  %barrier_offset = mul i64 %rank64, $barrier_bytes$
+  %own_barriers = getelementptr i8, ptr %barriers, i64 %barrier_offset
+  store ptr %own_barriers, ptr %barriers_at
   %frame_offset = mul i64 %number, $warp_frame$
   %frame = getelementptr i8, ptr %frames, i64 %frame_offset
   store ptr %frame, ptr %local_at
@@ -134,13 +172,17 @@ warp_done:
   %left_now = phi i32 [ %left, %warp ], [ %left_more, %judge ]
   %moved_now = phi i1 [ %moved, %warp ], [ %moved_more, %judge ]
   %next_number = add i64 %number, 1
-  %more = icmp ult i64 %next_number, $warp_count$
+  %more = icmp ult i64 %next_number, $all_warps$
   br i1 %more, label %warp, label %swept
 swept:
   %none_left = icmp eq i32 %left_now, 0
   br i1 %none_left, label %block_done, label %again
 again:
-  br i1 %moved_now, label %sweep, label %deadlock
+  %hurry_next = select i1 %moved_now, i32 0, i32 1
+  %hurried = icmp ne i32 %hurry, 0
+  %hope = xor i1 %hurried, true
+  %goes_on = or i1 %moved_now, %hope
+  br i1 %goes_on, label %sweep, label %deadlock
 deadlock:
   store i32 $DEADLOCK$, ptr %kind_at
   br label %finding
@@ -148,8 +190,10 @@ block_done:
   %next_block = add i32 %block, 1
   br label %blocks
 finding:
+  store ptr %barriers, ptr %barriers_at
   ret i32 1
 all_done:
+  store ptr %barriers, ptr %barriers_at
   ret i32 0
 }
 """

@@ -55,9 +55,31 @@ def special_register(emit: Generator, operand: Special) -> Value:
         return code.resize(emit.field("shared_limit", "i64"), "i32")
     if name == "%dynamic_smem_size":
         return emit.field("dynamic_bytes", "i32")
+    if "cluster" in name:
+        return _of_cluster(emit, name, axis)
     if name in _FIXED:
         return code.integer("i32", _FIXED[name])
     return emit.unsupported(f"special register {name}")
+
+
+def _of_cluster(emit: Generator, name: str, axis: int) -> Value:
+    """%clusterid and its kin. Without clusters every block is a cluster of its own."""
+    code, shape = emit.code, emit.program.cluster_shape or (1, 1, 1)
+    rank = emit.field("rank", "i32")
+    if name == "%is_explicit_cluster":
+        return code.integer("i1", shape != (1, 1, 1))
+    if name == "%cluster_ctarank":
+        return rank
+    if name == "%cluster_nctarank":
+        return code.integer("i32", shape[0] * shape[1] * shape[2])
+    if name == "%cluster_nctaid":
+        return code.integer("i32", shape[axis])
+    if name == "%cluster_ctaid":
+        below = (1, shape[0], shape[0] * shape[1])[axis]
+        row = code.binary("udiv", rank, code.integer("i32", below))
+        return code.binary("urem", row, code.integer("i32", shape[axis]))
+    whole = special_register(emit, Special("%ctaid" if name == "%clusterid" else "%nctaid", "xyz"[axis]))
+    return code.binary("udiv", whole, code.integer("i32", shape[axis]))
 
 
 def thread_number(code: Code, shape: tuple[int, int, int], axis: int, warp: Value, first_only: bool) -> Value:

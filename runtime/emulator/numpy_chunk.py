@@ -156,6 +156,10 @@ class Chunk:
             found = views[dtype] = raw.view(dtype)
         return found
 
+    def use_shared(self, memory: Array) -> None:
+        """Have the blocks' shared memory in `memory`, bytes at a multiple of 16."""
+        self._shared = {"u1": memory}
+
     def bases(self, space: str, nbytes: int) -> Array:
         """For each thread the element index at which its block's shared, or its own local, memory begins."""
         stride = self.shared_stride if space == "shared" else self.local_stride

@@ -19,13 +19,13 @@ from .memory import SHARED_WINDOW
 from .numpy_chunk import Array, Chunk, Mask, Values
 from .numpy_memory import indices
 
-_COUNT_BITS = 20
-_MOST = (1 << _COUNT_BITS) - 1
-_BYTES_SHIFT = 2 * _COUNT_BITS
-_BYTES_BITS = 21
-_PARITY_SHIFT = 61
-_MARK_SHIFT = 62
-_MARK = 2
+COUNT_BITS = 20
+_MOST = (1 << COUNT_BITS) - 1
+BYTES_SHIFT = 2 * COUNT_BITS
+BYTES_BITS = 21
+PARITY_SHIFT = 61
+MARK_SHIFT = 62
+MARK = 2
 
 
 @dataclass(slots=True)
@@ -41,21 +41,21 @@ class Barrier:
         """The barrier as it lies in memory."""
         return (
             self.pending
-            | self.expected << _COUNT_BITS
-            | (self.owed & ((1 << _BYTES_BITS) - 1)) << _BYTES_SHIFT
-            | self.parity << _PARITY_SHIFT
-            | _MARK << _MARK_SHIFT
+            | self.expected << COUNT_BITS
+            | (self.owed & ((1 << BYTES_BITS) - 1)) << BYTES_SHIFT
+            | self.parity << PARITY_SHIFT
+            | MARK << MARK_SHIFT
         )
 
 
 def decode(word: int) -> Barrier | None:
     """The barrier that a word of memory holds; None when it holds none."""
-    if word >> _MARK_SHIFT != _MARK:
+    if word >> MARK_SHIFT != MARK:
         return None
-    owed = word >> _BYTES_SHIFT & ((1 << _BYTES_BITS) - 1)
-    if owed >> (_BYTES_BITS - 1):
-        owed -= 1 << _BYTES_BITS
-    return Barrier(word & _MOST, word >> _COUNT_BITS & _MOST, owed, word >> _PARITY_SHIFT & 1)
+    owed = word >> BYTES_SHIFT & ((1 << BYTES_BITS) - 1)
+    if owed >> (BYTES_BITS - 1):
+        owed -= 1 << BYTES_BITS
+    return Barrier(word & _MOST, word >> COUNT_BITS & _MOST, owed, word >> PARITY_SHIFT & 1)
 
 
 # Places.
@@ -240,13 +240,13 @@ def complete(chunk: Chunk, mask: Mask, line: int, address: Values, token: Values
     """For each thread whether the phase it asks for is over. A token is the word at the time of its arrival."""
     place = places(chunk, mask, line, address, space, "wait on an mbarrier")
     words = chunk.view("shared", "u8")[place]
-    marked = (words >> np.uint64(_MARK_SHIFT)) == _MARK
+    marked = (words >> np.uint64(MARK_SHIFT)) == MARK
     missing = ~marked if mask is None else mask & ~marked
     if missing.any():
         thread = int(missing.argmax())
         fetch(chunk, line, int(place[thread]), thread, "wait on an mbarrier")
-    asked: Any = token.astype("u8") if parity else token >> np.uint64(_PARITY_SHIFT)
-    return np.asarray((words >> np.uint64(_PARITY_SHIFT) & np.uint64(1)) != (asked & np.uint64(1)))
+    asked: Any = token.astype("u8") if parity else token >> np.uint64(PARITY_SHIFT)
+    return np.asarray((words >> np.uint64(PARITY_SHIFT) & np.uint64(1)) != (asked & np.uint64(1)))
 
 
 def barrier_pending_count(chunk: Chunk, mask: Mask, line: int, token: Values, *, count: int) -> tuple[Values]:

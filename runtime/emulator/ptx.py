@@ -6,6 +6,7 @@ serves the NumPy engine and any faster one; nothing here knows how an instructio
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 TYPE_BITS: dict[str, int] = {
@@ -193,6 +194,9 @@ class Function:
     defined: bool = False
 
 
+_ORIGIN = re.compile(r"// in (\d+): (\S+)")
+
+
 @dataclass(slots=True)
 class Module:
     """A parsed PTX module: `functions` and module-level `variables` by name, and the source `lines` for
@@ -205,5 +209,15 @@ class Module:
     target: str
 
     def text(self, line: int) -> str:
-        """The source of `line` (1-based), stripped."""
-        return self.lines[line - 1].strip() if 0 < line <= len(self.lines) else ""
+        """The source of `line` (1-based), stripped; and the operation of the tile program that it comes from, where
+        comments of the compiler tell."""
+        if not 0 < line <= len(self.lines):
+            return ""
+        for number in range(line - 1, -1, -1):
+            above = self.lines[number].strip()
+            mark = _ORIGIN.fullmatch(above)
+            if mark:
+                return f"{self.lines[line - 1].strip()}  (line {mark[1]} of the tile program: {mark[2]})"
+            if above == "{":
+                break
+        return self.lines[line - 1].strip()
