@@ -18,6 +18,7 @@ from .rewriting import producer
 
 MAXIMUM_INPUTS = 48  # tensors that one kernel reads
 SINGLE = {"lstm": "recurrent", "gru": "recurrent", "scan": "scan", "scatter": "scatter", "sort": "sort"}
+WEIGHT_OPERATIONS = 14  # of a map that makes weights of a few bits: a copy of them in memory costs more
 EPILOGUE_MOVEMENTS = ("transpose", "reshape")  # no slice: the kernel would compute, and must not store, what it drops
 PROLOGUE_MOVEMENTS = ("transpose", "reshape", "slice", "broadcast")
 
@@ -186,7 +187,7 @@ def _may_precede(grouping: Grouping, group: Group, node: Node, is_weight: bool, 
     if anchor.name in SINGLE:
         return only_here
     cheap, expensive = node.cost
-    if expensive or cheap > CHEAP_OPERATIONS or not (only_here or is_weight):
+    if expensive or cheap > (WEIGHT_OPERATIONS if is_weight else CHEAP_OPERATIONS) or not (only_here or is_weight):
         return False
     if is_weight:
         return only_here or cheap <= 4

@@ -26,43 +26,72 @@ ScalarFunction = Callable[..., Scalar]
 
 @onnx_operator("MatMulNBits", domain=DOMAIN)
 def matmul_n_bits(node: Node) -> ir.Value:
-    """A x dequantised(B)': B holds [N, blocks, bytes] of 2, 4 or 8-bit weights, a scale and zero point a block."""
+    """A x dequantised(B)': B holds [N, blocks, bytes] of 2, 4 or 8-bit weights, a scale and zero point a block.
+
+    What a weight is made of is moved to its place, so that the product can compute it while it reads:
+    no float copy of the weights is stored.
+    """
     a, packed, scales = node.input(0), node.input(1), node.input(2)
     depth, columns, block = (int(node.get(name)) for name in ("K", "N", "block_size"))
     bits = int(node.get("bits", 4))
     if bits not in (2, 4, 8):
         raise Unsupported(f"MatMulNBits with {bits} bits", "2, 4, 8")
     blocks, per_byte = -(-depth // block), 8 // bits
-    rows = node.reshaped(packed, [columns, blocks * block // per_byte]).value
-    factors = node.reshaped(scales, [columns, blocks]).value
-    groups = node.optional(4)
-    zeros = node.optional(3)
-    zero_bytes = -(-blocks // per_byte)
+    in_row = node.reshaped(packed, [columns, blocks * block // per_byte])
+    factors = node.reshaped(scales, [columns, blocks])
+    zeros = _zero_points(node, columns, blocks, bits)
+    parts = [_repeated(node, in_row, per_byte, depth), _of_blocks(node, factors, block, depth)]
     if zeros is not None:
-        zeros = node.reshaped(zeros, [columns, zero_bytes if zeros.dtype == "ui8" else blocks])
+        parts.append(_of_blocks(node, zeros, block, depth))
 
-    def unpacked(table: ir.Value, row: Scalar, number: Scalar) -> Scalar:
-        byte = build.element_at(table, [row, number / per_byte]).cast("i32")
-        shift = (number.remainder(per_byte) * bits).cast("i32")
-        return byte.shift_right(shift) & ((1 << bits) - 1)
+    def weight(byte: Scalar, factor: Scalar, *zero: Scalar) -> Scalar:
+        value = _field(byte, build.index(1), bits)
+        middle = zero[0].cast("f32") if zero else float(1 << (bits - 1))
+        return ((value.cast("f32") - middle) * factor.cast("f32")).cast(a.dtype)
 
-    def weight() -> Scalar:
-        row, place = build.index(0), build.index(1)
-        group = place / block
-        if groups is not None:
-            group = build.element_at(groups.value, [place]).cast("i64").clip(0, blocks - 1)
-        value = unpacked(rows, row, place).cast("f32")
-        if zeros is None:
-            centred = value - float(1 << (bits - 1))
-        elif zeros.dtype == "ui8":
-            centred = value - unpacked(zeros.value, row, group).cast("f32")
-        else:
-            centred = value - build.element_at(zeros.value, [row, group]).cast("f32")
-        return (centred * build.element_at(factors, [row, group]).cast("f32")).cast(a.dtype)
-
-    weights = node.map([], weight, shape=build.expressions([columns, depth]))
+    weights = node.map(parts, weight)
     value = build.matmul(a.value, weights, transpose_right=True, unify=node.unify)
     return node.map([value, node.input(5)], lambda v, b: v + b) if node.has(5) else value
+
+
+def _field(byte: Scalar, number: Scalar, bits: int) -> Scalar:
+    """Field `number` of a packed row, from the byte that holds it, as i32."""
+    if bits == 8:
+        return byte.cast("i32")
+    place = number.cast("i32") & (8 // bits - 1)
+    return byte.cast("i32").shift_right(place * bits) & ((1 << bits) - 1)
+
+
+def _zero_points(node: Node, columns: int, blocks: int, bits: int) -> Tensor | None:
+    """[N, blocks], unpacked where they are packed as the weights are."""
+    zeros = node.optional(3)
+    if zeros is None or zeros.dtype != "ui8":
+        return None if zeros is None else node.reshaped(zeros, [columns, blocks])
+    per_byte = 8 // bits
+    packed = node.reshaped(zeros, [columns, -(-blocks // per_byte)])
+    spread = _repeated(node, packed, per_byte, blocks)
+    return node.tensor(node.map([spread], lambda byte: _field(byte, build.index(1), bits).cast("ui8")))
+
+
+def _repeated(node: Node, table: Tensor, times: int, length: int) -> Tensor:
+    """Every column of a matrix `times` times, cut off after `length` columns."""
+    rows, columns = table.shape
+    spread = build.broadcast(build.expand_dimensions(table.value, [2]), [rows, columns, times])
+    return node.tensor(build.slice(build.reshape(spread, [rows, columns * times]), [0, 0], [rows, length]))
+
+
+def _of_blocks(node: Node, table: Tensor, block: int, length: int) -> Tensor:
+    """What stands for each block of a row, at each of `length` weights; `g_idx` says which block where it is given."""
+    groups = node.optional(4)
+    if groups is None:
+        return _repeated(node, table, block, length)
+    last = table.shape[1] - 1
+
+    def chosen() -> Scalar:
+        group = build.element_at(groups.value, [build.index(1)]).cast("i64")
+        return build.element_at(table.value, [build.index(0), group.clip(0, build.dimension(last))])
+
+    return node.tensor(node.map([], chosen, shape=build.expressions([table.shape[0], length])))
 
 
 @onnx_operator("DynamicQuantizeMatMul", domain=DOMAIN)
