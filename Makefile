@@ -5,7 +5,9 @@
 #   make benchmark                  compile times of all models, as a table and as JSON
 #   make conformance                all node cases of onnx on the emulator, as a table; writes what docs/operators.md is made of
 #   make gpu-bundle                 engines, inputs and expected outputs for a machine with a GPU, in build/gpu-bundle
-#   make gpu-check                  run that bundle on this machine's GPU (Python, numpy, ml_dtypes, cuda-bindings)
+#   make gpu-check                  run that bundle on this machine's GPU: answers (Python, numpy, ml_dtypes, cuda-bindings), then
+#                                   speed beside torch (torch, onnx); each of its four parts is a target and ends within 9 minutes
+#   make report                     tables of benchmarks/results/gpu-*.json
 #   make docs                       renew the excerpts of IR and the list of operators in the documentation
 #   make lock                       pin again what is installed in .venv
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.14 python3.10 python3; do \
@@ -17,7 +19,8 @@ READY := $(VENV)/ready
 WORKERS ?= 2
 TESTS ?= tests
 
-.PHONY: demo test check benchmark conformance gpu-bundle gpu-check docs lock setup clean
+.PHONY: demo test check benchmark conformance docs lock setup clean report
+.PHONY: gpu-bundle gpu-check gpu-answers gpu-kernels gpu-compiled gpu-models
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -39,9 +42,32 @@ conformance: $(READY)
 gpu-bundle: $(READY)
 	@$(BIN)/python -m benchmarks.gpu_bundle
 
-# Runs where nothing can be installed: with the machine's own Python.
+# Run where nothing can be installed: with the machine's own Python. A part that fails does not keep the others from running.
+GPU_PYTHON := PYTHONPATH=.pkg:. timeout 540 python3
+BUNDLE ?= build/gpu-bundle
+RESULTS := benchmarks/results
+
 gpu-check:
-	@PYTHONPATH=.pkg python3 benchmarks/gpu_check.py build/gpu-bundle
+	@$(MAKE) --keep-going gpu-answers gpu-kernels gpu-compiled gpu-models
+
+gpu-answers:
+	@$(GPU_PYTHON) benchmarks/gpu_check.py $(BUNDLE)
+	@command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer here: not run"; exit 0; }; \
+	for tool in memcheck racecheck; do PYTHONPATH=.pkg:. timeout 60 compute-sanitizer --tool $$tool --error-exitcode 9 \
+	python3 benchmarks/gpu_check.py $(BUNDLE) --only bert-small --out build/sanitized.json || exit 1; done
+
+gpu-kernels:
+	@$(GPU_PYTHON) benchmarks/gpu_speed.py $(BUNDLE) --family matmul convolution attention "attention decode" \
+	--seconds 420 --out $(RESULTS)/gpu-kernels.json
+
+gpu-compiled:
+	@$(GPU_PYTHON) benchmarks/gpu_speed.py $(BUNDLE) --family memory "matmul + epilogue" --seconds 300 --out $(RESULTS)/gpu-compiled.json
+
+gpu-models:
+	@$(GPU_PYTHON) benchmarks/gpu_models.py $(BUNDLE) --seconds 330
+
+report: $(READY)
+	@$(BIN)/python -m benchmarks.report
 
 setup: $(READY)
 

@@ -1,11 +1,16 @@
 """Everything that a GPU must confirm, made on a machine without one: engines, inputs and expected outputs in one
 folder.
 
-In: the model table of the tests. Out: a folder that benchmarks/gpu_check.py runs on a machine with a GPU, which needs
-Python, numpy, ml_dtypes and cuda-bindings only: no compiler, no network. Models are taken from the smallest on until
-the folder is full.
+In: the models of the tests, benchmarks/workloads.py and, where there are any, full-size exports. Out: a folder for
+benchmarks/gpu_check.py, which needs Python, numpy, ml_dtypes and cuda-bindings on the machine with a GPU, and torch for
+the comparisons: no compiler, no network. Three parts:
 
-    python -m benchmarks.gpu_bundle --out build/gpu-bundle --target sm_90a --megabytes 48
+- `workloads/`: an engine in f16 for every row of benchmarks/workloads.py;
+- `models/`: full-size models without their weights (benchmarks/hollow_engine.py), of the ONNX files that
+  `python -m benchmarks.export_models --full DIR` wrote to `--exports DIR`;
+- engines of test models in every precision, with what onnxruntime answers, from the smallest on while there is room.
+
+    python -m benchmarks.gpu_bundle --out build/gpu-bundle --target sm_90a --megabytes 48 [--exports DIR]
 """
 
 from __future__ import annotations
@@ -15,7 +20,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
+from benchmarks import hollow_engine
+from benchmarks.gpu_models import CASES
+from benchmarks.workloads import WORKLOADS
 from tests.support.zoo import MODELS, Model
 
 import tilewright
@@ -24,6 +33,39 @@ PRECISIONS = ("strict", "tf32", "f16", "bf16")
 # Of the largest output. strict: float32 sums in another order (tests/support/zoo.py). The others: operands keep 10
 # (tf32, f16) or 7 (bf16) bits of mantissa; a factor of ten to twenty for the depth of the models.
 TOLERANCES = {"strict": 1e-4, "tf32": 1e-2, "f16": 1e-2, "bf16": 8e-2}
+
+
+def megabytes(folder: Path) -> int:
+    """The size of everything in `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) >> 20
+
+
+def add_workloads(folder: Path, target: str) -> list[str]:
+    """Compile every workload; returns those that failed."""
+    folder.mkdir(exist_ok=True)
+    failures = []
+    for workload in WORKLOADS:
+        try:
+            engine = tilewright.compile(workload.make(), target=target, precision="f16")
+            engine.save(folder / f"{workload.slug}.tw")
+        except tilewright.Error as error:
+            failures.append(workload.slug)
+            print(f"{workload.family} {workload.name}: {error}", flush=True)
+    print(f"{len(WORKLOADS) - len(failures)} workloads, {megabytes(folder)} MB", flush=True)
+    return failures
+
+
+def add_full_models(folder: Path, exports: Path, target: str) -> None:
+    """Compile every exported full-size model in f16 for the shapes of benchmarks/gpu_models.py, without weights."""
+    folder.mkdir(exist_ok=True)
+    for case in CASES:
+        path = exports / f"{case.model}.onnx"
+        if not path.exists():
+            print(f"{case.slug}: left out, there is no {path}", flush=True)
+            continue
+        engine = tilewright.compile(path, target=target, precision="f16", shapes=case.shapes(path))
+        hollow_engine.save(engine, folder / f"{case.slug}.hollow")
+        print(f"{case.slug}: {len(engine.kernels)} kernels, {megabytes(folder)} MB in all", flush=True)
 
 
 def expected(model: Model) -> list[dict[str, np.ndarray]]:
@@ -36,7 +78,7 @@ def expected(model: Model) -> list[dict[str, np.ndarray]]:
 
 
 def add_model(folder: Path, name: str, target: str) -> list[dict[str, object]]:
-    """Compile one model in every precision into `folder`; returns its cases."""
+    """Compile one test model in every precision into `folder`; returns its cases."""
     model = MODELS[name]
     answers = expected(model)
     for number, (inputs, outputs) in enumerate(zip(model.inputs(), answers, strict=True)):
@@ -51,27 +93,40 @@ def add_model(folder: Path, name: str, target: str) -> list[dict[str, object]]:
     return cases
 
 
+def add_models(folder: Path, names: list[str], target: str, limit: int) -> list[dict[str, object]]:
+    """Test models while the folder has room; returns their cases."""
+    cases: list[dict[str, object]] = []
+    for name in names:
+        before = set(folder.iterdir())
+        made = add_model(folder, name, target)
+        total = megabytes(folder)
+        if total > limit:
+            for path in set(folder.iterdir()) - before:
+                path.unlink()
+            print(f"{name}: left out, the bundle would have {total} MB", flush=True)
+            continue
+        cases += made
+        print(f"{name}: {len(made)} engines, {total} MB in all", flush=True)
+    return cases
+
+
 def main() -> None:
+    """Make the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/gpu-bundle"))
     parser.add_argument("--target", default="sm_90a")
-    parser.add_argument("--megabytes", type=int, default=48, help="stop before the folder is larger than this")
+    parser.add_argument("--megabytes", type=int, default=48, help="add no test model that makes the folder larger")
     parser.add_argument("--models", nargs="*", default=sorted(MODELS, key=lambda name: MODELS[name].gigaflop))
+    parser.add_argument("--exports", type=Path, default=Path("build/exports"), help="full-size ONNX models")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    cases: list[dict[str, object]] = []
-    for name in arguments.models:
-        before = {path: path.stat().st_size for path in arguments.out.iterdir()}
-        made = add_model(arguments.out, name, arguments.target)
-        total = sum(path.stat().st_size for path in arguments.out.iterdir())
-        if total > arguments.megabytes << 20:
-            for path in set(arguments.out.iterdir()) - before.keys():
-                path.unlink()
-            print(f"{name}: left out, the bundle would have {total >> 20} MB")
-            continue
-        cases += made
-        print(f"{name}: {len(made)} engines, {total >> 20} MB in all")
-    (arguments.out / "cases.json").write_text(json.dumps({"target": arguments.target, "cases": cases}, indent=1))
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    failures = add_workloads(out / "workloads", arguments.target)
+    add_full_models(out / "models", arguments.exports, arguments.target)
+    cases = add_models(out, arguments.models, arguments.target, arguments.megabytes)
+    plan = {"target": arguments.target, "onnx": onnx.__version__, "cases": cases}
+    (out / "cases.json").write_text(json.dumps(plan, indent=1))
+    raise SystemExit(1 if failures else 0)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from tilewright.runtime.device import open_device
 from tilewright.runtime.engine import Engine
 from tilewright.runtime.errors import Error
 
-REPETITIONS = 50
+SAMPLE = 0.1  # seconds of measuring each engine
 RUNS = {"cuda": 4, "emulator": 1}  # plain launches, capture, replays
 Arrays = dict[str, np.ndarray]
 
@@ -38,18 +35,6 @@ def difference(actual: Arrays, expected: Arrays) -> float:
             gap = np.abs(actual[name].astype(np.float64) - wanted.astype(np.float64)).max()
             worst = max(worst, float(gap) / max(float(np.abs(wanted).max()), 1e-30))
     return worst if np.isfinite(worst) else float("inf")
-
-
-def median_seconds(run: Callable[[], object]) -> float:
-    """Median wall time of one call, after a warm-up."""
-    for _ in range(5):
-        run()
-    times = []
-    for _ in range(REPETITIONS):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def check_case(bundle: Path, case: dict[str, Any], device: str) -> list[dict[str, Any]]:
@@ -71,7 +56,7 @@ def check_case(bundle: Path, case: dict[str, Any], device: str) -> list[dict[str
             }
             if record["right"] and device == "cuda":
                 record["runs"] = len(differences)
-                record["seconds"] = median_seconds(lambda inputs=inputs: session.run(inputs))
+                record["seconds"] = session.measure(inputs, SAMPLE).median
                 _, timings = session.profile(inputs)
                 record["kernel_seconds"] = sum(timing.seconds for timing in timings)
                 record["launches"] = len(timings)
@@ -99,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu-check.json"))
+    parser.add_argument("--only", default="", help="models whose name contains this")
     parser.add_argument("--device", default="cuda", help="emulator tries this script where there is no GPU")
     arguments = parser.parse_args()
     plan = json.loads((arguments.bundle / "cases.json").read_text())
@@ -107,6 +93,8 @@ def main() -> None:
     except Error as error:
         raise SystemExit(f"no GPU to check on: {error}") from None
     for case in plan["cases"]:
+        if arguments.only not in case["model"]:
+            continue
         try:
             records = check_case(arguments.bundle, case, arguments.device)
         except Error as error:

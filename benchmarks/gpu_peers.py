@@ -113,10 +113,14 @@ def _memory(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
     return _MEMORY.get(parameters[0], _silu_add)(tensors)
 
 
+def _fused_by_cudnn(parameters: tuple[Any, ...]) -> dict[str, Function]:
+    return {"cudnn fused": partial(_fused_convolution, parameters)}
+
+
 PEERS = {
     "matmul": Peer(_matmul),
     "matmul + epilogue": Peer(_fused, compiled=True),
-    "convolution": Peer(_convolution, others=lambda parameters: {"cudnn fused": partial(_fused_convolution, parameters)}),
+    "convolution": Peer(_convolution, others=_fused_by_cudnn),
     "attention": Peer(_attention, others=_backends),
     "attention decode": Peer(_attention, others=_backends),
     "memory": Peer(_memory, compiled=True),

@@ -190,7 +190,9 @@ def line(record: dict[str, Any]) -> str:
         return f"{name:55} FAILED {record['failed'].splitlines()[0]}"
     ours, peer = record["ours"]["seconds"], best_peer(record)
     ratio = f"{peer / ours:5.2f}x" if peer else "     -"
-    rate = f"{record['flops'] / ours / 1e12:6.0f} TFLOP/s" if record["flops"] else f"{record['bytes'] / ours / 1e9:6.0f} GB/s"
+    rate = f"{record['bytes'] / ours / 1e9:6.0f} GB/s"
+    if record["flops"]:
+        rate = f"{record['flops'] / ours / 1e12:6.0f} TFLOP/s"
     state = "right" if record["right"] else "WRONG"
     return f"{name:55} {state} {record['error']:.1e} {ours * 1e6:10.1f} us {rate} {ratio} of the best peer"
 
@@ -202,6 +204,7 @@ def main() -> None:
     parser.add_argument("--family", nargs="*", choices=sorted(PEERS), default=list(PEERS))
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     parser.add_argument("--seconds", type=float, default=500, help="start nothing after this time")
+    parser.add_argument("--ours", action="store_true", help="no peers: for ncu, or for a quick look")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda", help="emulator tries this script where there is no GPU")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu-speed.json"))
@@ -219,7 +222,8 @@ def main() -> None:
             print(f"out of time: {len(chosen) - number} workloads not run", flush=True)
             break
         try:
-            record = compare(options.bundle, workload, device, deadline, options.seed + number)
+            seed = options.seed + number
+            record = compare(options.bundle, workload, device, -1.0 if options.ours else deadline, seed)
         except (Error, RuntimeError, OSError) as problem:
             record = {"family": workload.family, "name": workload.name, "right": False, "failed": str(problem)}
         print(line(record), flush=True)
