@@ -17,12 +17,15 @@ from ...dialects.context import create_context
 from ...passes.target import Target
 from ...runtime.errors import InternalError
 from .llvm import bitcode_to_ptx
+from .origins import mark_origins
 
 PIPELINE = (
     "builtin.module(gpu.module(convert-scf-to-cf,convert-gpu-to-nvvm{use-bare-ptr-memref-call-conv=1},"
-    "convert-nvvm-to-llvm,convert-to-llvm,reconcile-unrealized-casts,canonicalize,cse),"
+    "convert-nvvm-to-llvm,convert-to-llvm,reconcile-unrealized-casts,canonicalize,cse),{locations}"
     "gpu-module-to-binary{format=llvm})"
 )
+# Locations become `.loc` directives, and nothing else of debug information.
+LOCATIONS = "ensure-debug-info-scope-on-llvm-func{emission-kind=DebugDirectivesOnly},"
 
 
 @lru_cache(maxsize=1)
@@ -31,8 +34,9 @@ def shared_context() -> ir.Context:
     return create_context()
 
 
-def emit_ptx(source: ir.Module | str, target: Target) -> str:
-    """PTX of the one `gpu.module` in `source`, which is used up when it is a module. Raises InternalError with MLIR's
+def emit_ptx(source: ir.Module | str, target: Target, program: str = "") -> str:
+    """PTX of the one `gpu.module` in `source`, which is used up when it is a module. With the tile `program` that it
+    was lowered from, comments say where each operation begins (origins.py). Raises InternalError with MLIR's
     diagnostics.
     """
     context = shared_context() if isinstance(source, str) else source.context
@@ -41,15 +45,17 @@ def emit_ptx(source: ir.Module | str, target: Target) -> str:
             module = ir.Module.parse(source) if isinstance(source, str) else source
         except ir.MLIRError as error:
             raise _rejected(error) from None
-        return bitcode_to_ptx(module_bitcode(module, target), target)
+        ptx = bitcode_to_ptx(module_bitcode(module, target, located=bool(program)), target)
+        return mark_origins(ptx, program) if program else ptx
 
 
-def module_bitcode(module: ir.Module, target: Target) -> bytes:
-    """LLVM bitcode of the one `gpu.module` in `module`, which is used up. Raises InternalError."""
+def module_bitcode(module: ir.Module, target: Target, located: bool = False) -> bytes:
+    """LLVM bitcode of the one `gpu.module` in `module`, which is used up; `located` keeps the lines that operations
+    come from. Raises InternalError."""
     try:
         _set_target(module, target)
         module.operation.verify()
-        manager = PassManager.parse(PIPELINE)
+        manager = PassManager.parse(PIPELINE.replace("{locations}", LOCATIONS if located else ""))
         manager.enable_verifier(False)  # between upstream's own passes; what comes in was verified
         manager.run(module.operation)
     except ir.MLIRError as error:

@@ -96,7 +96,7 @@ def compile_kernel(job: KernelJob) -> CompiledKernel:
 
         lowered = lower_kernel(job.text, target)
         block, shared_bytes = lowered.block, lowered.shared_bytes
-        ptx = emit_ptx(lowered.module, target)
+        ptx = emit_ptx(lowered.module, target, job.text)
     else:
         ptx = emit_ptx(job.text, target)
     ptx, assembly = _without_spills(ptx, assemble(ptx, target), lambda text: assemble(text, target))

@@ -66,6 +66,19 @@ def test_a_broken_engine(invoke: Invoke, broken: Path) -> None:
     assert "were never written, the first one" in result.output and "buffer " in result.output
 
 
+def test_a_finding_names_the_operation(invoke: Invoke, engine: Path) -> None:
+    sound = Engine.load(engine)
+    kernels = {}
+    for name in sound.kernels:
+        before, found, after = sound.ptx(name).rpartition("\tst.global")
+        kernels[name] = before + found + after.replace("]", "+16777216]", 1)
+    path = engine.with_name("beyond.tw")
+    Engine.build(sound.manifest, kernels, {}, [array for _, array in sound.weights()]).save(path)
+    result = invoke("sanitize", path)
+    assert result.exit_code == 1
+    assert re.search(r"PTX line \d+: st\.global.*\(line \d+ of the tile program: tile\.\w+\)", result.output)
+
+
 def test_an_onnx_model(invoke: Invoke, engine: Path) -> None:
     result = invoke("sanitize", engine.with_suffix(".onnx"), "--target", "sm_80", "--shape", "x=3x10")
     assert result.exit_code == 0, result.output
