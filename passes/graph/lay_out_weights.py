@@ -1,9 +1,9 @@
 """Pass `lay-out-weights`: weights lie in memory as tensor cores read them.
 
-In: products with a weight on the right whose operands have 32 bits (tf32) or 8, or 16 bits and few columns. Out: the
-same products of weights that are kept along k. Tensor cores read operands of 16 bits along either dimension, but tiles
-of few columns, and others of any size, along k only; a weight can be permuted before anything runs, and be rounded to
-tf32 as well, where wgmma would cut its bits off.
+In: products for tensor cores (in 16 bits, 8 bits, or tf32) with a weight on the right. Out: the same products, their
+weights kept along k. Tensor cores read operands of 16 bits along either dimension, but in fewer pieces along k; tiles
+of few columns, and other types, along k only. A weight can be permuted before anything runs, and be rounded to tf32 as
+well, where wgmma would cut its bits off.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from mlir import ir
 
 from ...dialects import graph_builder
-from ...dialects.tensors import element_of, rank_of, shape_of
+from ...dialects.tensors import element_of, rank_of
 from ..unit import Unit, WeightStore, register_pass
 from .fold_constants import transposed_weight
 from .rewriting import (
@@ -27,15 +27,13 @@ from .rewriting import (
     string,
 )
 
-BYTES = ("i8", "ui8")
-HALVES = ("f16", "bf16")
-FEW = 64  # columns: a line of halves
+BYTES = {"i8", "ui8"}
 _TURN = "transpose_right"
 
 
 @register_pass("lay-out-weights", requires="graph", ensures="graph")
 def lay_out_weights(unit: Unit) -> None:
-    """Keep weights of products in tf32, of bytes and of few columns along k.
+    """Keep weights of products for tensor cores along k.
 
     before::
 
@@ -75,11 +73,9 @@ def _reads_along_depth(operation: ir.Operation) -> bool:
     stored = across and weight is not None and weight.name == "graph.weight"
     if not stored or len(list(operation.operands[1].uses)) > 1:
         return False
-    elements = [element_of(operand) for operand in operation.operands]
     rounded = "precision" in operation.attributes and string(operation, "precision") == "tf32"
-    columns = shape_of(operation.operands[1])[-1].as_constant() or FEW
-    few = columns < FEW and all(element in HALVES for element in elements)
-    return few or all(element in BYTES for element in elements) or (rounded and set(elements) == {"f32"})
+    kinds = {element_of(operand) for operand in operation.operands}
+    return kinds in ({"f16"}, {"bf16"}) or kinds <= BYTES or (rounded and kinds == {"f32"})
 
 
 def _turn(weights: WeightStore, operation: ir.Operation) -> None:

@@ -234,6 +234,11 @@ class Operands:
     def both(self) -> tuple[Boxes, Boxes]:
         return self.left, self.right
 
+    @property
+    def zero_past_depth(self) -> bool:
+        """Whether both operands are zero past the end of k: not so where the next channel is another tap's first."""
+        return not isinstance(self.left, Pixels) or all(size == 1 for size in self.left.window.kernel)
+
 
 def find_boxes(builder: TileBuilder, view: Contraction) -> Operands | None:
     """Both operands in boxes, or None when one of them is not to be had so; k must be known.

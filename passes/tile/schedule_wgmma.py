@@ -43,7 +43,7 @@ IN_TURN = (
     (64, 64),
 )  # tiles of which two groups of consumers have one each, and multiply in turn
 CLUSTERS = (1, 2)  # blocks that share the right operand
-SPLITS = (1, 2, 4, 8)  # blocks that share k; eight are the most that every card schedules together
+SPLITS = (2, 4, 8)  # blocks that share k; eight are the most that every card schedules together
 
 # What the model knows of a multiprocessor, in bytes a cycle and in cycles.
 _SHARED = 128.0
@@ -65,23 +65,26 @@ class Candidate:
     cycles: float
 
 
-def wgmma_candidates(problem: Problem, kind: str, target: Target) -> list[Candidate]:
+def wgmma_candidates(problem: Problem, kind: str, target: Target, ragged: bool = False) -> list[Candidate]:
     """Every schedule that fits, least predicted time first; `kind` is the end of the instruction's name.
 
-    A line of k has four instructions of 32 bytes whatever the type, so the model needs to know bytes only.
+    A line of k has four instructions of 32 bytes whatever the type, so the model needs to know bytes only. Where blocks
+    share k, `ragged` lets them go past its end, where all is zero.
     """
-    found = [Candidate(schedule, _cycles(problem, schedule, target)) for schedule in _schedules(problem, kind, target)]
+    schedules = _schedules(problem, kind, target, ragged)
+    found = [Candidate(schedule, _cycles(problem, schedule, target)) for schedule in schedules]
     return sorted(found, key=lambda candidate: candidate.cycles)
 
 
-def _schedules(problem: Problem, kind: str, target: Target) -> Iterator[Schedule]:
+def _schedules(problem: Problem, kind: str, target: Target, ragged: bool) -> Iterator[Schedule]:
     depth = LINE_BYTES // problem.element_bytes
     steps = -(-size_guess(problem.depth) // depth)
+    splits = [split for split in SPLITS if steps >= 2 * split and (ragged or steps % split == 0)]
     kinds = [(tile, consumers, 1) for tile, consumers in TILES] + [(tile, CONSUMER_GROUP, 2) for tile in IN_TURN]
     for (rows, columns), consumers, turns in kinds:
         stage_bytes = (rows + columns) * LINE_BYTES
         room = target.shared_per_block - BARRIERS_ROOM - turns * rows * EXCHANGE_LINE * 4
-        for cluster, split in _clusters((rows, columns), consumers, steps, depth, target):
+        for cluster, split in _clusters((rows, columns), consumers, splits, depth, target):
             if turns > 1 and split > 1:
                 continue  # a block that shares k has one tile only
             yield Schedule(
@@ -98,7 +101,7 @@ def _schedules(problem: Problem, kind: str, target: Target) -> Iterator[Schedule
 
 
 def _clusters(
-    tile: tuple[int, int], consumers: int, steps: int, depth: int, target: Target
+    tile: tuple[int, int], consumers: int, splits: list[int], depth: int, target: Target
 ) -> Iterator[tuple[int, int]]:
     """What a cluster may be used for with that tile: (blocks that share the right operand, blocks that share k).
 
@@ -113,9 +116,8 @@ def _clusters(
     for cluster in CLUSTERS[1:]:
         if columns % (cluster * depth) == 0:
             yield cluster, 1
-    for split in SPLITS[1:]:
-        divides = columns & (columns - 1) == 0 and rows * columns >= split * consumers * 32
-        if divides and steps % split == 0 and steps >= 2 * split:
+    for split in splits:
+        if columns & (columns - 1) == 0 and rows * columns >= split * consumers * 32:
             yield 1, split
 
 

@@ -107,7 +107,8 @@ def plan_warp_specialized(
     """
     if not target.wgmma or (view.depth.as_constant() or 0) < LEAST:
         return None
-    found = _boxed(builder, view) or _boxed(builder, view.swapped())
+    ways = [(own, least) for least in (LEAST, LEAST // 2) for own in (view, view.swapped())]
+    found = next(filter(None, (_boxed(builder, own, least) for own, least in ways)), None)
     if found is None:
         return None
     view, operands = found
@@ -120,13 +121,12 @@ def plan_warp_specialized(
     problem = Problem(view.batch, view.rows, view.columns, expression(operands.depth), size)
     # Where k is not contiguous, a tile of the right operand consists of whole lines along the columns.
     least = 0 if operands.right.depth_contiguous else operands.right.layout().line
-    schedules = [
-        found.schedule for found in wgmma_candidates(problem, kind, target) if found.schedule.block[1] >= least
-    ]
+    candidates = wgmma_candidates(problem, kind, target, operands.zero_past_depth)
+    schedules = [found.schedule for found in candidates if found.schedule.block[1] >= least]
     return WarpPlan(builder, view, operands, schedules[0], "i32" if whole else "f32", returned)
 
 
-def _boxed(builder: TileBuilder, view: Contraction) -> tuple[Contraction, Operands] | None:
+def _boxed(builder: TileBuilder, view: Contraction, least: int) -> tuple[Contraction, Operands] | None:
     """The view with its boxes, when it has rows enough: a wgmma has 64, but may have few columns."""
-    operands = find_boxes(builder, view) if size_guess(view.rows) >= LEAST else None
+    operands = find_boxes(builder, view) if size_guess(view.rows) >= least else None
     return None if operands is None else (view, operands)

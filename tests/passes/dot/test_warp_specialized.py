@@ -57,6 +57,7 @@ CONVOLUTIONS = {
     "3x3, stride 2, padding at the end only": window((12, 15), (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
     "dilated": window((13, 9), (3, 2), dilations=(2, 3), pads=(2, 1, 0, 3)),
     "1x1, stride 2": window((11, 12), (1, 1), strides=(2, 2), channels=128),
+    "fewer pixels than a wgmma has rows": window((6, 7), (3, 3), pads=(1, 1, 1, 1), images=1),
     "1x1 is a matrix product": window((6, 7), (1, 1)),
     "one dimension": window((70,), (5,), pads=(2, 2)),
     "three dimensions": window((5, 4, 6), (2, 3, 2), strides=(1, 2, 1), pads=(0, 1, 1, 1, 0, 0)),

@@ -19,9 +19,9 @@ EDGES = Case("f16", sizes={"m": 136, "n": 136, "k": 1024})
 LINES = replace(EDGES, transposes=(False, True))  # what tiles of less than 64 columns need
 
 
-def candidates(rows: int, columns: int, depth: int) -> list[Candidate]:
+def candidates(rows: int, columns: int, depth: int, ragged: bool = False) -> list[Candidate]:
     problem = Problem(*map(expression, (1, rows, columns, depth)), 2)
-    return wgmma_candidates(problem, "f16", find_target(HOPPER))
+    return wgmma_candidates(problem, "f16", find_target(HOPPER), ragged)
 
 
 def describe(schedule: Schedule) -> str:
@@ -63,6 +63,13 @@ def test_against_float64(schedule: Schedule, monkeypatch: pytest.MonkeyPatch) ->
 def test_few_rows_are_columns_of_wgmma(case: Case) -> None:
     kernel = verify(case, "bias", target=HOPPER)
     assert "tile.load_box" in kernel.program.text
+
+
+def test_k_that_does_not_divide_is_shared_with_zeros_past_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine steps for four blocks: three each, and none is left for the last one."""
+    ragged = {describe(found.schedule): found.schedule for found in candidates(72, 72, 568, ragged=True)}
+    force(monkeypatch, ragged["64x64, 1 share columns, 4 share k"])
+    verify(Case("f16", sizes={"m": 72, "n": 72, "k": 568}), "bias", HOPPER)
 
 
 @pytest.mark.parametrize("depth", [64, 448])
