@@ -19,11 +19,13 @@ MODEL, TEXT = "model.onnx", "model.txt"
 LONGEST_CONSTANT = 128  # bytes that the text shows
 
 
-def save_case(folder: Path, model: onnx.ModelProto, data: Sequence[Arrays], target: str, notes: str = "") -> None:
+def save_case(
+    folder: Path, model: onnx.ModelProto, data: Sequence[Arrays], options: list[str], notes: str = ""
+) -> None:
     """Write a case."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL).write_bytes(model.SerializeToString())
-    (folder / "target").write_text(target)
+    (folder / "options").write_text(" ".join(options))
     for old in folder.glob("data*.npz"):
         old.unlink()
     for place, arrays in enumerate(data):
@@ -43,12 +45,13 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def load_case(folder: Path) -> tuple[onnx.ModelProto, list[Arrays], str]:
-    """What `save_case` wrote."""
+def load_case(folder: Path) -> tuple[onnx.ModelProto, list[Arrays], list[str]]:
+    """What `save_case` wrote: `options` are target and precision."""
     data = [dict(np.load(path)) for path in sorted(folder.glob("data*.npz"))]
-    return onnx.load(folder / MODEL), data, (folder / "target").read_text()
+    return onnx.load(folder / MODEL), data, (folder / "options").read_text().split()
 
 
 def judge_folder(folder: Path) -> Verdict:
     """Run a case again."""
-    return judge(*load_case(folder))
+    model, data, options = load_case(folder)
+    return judge(model, data, *options)

@@ -23,6 +23,7 @@ from .reference import Arrays, NoisyReference, Reference, Rejected
 
 LONGEST = 1500  # characters of a message
 TARGETS = ("sm_80", "sm_80", "sm_80", "sm_90a")  # by seed
+PRECISIONS = ("strict", "strict", "strict", "strict", "strict", "strict", "tf32", "bf16", "strict")  # by seed
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,22 @@ def target_of(seed: int) -> str:
     return TARGETS[seed % len(TARGETS)]
 
 
+def precision_of(seed: int) -> str:
+    """How a seed's contractions compute."""
+    return PRECISIONS[seed % len(PRECISIONS)]
+
+
 def judge_seed(seed: int) -> Verdict:
     """Make the graph of a seed and judge it."""
     started = time.process_time()
     graph = random_graph(seed)
-    verdict = judge(graph.model, graph.data, target_of(seed))
+    verdict = judge(graph.model, graph.data, target_of(seed), precision_of(seed))
     seconds = round(time.process_time() - started, 3)
     operators = tuple(sorted(set(graph.operators)))
     return Verdict(verdict.kind, verdict.message, seconds, operators, verdict.reference)
 
 
-def judge(model: onnx.ModelProto, data: Sequence[Arrays], target: str = "sm_80") -> Verdict:
+def judge(model: onnx.ModelProto, data: Sequence[Arrays], target: str = "sm_80", precision: str = "strict") -> Verdict:
     """Compile once, run every data set, compare with the reference."""
     try:
         reference = Reference(model)
@@ -67,7 +73,7 @@ def judge(model: onnx.ModelProto, data: Sequence[Arrays], target: str = "sm_80")
         return Verdict("rejected", str(error)[:LONGEST])
     name = reference.name
     try:
-        engine = tilewright.compile(model, target=target, jobs=1)
+        engine = tilewright.compile(model, target=target, precision=precision, jobs=1)
         with engine.session("emulator") as session:
             got = [session.run(arrays) for arrays in data]
     except UnsupportedError as error:
@@ -80,22 +86,29 @@ def judge(model: onnx.ModelProto, data: Sequence[Arrays], target: str = "sm_80")
         return Verdict("internal", f"{type(error).__name__}: {error}"[:LONGEST], reference=name)
     kinds = set()
     for place, arrays in enumerate(data):
-        kind, message = _compared(model, arrays, got[place], wanted[place], name)
+        noise = _Noise(model, arrays, name != "onnxruntime", precision)
+        kind, message = _compared(model, arrays, got[place], wanted[place], noise)
         if kind == "difference":
             return Verdict(kind, f"data set {place}: {message}"[:LONGEST], reference=name)
         kinds.add(kind)
     return Verdict("rounding" if "rounding" in kinds else "equal", reference=name)
 
 
-def _compared(model: onnx.ModelProto, inputs: Arrays, got: Arrays, wanted: Arrays, name: str) -> tuple[str, str]:
-    generator = np.random.default_rng(0)
-    made: list[Any] = []
+class _Noise:
+    """Draws of the reference under noise; made when the first is asked for."""
 
-    def noisy() -> Arrays:
-        if not made:
-            made.append(NoisyReference(model, inputs, name != "onnxruntime"))
-        return dict(made[0].run(generator))
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
+        self._reference: NoisyReference | None = None
+        self._generator = np.random.default_rng(0)
 
+    def __call__(self) -> Arrays:
+        if self._reference is None:
+            self._reference = NoisyReference(*self._arguments)
+        return self._reference.run(self._generator)
+
+
+def _compared(model: onnx.ModelProto, inputs: Arrays, got: Arrays, wanted: Arrays, noisy: _Noise) -> tuple[str, str]:
     try:
         found = compare(got, wanted, noisy)
     except Rejected as error:
@@ -106,7 +119,7 @@ def _compared(model: onnx.ModelProto, inputs: Arrays, got: Arrays, wanted: Array
     return ("rounding" if any(item.kind == "rounding" for item in found) else "equal"), ""
 
 
-def _second_opinion(model: onnx.ModelProto, inputs: Arrays, got: Arrays, noisy: Any) -> str:
+def _second_opinion(model: onnx.ModelProto, inputs: Arrays, got: Arrays, noisy: _Noise) -> str:
     """Whom onnx's evaluator agrees with."""
     try:
         other = Reference(model, evaluator=True).run(inputs)

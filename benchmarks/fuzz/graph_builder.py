@@ -25,7 +25,8 @@ INTEGERS = (*WIDE, *NARROW)
 ANY = (*FLOATS, *INTEGERS, "bool")
 
 Shape = tuple[Expression, ...]
-MOST_ELEMENTS = 3000  # of a tensor: the emulator's NumPy engine takes milliseconds for such
+SIZES = (1, 2, 3, 4, 4, 5, 7, 8, 8, 16, 17, 32)  # that kernels find easy or hard
+LARGE_SIZES = (*SIZES, 64, 65, 100, 128, 130, 257, 1000)
 LARGEST = {
     "float16": 100.0,
     "float32": 1e4,
@@ -109,11 +110,13 @@ class GraphBuilder:
     rng: random.Random
     opset: int
     bindings: tuple[dict[str, int], ...]
+    most_elements: int = 3000  # of a tensor: the emulator's NumPy engine takes milliseconds for so many
     parent: GraphBuilder | None = None
     values: list[Value] = field(default_factory=list)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     inputs: list[Recipe] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
+    numbers: tuple[int, ...] = SIZES
     counter: list[int] = field(default_factory=lambda: [0])
     finished: list[Value] = field(default_factory=list)  # outputs that nothing may take: their sizes depend on data
 
@@ -136,16 +139,16 @@ class GraphBuilder:
         return min(size.evaluate(binding) for binding in self.bindings)
 
     def dimension(self) -> Expression:
-        """A random size: a symbol where there are some, or a number that kernels find easy or hard."""
+        """A random size: a symbol where there are some, or a number."""
         symbols = list(self.bindings[0])
         if symbols and self.rng.random() < 0.4:
             return Expression.symbol(self.rng.choice(symbols))
-        return expression(self.rng.choice((1, 2, 3, 4, 4, 5, 7, 8, 8, 16, 17, 32)))
+        return expression(self.rng.choice(self.numbers))
 
     def shape(self, rank: int) -> Shape:
         """A random shape of few enough elements."""
         dims = [self.dimension() for _ in range(rank)]
-        while self.elements(dims) > MOST_ELEMENTS // 2:
+        while self.elements(dims) > self.most_elements // 2:
             dims[self.rng.randrange(rank)] = expression(self.rng.choice((1, 2, 3)))
         return tuple(dims)
 
@@ -218,7 +221,7 @@ class GraphBuilder:
         """Append a node; the values it gives are `outputs` under new names. Raises Unfit when one is too large."""
         made = []
         for output in outputs:
-            if output.known and self.elements(output.shape) > MOST_ELEMENTS:
+            if output.known and self.elements(output.shape) > self.most_elements:
                 raise Unfit
             if output.bound > LARGEST.get(output.dtype, 1):
                 raise Unfit
@@ -283,7 +286,14 @@ class GraphBuilder:
 
     def nested(self) -> GraphBuilder:
         """An empty graph inside this one."""
-        return GraphBuilder(self.rng, self.opset, self.bindings, self, counter=self.counter)
+        return GraphBuilder(
+            self.rng, self.opset, self.bindings, self.most_elements, self, numbers=self.numbers, counter=self.counter
+        )
+
+    @property
+    def depth(self) -> int:
+        """How many graphs are around this one."""
+        return 0 if self.parent is None else 1 + self.parent.depth
 
 
 def broadcast(left: Shape, right: Shape) -> Shape | None:

@@ -14,14 +14,16 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from .graph_builder import GraphBuilder, Unfit, Value
+from .graph_builder import LARGE_SIZES, GraphBuilder, Unfit, Value
 from .operators import entries
 
-GENERATOR = 1  # to be raised when seeds come to mean other graphs
+GENERATOR = 2  # to be raised when seeds come to mean other graphs
 OPSETS = (17, 18, 20, 21, 22, 23)
 IR_VERSION = 10
 ATTEMPTS = 60  # entries tried before a graph has to do with the nodes it got
 MOST_OUTPUTS = 4
+LARGE_SHARE = 0.12  # of the graphs have few nodes and tensors of several blocks and tiles
+LARGE_ELEMENTS = 40_000
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -40,8 +42,10 @@ def random_graph(seed: int) -> RandomGraph:
     """The graph of a seed: 3 to 12 nodes; two sets of sizes where there are symbols."""
     rng = random.Random(seed)
     graph = GraphBuilder(rng, rng.choice(OPSETS), _bindings(rng))
-    table = entries(graph.opset)
     wanted = rng.randint(3, 12)
+    if rng.random() < LARGE_SHARE:
+        graph.most_elements, graph.numbers, wanted = LARGE_ELEMENTS, LARGE_SIZES, rng.randint(2, 5)
+    table = entries(graph.opset)
     used: list[str] = []
     for entry in rng.choices(table, [entry.weight for entry in table], k=ATTEMPTS):
         if len(graph.nodes) >= wanted:

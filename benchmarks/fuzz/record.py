@@ -78,8 +78,8 @@ class Section:
 
 def load_section(path: Path | None, name: str, version: int) -> Section:
     """The section of a file; an empty one where there is none, or one of another version of the generator."""
-    found = json.loads(path.read_text()).get(name) if path and path.exists() else None
-    if not found or found["version"] != version:
+    found = json.loads(path.read_text()).get(_key(name, version)) if path and path.exists() else None
+    if not found:
         return Section(version)
     return Section(
         version,
@@ -91,10 +91,15 @@ def load_section(path: Path | None, name: str, version: int) -> Section:
     )
 
 
+def _key(name: str, version: int) -> str:
+    """Seeds of another version of the generator mean other graphs: a section of its own."""
+    return f"{name}, generator {version}"
+
+
 def save_section(path: Path, name: str, section: Section) -> None:
     """Write one section; others stay."""
     whole = json.loads(path.read_text()) if path.exists() else {}
-    whole[name] = section.to_json()
+    whole[_key(name, section.version)] = section.to_json()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(whole, indent=1) + "\n")

@@ -37,6 +37,11 @@ by approximate instructions (exponentials, roots, quotients) is good to four uni
 FIXED = {"Resize": (1, 2)}
 """Float inputs that are parameters rather than data: noise would make other sizes of them."""
 
+CONTRACTIONS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "Attention", "RNN", "GRU", "LSTM"})
+PRECISIONS = {"strict": 0.0, "tf32": 2.0**-10, "bf16": 2.0**-8}
+"""The relative noise at float32 inputs of contractions, which are rounded to it: a unit of its last place."""
+KEPT = frozenset({"bf16"})  # precisions in which values between kernels are rounded too
+
 
 class Rejected(Exception):
     """No reference can run the model."""
@@ -96,8 +101,12 @@ def inner_values(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Arrays:
 class NoisyReference:
     """The model with a factor near one at every float that enters or leaves an operation that rounds."""
 
-    def __init__(self, model: onnx.ModelProto, inputs: Mapping[str, Array], evaluator: bool = False) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, inputs: Mapping[str, Array], evaluator: bool = False, precision: str = "strict"
+    ) -> None:
         """Raises Rejected."""
+        self._least, self._keeps = PRECISIONS[precision], precision in KEPT
+        self._coarse: set[str] = set()  # factors of inputs that are rounded to the precision
         self._values = inner_values(model, inputs)
         self._inputs = dict(inputs)
         self._noise: dict[str, str] = {}  # the value each factor is for, by the factor's name
@@ -112,12 +121,14 @@ class NoisyReference:
         """The node with noise at its edges."""
         copy = graph.node.add()
         copy.CopyFrom(node)
-        if node.op_type in EXACT and not node.domain:
+        if node.op_type in EXACT and not node.domain and not self._keeps:
             return
         del graph.node[-1]
         for place, name in enumerate(node.input):
             if self._wavers(name) and place not in FIXED.get(node.op_type, ()):
                 copy.input[place] = self._scaled(graph, name, f"{name}__into_{node.output[0]}_{place}")
+                if node.op_type in CONTRACTIONS:
+                    self._coarse.add(f"{copy.input[place]}__factor")
         graph.node.append(copy)
         placed = graph.node[-1]
         for place, name in enumerate(node.output):
@@ -142,6 +153,8 @@ class NoisyReference:
         factors = {}
         for factor, name in self._noise.items():
             array = self._values[name]
-            drawn = generator.uniform(-1, 1, array.shape) * NOISE[array.dtype.name]
+            is_rounded = array.dtype == np.float32 and (self._keeps or factor in self._coarse)
+            amplitude = max(NOISE[array.dtype.name], self._least if is_rounded else 0.0)
+            drawn = generator.uniform(-1, 1, array.shape) * amplitude
             factors[factor] = np.asarray(1 + drawn, array.dtype)
         return self._reference.run({**self._inputs, **factors})

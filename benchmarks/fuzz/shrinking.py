@@ -17,7 +17,7 @@ import onnx
 from onnx import helper
 
 from .cases import save_case
-from .differential import target_of
+from .differential import precision_of, target_of
 from .isolation import IsolatedWorker
 from .random_graphs import random_graph
 from .reference import Arrays, Rejected, inner_values
@@ -28,11 +28,11 @@ Check = Callable[[onnx.ModelProto, Arrays], bool]
 
 def shrink_seed(seed: int, verdict: dict[str, Any], worker: IsolatedWorker, folder: Path) -> Path:
     """Shrink the graph of a seed by trials in a worker; the smallest failing case is written to `folder`."""
-    graph, target = random_graph(seed), target_of(seed)
+    graph, options = random_graph(seed), [target_of(seed), precision_of(seed)]
     trial = folder.with_name(folder.name + "-trial")
 
     def fails(model: onnx.ModelProto, data: Arrays) -> bool:
-        save_case(trial, model, [data], target)
+        save_case(trial, model, [data], options)
         found = worker.run({"what": "case", "folder": str(trial)})
         return bool(found["kind"] == verdict["kind"] and _same(found["message"], verdict["message"], verdict["kind"]))
 
@@ -42,7 +42,7 @@ def shrink_seed(seed: int, verdict: dict[str, Any], worker: IsolatedWorker, fold
             smallest, left = shrink(graph.model, arrays, fails)
             model, data = smallest, [left]
             break
-    save_case(folder, model, data, target, f"seed {seed}: {verdict['kind']}: {verdict['message']}\n")
+    save_case(folder, model, data, options, f"seed {seed}: {verdict['kind']}: {verdict['message']}\n")
     return folder
 
 
@@ -164,7 +164,8 @@ def _smaller(model: onnx.ModelProto, data: Arrays) -> list[tuple[onnx.ModelProto
             if less >= size:
                 continue
             candidate = _resized(model, data, constants, size, less)
-            if _values(*candidate):
+            values = _values(*candidate)
+            if values and all(array.size for array in values.values()):  # empty tensors are another matter
                 found.append(candidate)
     return found
 

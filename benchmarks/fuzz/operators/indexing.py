@@ -5,6 +5,8 @@ In: a graph. Out: one more node. Indices are always in range: what is not has no
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tilewright.runtime.symbolic import Expression, expression
@@ -205,6 +207,52 @@ def compress(graph: GraphBuilder) -> None:
         [_open(graph, value.dtype, shrunk(value.shape, axis, _new_size(graph)), value.bound)],
         axis=axis,
     )
+
+
+@operator("NonZeroChain", weight=0.7)
+def non_zero_chain(graph: GraphBuilder) -> None:
+    """Where a mask is set, the elements there, and a function of them; their sum has a size that is known again."""
+    value = graph.pick(("float32",), range(1, 4))
+    mask = graph.partner(value, ("bool",))
+    if mask.shape != value.shape:
+        raise Unfit
+    size = _new_size(graph)
+    places = graph.node("NonZero", [mask], [_open(graph, "int64", (expression(value.rank), size), MOST)])[0]
+    rows = graph.node(
+        "Transpose", [places], [_open(graph, "int64", (size, expression(value.rank)), MOST)], perm=[1, 0]
+    )[0]
+    chosen = graph.node("GatherND", [value, rows], [_open(graph, "float32", (size,), value.bound)])[0]
+    curved = graph.node(graph.rng.choice(("Tanh", "Abs", "Neg")), [chosen], [replace(chosen, bound=value.bound + 1)])[0]
+    if graph.rng.random() < 0.6:
+        total = value.bound * graph.elements(value.shape) + 1
+        graph.one("ReduceSum", [curved], "float32", (expression(1),), total, keepdims=1)
+    _keep_last(graph)
+
+
+@operator("CompressChain", weight=0.7)
+def compress_chain(graph: GraphBuilder) -> None:
+    """Rows that a condition keeps, joined, normalised or multiplied."""
+    value = graph.pick(("float32",), range(2, 4), lambda value: value.shape[-1].as_constant() is not None)
+    condition = graph.fresh("bool", (value.shape[0],))
+    size = _new_size(graph)
+    kept = _open(graph, "float32", shrunk(value.shape, 0, size), value.bound)
+    rows = graph.node("Compress", [value, condition], [kept], axis=0)[0]
+    way = graph.rng.choice(("Softmax", "MatMul", "Concat", "Mul"))
+    if way == "MatMul":
+        weights = graph.fresh("float32", (value.shape[-1], expression(5)), -1, 1)
+        graph.node(way, [rows, weights], [replace(kept, shape=(*kept.shape[:-1], expression(5)))])
+    elif way == "Concat":
+        graph.node(way, [rows, value], [replace(kept, shape=shrunk(value.shape, 0, size + value.shape[0]))], axis=0)
+    else:
+        graph.node(way, [rows, rows] if way == "Mul" else [rows], [kept])
+    _keep_last(graph)
+
+
+def _keep_last(graph: GraphBuilder) -> None:
+    """Of the open values of a chain only the last is an output."""
+    made = {name for node in graph.nodes[:-1] for name in node.output}
+    taken = {name for node in graph.nodes for name in node.input}
+    graph.finished[:] = [value for value in graph.finished if not (value.name in made and value.name in taken)]
 
 
 @operator("Unique", weight=0.7)

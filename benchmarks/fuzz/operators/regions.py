@@ -53,12 +53,19 @@ def _grow(graph: GraphBuilder, start: Value, steps: int) -> Value:
     return found[-1]
 
 
+def _check_depth(graph: GraphBuilder) -> None:
+    """Raises Unfit where graphs are nested deep enough, and mostly inside any."""
+    if graph.depth > 1 or (graph.depth == 1 and graph.rng.random() < 0.5):
+        raise Unfit
+
+
 def _body(graph: GraphBuilder, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[Value]) -> onnx.GraphProto:
     return helper.make_graph(graph.nodes, name, inputs, [_information(value) for value in outputs])
 
 
-@operator("If", weight=1.5)
+@operator("If", weight=1.5, shallow=True)
 def branch(graph: GraphBuilder) -> None:
+    _check_depth(graph)
     value = graph.pick(("float32", "float32", "int64"), range(4))
     condition = graph.fresh("bool", ())
     graphs, bound = [], value.bound
@@ -72,9 +79,10 @@ def branch(graph: GraphBuilder) -> None:
     graph.like("If", [condition], value, bound, then_branch=graphs[0], else_branch=graphs[1])
 
 
-@operator("Loop", weight=1.5)
+@operator("Loop", weight=1.5, shallow=True)
 def loop(graph: GraphBuilder) -> None:
     """A state that each turn changes and bounds, and an output that stacks what the turns give."""
+    _check_depth(graph)
     state = graph.tamed(graph.pick(("float32",), range(3)), 1)
     turns = graph.rng.randint(0, 4)
     count: Value | str = graph.constant(turns) if graph.rng.random() < 0.6 else graph.fresh("int64", (), 0, 4)
