@@ -212,11 +212,12 @@ OPERATIONS = (
     ),
     OperationDefinition(
         "tile.combine_blocks",
-        "The sums over the `blocks` of a cluster of their shared tiles `partial`, of which every block has its own; of the rows from `row` on, "
-        "as many as the result has. The blocks have met since the last write, and meet again before the next.",
+        "The sums (or with `kind` the maxima) over the `blocks` of a cluster of their shared tiles `partial`, of which every block has its own; "
+        "of the rows from `row` on, as many as the result has. The blocks have met since the last write, and meet again before the next.",
         ("partial", "row"),
         ("result",),
         {"blocks": "integer"},
+        {"kind": "string"},
     ),
     OperationDefinition(
         "tile.combine",

@@ -1,18 +1,20 @@
 """tile.combine_blocks: the end of a contraction whose k was split among the blocks of a cluster.
 
 In: a shared tile of partial sums in every block of the cluster. Out: the sums of some of its rows, in registers. Blocks
-read each other's shared memory; every element is added up by one block, in an order of its own that never changes.
+read each other's shared memory; every element is combined in an order that never changes, of the block that asks.
 """
 
 from __future__ import annotations
+
+import functools
 
 from mlir import ir
 from mlir.dialects import nvvm
 
 from .bodies import load_vector
-from .combine import sum_of
 from .context import LoweringContext, RegisterTile, SharedTile, lowering
 from .dot_layouts import parse_shared
+from .reduce import combiner
 
 
 @lowering("tile.combine_blocks")
@@ -27,11 +29,13 @@ def _combine_blocks(context: LoweringContext, operation: ir.Operation) -> None:
     for group in layout.groups():
         row = context.multiply(context.add(layout.row(context, group.row_slot), first), line)
         places.append((group.width, context.add(row, layout.column(context, group.column_slot))))
+    kind = ir.StringAttr(operation.attributes["kind"]).value if "kind" in operation.attributes else "sum"
+    combine = combiner(kind, partial.element)
     bases = _everywhere(context, partial, blocks)
     totals: list[ir.Value] = []
     for width, offset in places:
         parts = [load_vector(context, base, offset, partial.element, width) for base in bases]
-        totals += [sum_of(list(lane)) for lane in zip(*parts, strict=True)]
+        totals += [functools.reduce(combine, lane) for lane in zip(*parts, strict=True)]
     context.set(operation.results[0], RegisterTile(layout, tuple(totals)))
 
 

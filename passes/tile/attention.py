@@ -68,18 +68,20 @@ class _Problem:
     first: Contraction
     second: Contraction
 
-    def position(self, blocks: Expression, rows: int) -> tuple[Expression, Expression]:
-        """(batch, first query) of this block. Later queries come first: under a causal mask they see more keys, and
-        what ends last should be short.
+    def position(self, blocks: Expression, rows: int, split: int = 1) -> tuple[Expression, Expression, Expression]:
+        """(batch, first query, number among the blocks that share its keys) of this block. Later queries come first:
+        under a causal mask they see more keys, and what ends last should be short.
         """
         builder, batch = self.builder, self.first.batch
-        block = builder.variable(program_id(0), "block", batch * blocks)
-        entry, row = builder.delinearize(block, (batch, blocks))
+        block = builder.variable(program_id(0), "block", batch * blocks * split)
+        entry, row, rank = builder.delinearize(block, (batch, blocks, Expression.constant(split)))
+        if split > 1:
+            rank = builder.variable(builder.index(rank), "rank", split)
         if batch != 1:
             entry = builder.variable(builder.index(entry), "batch", batch)
         if blocks != 1:
             row = builder.variable(builder.index(blocks - 1 - row), "row", blocks)
-        return entry, row * rows
+        return entry, row * rows, rank
 
     def heads(self, batch: Expression) -> tuple[Heads, Heads, Heads] | None:
         """Queries, keys and values in boxes, if all of them are to be had so."""
@@ -137,7 +139,7 @@ def _specialized(problem: _Problem, schedule: HopperSchedule) -> tuple[Expressio
     """The program with a producer and consumers; returns blocks of queries and threads."""
     builder = problem.builder
     blocks = problem.first.rows.ceil_divide(schedule.rows)
-    batch, row = problem.position(blocks, schedule.rows)
+    batch, row, rank = problem.position(blocks, schedule.rows, schedule.split)
     operands = problem.heads(batch)
     assert operands is not None
     vector = 2 if problem.first.columns.divisible_by(2) else 1
@@ -154,10 +156,13 @@ def _specialized(problem: _Problem, schedule: HopperSchedule) -> tuple[Expressio
         row,
         approximate=True,
         scale=operands[0].scale * operands[1].scale,
+        may_pass_end=schedule.split > 1,
     )
     _note_schedule(builder, rows=schedule.rows, keys=schedule.keys, groups=schedule.groups, stages=schedule.stages)
-    HopperAttention(builder, softmax, schedule, operands).emit()
-    return blocks, schedule.threads
+    HopperAttention(builder, softmax, schedule, operands, rank).emit()
+    if schedule.split > 1:
+        builder.set_attribute("tile.cluster", i64(schedule.split))
+    return blocks * schedule.split, schedule.threads
 
 
 # Everywhere -----------------------------------------------------------------------------------------------------
@@ -198,7 +203,7 @@ def _general(problem: _Problem) -> tuple[Expression, int]:
     schedule = _schedule(first, second, arithmetics[0], problem.request.target)
     operands = _operands(problem, schedule, arithmetics)
     blocks = first.rows.ceil_divide(schedule.rows)
-    batch, row = problem.position(blocks, schedule.rows)
+    batch, row, _ = problem.position(blocks, schedule.rows)
     vectors = (_width(arithmetics[0], first.columns), _width(arithmetics[1], second.columns))
     layouts = (
         _layout(schedule, schedule.keys, arithmetics[0], vectors[0]),

@@ -60,6 +60,7 @@ class Softmax:
     row: Expression
     approximate: bool
     scale: float = 1.0  # of the products, left out of the operands
+    may_pass_end: bool = False  # a tile may begin after the last key
 
     @cached_property
     def scores(self) -> Scores:
@@ -123,6 +124,13 @@ class Softmax:
         difference = arith.subf(self._exponent(value), shift, fastmath=arith.FastMathFlags.contract)
         return math.exp2(difference, fastmath=arith.FastMathFlags.afn)
 
+    def joined(self, maximum: ir.Value, total: ir.Value, output: ir.Value, top: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Sum and output of some of the keys, as parts of a softmax whose maximum is `top`."""
+        f32 = ir.F32Type.get()
+        shift = self._line(lambda: self._exponent(_finite(element(top, f32))))
+        scale = self._line(lambda: self._power(element(maximum, f32), element(shift, f32)))
+        return self._line(lambda: arith.mulf(element(total, f32), element(scale, f32))), self.rescaled(output, scale)
+
     def rescaled(self, output: ir.Value, scale: ir.Value) -> ir.Value:
         """What was summed before, for the new maximum."""
         f32 = ir.F32Type.get()
@@ -177,7 +185,7 @@ class Softmax:
         builder, first, (rows, keys, _) = self.builder, self.first, self.shape
         f32 = ir.F32Type.get()
         result, wanted = self.parts.scores.results[0], self.parts.maximum.operands[0]
-        complete = bounded or first.columns.divisible_by(keys)
+        complete = bounded or (first.columns.divisible_by(keys) and not self.may_pass_end)
         if self._waits and (bounded or not self.scores.bounds) and complete and self.scores.is_plain:
             return scores
         width = self.vector

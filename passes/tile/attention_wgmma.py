@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlir import ir
 from mlir.dialects import arith, scf
@@ -36,11 +36,18 @@ PRODUCER_WARPS = 4  # one would do, but registers are handed over by groups of f
 MOST_HEAD = 256
 EXCHANGE_COLUMNS = 32  # of the results that change threads at a time
 EXCHANGE_LINE = EXCHANGE_COLUMNS + 8  # f32 of a row of them: 8 against bank conflicts
+EXCHANGE_BYTES = EXCHANGE_LINE * 4
 # Registers of a thread, by the number of consumer groups: (producer, consumers), None to leave them as launched.
 _REGISTERS = {1: None, 2: (24, 240), 3: (32, 160)}
 # Up to this size of head: (consumer groups, keys of a tile).
 _TILES = ((64, 3, 128), (128, 2, 128), (256, 2, 64))
-LEAST_QUERIES = 64
+LINE = 64  # elements of a line of a swizzled tile
+LINE_BYTES = 2 * LINE
+BARRIERS = 1024  # bytes of shared memory kept for them
+MOST_STAGES = 4
+MEETINGS = 3  # of the blocks that share keys: maxima are there, sums are there, all is read
+SPLITS = (8, 4, 2)  # blocks of a cluster that share keys
+LEAST_TILES = 2  # of keys that a block should have then
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Schedule:
     width: int
     element: str
     stages: int = 2
+    split: int = 1  # blocks of a cluster that share the keys of one tile of queries
 
     @property
     def rows(self) -> int:
@@ -77,14 +85,29 @@ def choose_schedule(first: Contraction, second: Contraction, element: str, targe
     head, width = first.depth.as_constant(), second.columns.as_constant()
     if not target.wgmma or element not in ("f16", "bf16") or head is None or width is None:
         return None
-    queries = first.rows.as_constant() or size_guess(first.rows)
-    if max(head, width) > MOST_HEAD or queries < LEAST_QUERIES:
+    if max(head, width) > MOST_HEAD:
         return None
     groups, keys = next((groups, keys) for most, groups, keys in _TILES if max(head, width) <= most)
     # Unknown lengths are taken for short ones: two groups waste fewer rows, and still take turns.
-    groups = min(groups, 2 if first.rows.as_constant() is None else -(-queries // GROUP_ROWS))
+    queries = first.rows.as_constant()
+    groups = min(groups, 2 if queries is None else -(-queries // GROUP_ROWS))
+    lines = -(-head // LINE), -(-width // LINE)  # of a query or key, and of a value
+    row = lines[0] * LINE_BYTES
+    row += 0 if row >= EXCHANGE_BYTES else EXCHANGE_BYTES
+    room = target.shared_per_block - groups * GROUP_ROWS * row - BARRIERS
+    stages = min(MOST_STAGES, room // (keys * sum(lines) * LINE_BYTES))
+    split = _split(first, keys, target) if queries is not None and queries <= GROUP_ROWS else 1
     padded = -(-width // EXCHANGE_COLUMNS) * EXCHANGE_COLUMNS
-    return Schedule(groups, keys, -(-head // 16) * 16, padded, element)
+    return Schedule(groups, keys, -(-head // 16) * 16, padded, element, stages, split)
+
+
+def _split(first: Contraction, keys: int, target: Target) -> int:
+    """How many blocks share the keys of a head, where one block each would leave multiprocessors without work."""
+    most = target.multiprocessors // size_guess(first.batch)
+    length = first.columns.as_constant()
+    if length is not None:
+        most = min(most, -(-length // keys) // LEAST_TILES)
+    return next((ways for ways in SPLITS if ways <= most), 1)
 
 
 @dataclass
@@ -95,6 +118,7 @@ class HopperAttention:
     softmax: Softmax
     schedule: Schedule
     operands: tuple[Heads, Heads, Heads]
+    rank: Expression = ZERO  # of this block among those that share its keys
 
     def emit(self) -> None:
         """Both roles."""
@@ -108,7 +132,7 @@ class HopperAttention:
         self.query = self._tile((rows, head), query.layout(turned=False), 1)
         self.key = self._tile((head, keys), key.layout(turned=True), schedule.stages)
         self.value = self._tile((keys, width), value.layout(turned=False), schedule.stages)
-        self.scratch = self._scratch()
+        self.scratch = self._scratch() if schedule.split == 1 else self._partial_results()
         self.loaded = make_barriers(1, 1)
         self.filled = [make_barriers(schedule.stages, 1) for _ in range(2)]  # of keys, of values
         self.emptied = [make_barriers(schedule.stages, schedule.consumers) for _ in range(2)]
@@ -117,8 +141,11 @@ class HopperAttention:
         producer, consumers = _REGISTERS[schedule.groups] or (None, None)
         with self._role(0, schedule.consumers, consumers):
             self._consume()
-        with self._role(schedule.consumers, PRODUCER_WARPS, producer), self._region("tile.single"):
-            self._produce()
+        with self._role(schedule.consumers, PRODUCER_WARPS, producer):
+            with self._region("tile.single"):
+                self._produce()
+            for _ in range(MEETINGS if schedule.split > 1 else 0):
+                _meet()
 
     # Which keys -----------------------------------------------------------------------------------------------------
     def _make_ranges(self) -> None:
@@ -131,7 +158,10 @@ class HopperAttention:
         seen = key_range(self.softmax.scores, row, end, first.columns)
         begin, end = (self._variable(maximum(own, 0)) for own in (seen.begin, seen.end))
         lowest = self._variable(builder.divide(begin, keys))
-        above = self._variable(maximum(builder.divide(end + (keys - 1), keys), lowest + 1))
+        above = self._variable(builder.divide(end + (keys - 1), keys))
+        if self.schedule.split > 1:
+            lowest, above = self._share(lowest, above)
+        above = self._variable(maximum(above, lowest + 1))
         self.last = self._variable(above - 1)
         self.count = self._variable(above - lowest)
         self.clear, self.hidden = ONE, self.count
@@ -141,6 +171,19 @@ class HopperAttention:
         if seen.all_begin != 0:
             hidden = above - builder.divide(maximum(seen.all_begin, 0) + (keys - 1), keys)
             self.hidden = self._variable(maximum(minimum(hidden, self.count), self.clear))
+
+    def _share(self, lowest: Expression, above: Expression) -> tuple[Expression, Expression]:
+        """This block's tiles of those of a cluster, which are cut into runs; where none is left the tile after the last
+        key, which counts for nothing.
+        """
+        builder, split, keys = self.builder, self.schedule.split, self.schedule.keys
+        each = self._variable(builder.divide(maximum(above - lowest, 0) + (split - 1), split))
+        own = self._variable(above - self.rank * each)
+        past = self.softmax.first.columns.ceil_divide(keys)
+        empty = arith.cmpi(arith.CmpIPredicate.sle, builder.index(own), builder.index(lowest))
+        low = arith.select(empty, builder.index(past), builder.index(maximum(own - each, lowest)))
+        high = arith.select(empty, builder.index(past), builder.index(own))
+        return builder.variable(low, "low", 1 << 30), builder.variable(high, "high", 1 << 30)
 
     def _variable(self, value: Expression) -> Expression:
         """The value, computed once."""
@@ -160,7 +203,7 @@ class HopperAttention:
         """Where results change threads: in the place of the queries if they are as large, which are read by then."""
         layout = SharedLayout("rows", EXCHANGE_LINE)
         type_ = tile_of(self.schedule.rows, EXCHANGE_COLUMNS, ir.F32Type.get(), str(layout))
-        fits = self.operands[0].tile_bytes(1, self.schedule.head) >= EXCHANGE_LINE * 4
+        fits = self.operands[0].tile_bytes(1, self.schedule.head) >= EXCHANGE_BYTES
         place = [self.query] if fits else []
         return ir.Operation.create(
             "tile.allocate", results=[type_], operands=place, attributes={"stages": i64(1)}
@@ -232,12 +275,14 @@ class HopperAttention:
         for number, (low, high) in enumerate(itertools.pairwise(bounds)):
             if low != high:
                 state = self._turns(low, high, number == 1, state)
-        _, total, output, weights, stage, parity, _ = state
+        peak, total, output, weights, stage, parity, _ = state
         _await(self.filled[1], Ring(stage, parity))
         output = _finished(self._results(weights, output, stage), 0, 0)
         _arrive(self.emptied[1], Ring(stage, parity))
-        output = softmax.quotient(output, total)
-        softmax.store(*self._exchanged(output))
+        if schedule.split > 1:
+            self._combine(peak, total, output)
+        else:
+            softmax.store(*self._exchanged(softmax.quotient(output, total)))
 
     def _turns(self, low: Expression, high: Expression, bounded: bool, state: list[ir.Value]) -> list[ir.Value]:
         """The loop over some tiles of keys; `bounded` when none of their keys is hidden."""
@@ -306,6 +351,46 @@ class HopperAttention:
         made = ir.Operation.create("tile.exchange", results=[type_], operands=[output, self.scratch]).result
         return made, layout, vector
 
+    # Keys shared by the blocks of a cluster ------------------------------------------------------------------------
+    def _partial_results(self) -> ir.Value:
+        """Where a block leaves its results for the others, in the place of the keys, when all is read."""
+        rows, width = self.schedule.rows, self.schedule.width
+        f32 = ir.F32Type.get()
+        self.lines = [
+            ir.Operation.create(
+                "tile.allocate",
+                results=[tile_of(rows, 1, f32, str(SharedLayout("rows", 1)))],
+                attributes={"stages": i64(1)},
+            ).result
+            for _ in range(2)
+        ]
+        type_ = tile_of(rows, width, f32, str(SharedLayout("rows", width + EXCHANGE_LINE - EXCHANGE_COLUMNS)))
+        return ir.Operation.create(
+            "tile.allocate", results=[type_], operands=[self.key], attributes={"stages": i64(1)}
+        ).result
+
+    def _combine(self, peak: ir.Value, total: ir.Value, output: ir.Value) -> None:
+        """Bring the parts of all blocks to the largest maximum, add them up, each block some queries, and store."""
+        softmax, (rows, _, width), split = self.softmax, self.softmax.shape, self.schedule.split
+        zero = self.builder.index(0)
+        ir.Operation.create("tile.put", operands=[self.lines[0], zero, peak])
+        _meet()
+        top = _over_blocks(self.lines[0], zero, softmax.line_type, split, "max")
+        total, output = softmax.joined(peak, total, output, top)
+        ir.Operation.create("tile.put", operands=[self.lines[1], zero, total])
+        ir.Operation.create("tile.put", operands=[self.scratch, zero, output])
+        _meet()
+        own, across = rows // split, self.schedule.consumers * 32 * split // rows
+        vector = max(size for size in (2, 4, 8) if width % (across * size) == 0)
+        layout = f"blocked<{own}x{across}, vector={vector}>"
+        first = self._variable(self.rank * own)
+        part = replace(softmax, shape=(own, width, width), layouts=(layout, layout), row=softmax.row + first)
+        start = self.builder.index(first)
+        sums = _over_blocks(self.scratch, start, tile_of(own, width, ir.F32Type.get(), layout), split, "sum")
+        totals = _over_blocks(self.lines[1], start, part.line_type, split, "sum")
+        part.store(part.quotient(sums, totals), layout, vector)
+        _meet()  # a block that has ended could still be read from
+
     # Whose turn it is to multiply: the tensor cores have one group's products while the others compute softmaxes -----
     def _first_turn(self) -> ir.Value:
         """Parity of a group's first turn; that of group 0 is the phase before the first, which counts as ended."""
@@ -345,6 +430,17 @@ def _await(barriers: ir.Value, ring: Ring) -> None:
 
 def _arrive(barriers: ir.Value, ring: Ring) -> None:
     ir.Operation.create("tile.arrive", operands=[barriers, ring.stage])
+
+
+def _meet() -> None:
+    ir.Operation.create("tile.cluster_barrier")
+
+
+def _over_blocks(tile: ir.Value, row: ir.Value, type_: ir.Type, blocks: int, kind: str) -> ir.Value:
+    attributes = {"blocks": i64(blocks), "kind": ir.StringAttr.get(kind)}
+    return ir.Operation.create(
+        "tile.combine_blocks", results=[type_], operands=[tile, row], attributes=attributes
+    ).result
 
 
 def _finished(accumulator: ir.Value, pending: int, others: int) -> ir.Value:

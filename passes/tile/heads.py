@@ -111,6 +111,8 @@ def find_heads(
         return None
     outer = _outer(builder, offset - token * stride - depth, batch)
     access = ACCESS_BYTES // byte_width(scalar_type(source.element))
+    if tokens == 1:  # any stride will do
+        stride = size.ceil_divide(access) * access
     if outer is None or len(outer) + 2 > MOST_DIMENSIONS:
         return None
     strides = [stride, *(own.stride for own in outer)]

@@ -14,10 +14,10 @@
 
 // CHECK: func.func @attention_0
 // CHECK-SAME: !tile.tensor_map<f16, [64, 128, 1], "128b">, {{.*}}!tile.tensor_map<f16, [64, 128, 1, 1], "128b">
-// CHECK-SAME: tile.schedule = {groups = 2 : i64, keys = 128 : i64, rows = 128 : i64, stages = 2 : i64}
+// CHECK-SAME: tile.schedule = {groups = 2 : i64, keys = 128 : i64, rows = 128 : i64, stages = 3 : i64}
 // CHECK: %[[QUERY:.*]] = "tile.allocate"() {stages = 1 : i64}
-// CHECK: %[[KEY:.*]] = "tile.allocate"() {stages = 2 : i64}{{.*}}[128, 128], f16, "shared<columns, line=64, swizzle=128>"
-// CHECK: %[[VALUE:.*]] = "tile.allocate"() {stages = 2 : i64}{{.*}}[128, 128], f16, "shared<rows, line=64, swizzle=128>"
+// CHECK: %[[KEY:.*]] = "tile.allocate"() {stages = 3 : i64}{{.*}}[128, 128], f16, "shared<columns, line=64, swizzle=128>"
+// CHECK: %[[VALUE:.*]] = "tile.allocate"() {stages = 3 : i64}{{.*}}[128, 128], f16, "shared<rows, line=64, swizzle=128>"
 // CHECK: "tile.allocate"(%[[QUERY]])
 // CHECK: %[[TURNS:.*]] = "tile.make_barriers"() {arrivals = 4 : i64, count = 2 : i64}
 // CHECK: "tile.warps"() ({
