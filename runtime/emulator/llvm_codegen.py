@@ -20,6 +20,7 @@ from .llvm_operations import apply, convert
 from .llvm_routines import ROUTINES
 from .llvm_special import special_register
 from .llvm_values import BITS, ELEMENTS, Code, Pattern, Value, float_of_bits, type_of
+from .llvm_warpgroup import multiply
 from .numpy_layout import Layout
 from .ptx import (
     Address,
@@ -70,6 +71,7 @@ class Generator:
         self.atomics = False
         self.groups: dict[int, Group] = {}
         self.fragments = Fragments()
+        self.tables: dict[tuple[int, ...], str] = {}
         self.instruction = Instruction("", (), (), None, False, 0)
 
     # Registers.
@@ -230,7 +232,9 @@ class Generator:
     def update(
         self, routine: str, operands: Sequence[Operand], type: str, values: Sequence[Value], **static: Any
     ) -> None:
-        self.unsupported(f"routine {routine}")
+        if routine != "warpgroup_multiply":
+            self.unsupported(f"routine {routine}")
+        multiply(self, operands, values, **static)
 
     def constant(self, type: str, number: float) -> Value:
         element = ELEMENTS[type]
@@ -287,6 +291,18 @@ class Generator:
         return self.layout.parameter_offsets.get(name)
 
     # For routines.
+    def places_of(self, numbers: Sequence[int]) -> str:
+        """A table of the places of registers, for a routine that changes them there."""
+        for number in numbers:
+            if number in self.written:
+                self.store_home(number)
+                self.written.discard(number)
+            self.values.pop(number, None)
+        changed = frozenset(numbers)
+        for key in [key for key in self.views if key[0] in changed]:
+            del self.views[key]
+        return self.tables.setdefault(tuple(numbers), f"%table{len(self.tables)}")
+
     def group(self) -> Group | None:
         """The group of accesses that the current instruction belongs to."""
         return self.groups.get(id(self.instruction))

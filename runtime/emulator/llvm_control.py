@@ -10,7 +10,7 @@ wait for it, and blocks are visited in layout order, lowest first; `uniformity.p
 
 from __future__ import annotations
 
-from .control_flow import Block
+from .control_flow import Block, uses_and_definitions
 from .isa import table
 from .llvm_barriers import ENDED, Barriers
 from .llvm_codegen import Generator
@@ -49,10 +49,14 @@ class Control:
         return found
 
     def _homes(self) -> list[int]:
-        """Registers that live from block to block."""
+        """Registers that live from block to block, or that a routine changes in their places."""
         crossing = 0
         for block in self.blocks:
             crossing |= block.live_in | block.live_out
+            for instruction in block.instructions:
+                if instruction.opcode == "wgmma":
+                    for name in uses_and_definitions(instruction)[1]:
+                        crossing |= 1 << self.emit.numbers[name]
         return [number for number in range(len(self.emit.elements)) if crossing >> number & 1]
 
     # The function.
@@ -80,6 +84,12 @@ class Control:
             code.line(self.waits.home(number))
         for place in self.emit.fragments.places():
             code.line(place)
+        for numbers, places in self.emit.tables.items():
+            code.line(f"{places} = alloca [{len(numbers)} x ptr]")
+            for index, number in enumerate(numbers):
+                place = code.name()
+                code.line(f"{place} = getelementptr ptr, ptr {places}, i64 {index}")
+                code.line(f"store ptr %r{number}, ptr {place}")
         for number in sorted(self.visited):
             code.line(f"%pending{number} = alloca i32")
         for number in sorted(self.visited):

@@ -18,6 +18,7 @@ from .llvm_context import (
     FAULT_ACCESS,
     FAULT_CALL,
     FAULT_DEADLOCK,
+    FAULT_DESCRIPTOR,
     FAULT_PARTIAL_WARP,
     SPACES,
 )
@@ -26,6 +27,7 @@ from .llvm_values import LANES
 from .numpy_chunk import Chunk, Geometry, Launch
 from .numpy_memory import beyond_limit, misaligned, out_of_bounds
 from .numpy_waits import Parked, Waits
+from .numpy_warpgroup import beyond_shared, highest_piece
 from .ptx import Instruction
 
 if TYPE_CHECKING:
@@ -63,6 +65,10 @@ def _tell(translation: Translation, chunk: Chunk, context: Any) -> NoReturn:
     mask = _lanes(chunk, int(context["fault_warp"]), int(context["fault_lanes"]))
     thread = int(mask.argmax())
     kind = int(context["fault_kind"])
+    if kind == FAULT_DESCRIPTOR:
+        bits, rows, along_rows = (int(number) for number in context["fault_address"][:3])
+        reaches = highest_piece(rows, bool(along_rows), bits)
+        chunk.fault(site.line, beyond_shared(bits, reaches, chunk.launch.shared_bytes), thread)
     if kind == FAULT_ACCESS:
         _tell_access(chunk, context, mask, site)
     if kind == FAULT_CALL:

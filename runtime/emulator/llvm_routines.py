@@ -28,6 +28,7 @@ from .llvm_memory import (
 from .llvm_module import call
 from .llvm_values import BITS, ELEMENTS, LANES, Value
 from .llvm_warp import WARP_ROUTINES
+from .llvm_warpgroup import WARPGROUP_ROUTINES
 from .ptx import TYPE_BITS
 
 if TYPE_CHECKING:
@@ -278,6 +279,6 @@ def require_whole_warp(emit: Generator, name: str) -> None:
 ROUTINES: dict[str, Routine] = {
     "load_parameter": _load_parameter, "load": _load, "store": _store, "atomic": _atomic,
     "copy_async": _copy_async, "call_undefined": _call_undefined, **WARP_ROUTINES, **MATRIX_ROUTINES,
-    **HOST_ROUTINES, **MBARRIER_ROUTINES,
+    **HOST_ROUTINES, **MBARRIER_ROUTINES, **WARPGROUP_ROUTINES,
 }  # fmt: skip
 """By emitter name."""

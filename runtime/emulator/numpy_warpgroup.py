@@ -83,6 +83,19 @@ def pieces(rows: int, depth_bytes: int, along_rows: bool, bits: int) -> tuple[Ar
     return swizzled, int(swizzled.max())
 
 
+def highest_piece(rows: int, along_rows: bool, bits: int) -> int:
+    """Shared address of the last piece of an operand of `rows`."""
+    return pieces(rows, _DEPTH_BYTES, along_rows, bits)[1]
+
+
+def beyond_shared(bits: int, highest: int, shared_bytes: int) -> str:
+    """What is wrong with a descriptor whose operand leaves shared memory."""
+    return (
+        f"wgmma: the descriptor {bits:#018x} reaches shared address {highest:#x}; the block has {shared_bytes} bytes "
+        "of shared memory"
+    )
+
+
 def to_f32(type: str, raw: Array) -> Array:
     """Elements of an operand, from bytes, as f32, which holds every one of them exactly."""
     if type == "f16":
@@ -120,10 +133,7 @@ class _Call:
         chunk, thread = self.chunk, threads[0]
         address, highest = pieces(rows, _DEPTH_BYTES, along_rows, bits)
         if highest + _PIECE > chunk.launch.shared_bytes:
-            chunk.fault(
-                self.line, f"wgmma: the descriptor {bits:#018x} reaches shared address {highest:#x}; the "
-                f"block has {chunk.launch.shared_bytes} bytes of shared memory", thread,
-            )  # fmt: skip
+            chunk.fault(self.line, beyond_shared(bits, highest, chunk.launch.shared_bytes), thread)
         block = thread // chunk.geometry.padded
         if chunk.observer is not None:
             listed = address.reshape(-1).astype("u8")

@@ -19,7 +19,7 @@ from .affine import KNOWN_OPERANDS, ZERO, Affine, Lanes, Pattern, State
 from .control_flow import Block, Program, uses_and_definitions
 from .ptx import TYPE_BITS, Address, Immediate, Instruction, Operand, Register, Special, Symbol, Vector
 
-_VARYING_OPCODES = frozenset({"atom", "shfl", "match", "elect", "ldmatrix", "mma", "movmatrix"})
+_VARYING_OPCODES = frozenset({"atom", "shfl", "match", "elect", "ldmatrix", "mma", "movmatrix", "wgmma"})
 """Results differ between lanes whatever the operands are."""
 
 _VARYING_SPECIALS = frozenset({
@@ -77,6 +77,9 @@ def _is_forced(instruction: Instruction, parameters: frozenset[str]) -> bool:
     """Whether results differ between lanes even when all operands are shared."""
     if instruction.opcode in _VARYING_OPCODES:
         return True
+    if instruction.opcode == "mbarrier":
+        # The token of each lane is what it found.
+        return instruction.has("arrive", "arrive_drop")
     if instruction.opcode in ("ld", "ldu"):
         source = instruction.operands[1]
         if instruction.has("param", "param::entry", "param::func"):
