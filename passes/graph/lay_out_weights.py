@@ -12,7 +12,9 @@ import numpy as np
 from mlir import ir
 
 from ...dialects import graph_builder
-from ...dialects.tensors import element_of, rank_of
+from ...dialects.tensors import element_of, rank_of, shape_of
+from ...runtime.dtypes import dtype
+from ...runtime.symbolic import product
 from ..unit import Unit, WeightStore, register_pass
 from .fold_constants import transposed_weight
 from .rewriting import (
@@ -27,6 +29,7 @@ from .rewriting import (
     string,
 )
 
+ACCESS_BYTES = 16  # of the widest access
 BYTES = {"i8", "ui8"}
 _TURN = "transpose_right"
 
@@ -62,7 +65,9 @@ def lay_out_weights(unit: Unit) -> None:
 
 
 def _reads_along_depth(operation: ir.Operation) -> bool:
-    """A product whose right operand is a weight that nothing else needs, the dimension that is not k innermost."""
+    """A product whose right operand is a weight that nothing else needs, the dimension that is not k innermost, and
+    whose lines along k would begin where wide accesses may.
+    """
     if operation.name == "graph.matmul":
         across = not integer(operation, _TURN)
     elif operation.name == "graph.convolution":
@@ -75,6 +80,9 @@ def _reads_along_depth(operation: ir.Operation) -> bool:
         return False
     rounded = "precision" in operation.attributes and string(operation, "precision") == "tf32"
     kinds = {element_of(operand) for operand in operation.operands}
+    depth = product(list(shape_of(operation.operands[1])[-2 if operation.name == "graph.matmul" else 0 : -1]))
+    if not (depth * dtype(element_of(operation.operands[1])).bytes).divisible_by(ACCESS_BYTES):
+        return False
     return kinds in ({"f16"}, {"bf16"}) or kinds <= BYTES or (rounded and kinds == {"f32"})
 
 

@@ -57,3 +57,19 @@ func.func @main(%x: !x, %h: !h) -> (!y, !z) {
   %1 = "graph.matmul"(%h, %v) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!h, !v) -> !z
   return %0, %1 : !y, !z
 }
+
+// -----
+// Three channels of 7 x 7 taps are 294 bytes: lines along k would not begin at multiples of 16.
+
+!x = tensor<1x32x32x3xf16>
+!w = tensor<7x7x3x64xf16>
+!y = tensor<1x26x26x64xf32>
+
+// CHECK: %[[W:.*]] = "graph.weight"() {handle = "w"} : () -> tensor<7x7x3x64xf16>
+// CHECK: "graph.convolution"(%arg0, %[[W]])
+func.func @main(%x: !x) -> !y {
+  %w = "graph.weight"() {handle = "w"} : () -> !w
+  %0 = "graph.convolution"(%x, %w) {groups = 1 : i64, strides = array<i64: 1, 1>, pads = ["0", "0", "0", "0"],
+    dilations = array<i64: 1, 1>, layout = "channels_last"} : (!x, !w) -> !y
+  return %0 : !y
+}
