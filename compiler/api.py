@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..passes.target import DEFAULT_TARGET
+from ..passes.tuning import read_tuning
 from ..runtime.cache import Cache
 from ..runtime.engine import Engine
 from ..runtime.errors import InternalError
@@ -34,6 +35,7 @@ def compile(
     cache: bool = True,
     progress: Listener | None = None,
     operators: Sequence[str | os.PathLike[str]] = (),
+    tuning: str | os.PathLike[str] | None = None,
 ) -> Engine:
     """Compile an ONNX model to an engine of PTX kernels. No GPU is needed.
 
@@ -42,7 +44,7 @@ def compile(
     ``{"x": (8, 3, 224, 224)}``; a string instead of a number names a dimension that stays dynamic. `dump` is
     a folder for the IR of every stage, `override` one with edited dumps that replace it. `jobs` is the number
     of worker processes, by default one a core. `cache=False` compiles everything anew. `operators` are Python files
-    that register custom operators.
+    that register custom operators. `tuning` is a file of measured schedules (`tilewright tune`).
 
     Raises ModelError for a bad model or option, UnsupportedError naming every node that cannot be compiled,
     InternalError for a bug of ours with a way to reproduce it.
@@ -57,6 +59,7 @@ def compile(
         override=Path(override) if override is not None else None,
         jobs=jobs,
         cached=cache,
+        tuning=read_tuning(Path(tuning), target) if tuning is not None else None,
     )
     return compile_with(source, options, progress)[0]
 

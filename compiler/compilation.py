@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..passes.target import DEFAULT_TARGET, Target, find_target
+from ..passes.tuning import Tuning, built_in
 from ..runtime.cache import Cache
 from ..runtime.errors import InternalError, ModelError
 from .backend.kernel import CompiledKernel
@@ -30,7 +31,8 @@ class Options:
     """What a compilation is asked for. `shapes` fixes or names input dimensions; `jobs` is a number of worker
     processes.
 
-    `dump` is a folder for the IR of every stage, `override` one whose files replace what a stage made.
+    `dump` is a folder for the IR of every stage, `override` one whose files replace what a stage made. `tuning` is what
+    was measured, by default for the target in passes/tunings.
     """
 
     target: str = DEFAULT_TARGET
@@ -40,6 +42,7 @@ class Options:
     override: Path | None = None
     jobs: int | None = None
     cached: bool = True
+    tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         find_target(self.target)
@@ -49,6 +52,11 @@ class Options:
             for extent in shape:
                 if isinstance(extent, int) and extent < 0:
                     raise ModelError(f"shape of {name!r}: {extent} is no size")
+
+    @property
+    def measured(self) -> Tuning:
+        """The tuning that counts."""
+        return self.tuning if self.tuning is not None else built_in(self.target)
 
     @property
     def facts(self) -> Target:

@@ -95,7 +95,7 @@ def find_slot(source: Any, options: Options, cache: Cache) -> Slot | None:
         content, folder, name = _content(source)
         model = hashlib.sha256(content).hexdigest()
         shapes = sorted((name, list(shape)) for name, shape in options.shapes.items())
-        facts = json.dumps([options.target, options.precision, shapes, name])
+        facts = json.dumps([options.target, options.precision, shapes, name, options.measured.key()])
         versions = tool_versions((*TOOLS, *LIBRARIES))
         base = make_key("engine", model, facts, source_digest(), versions)
         locations = _external_locations(content, base, cache)

@@ -35,6 +35,7 @@ def import_model(compilation: Compilation) -> None:
     compilation.unit_or_none = read(
         compilation.source, shapes=shapes, precision=options.precision, target=options.target
     )
+    compilation.unit_or_none.tuning = options.measured
 
 
 def package_engine(compilation: Compilation) -> None:

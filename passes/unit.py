@@ -16,6 +16,7 @@ from mlir import ir
 
 from ..dialects.given_kernel import GivenKernel
 from ..runtime.symbolic import Expression
+from .tuning import Tuning
 
 PRECISIONS = ("strict", "tf32", "f16", "bf16")
 
@@ -139,6 +140,7 @@ class Unit:
     weights: WeightStore
     target: str = "sm_90a"
     precision: str = "strict"
+    tuning: Tuning = field(default_factory=Tuning)
     model_name: str = "model"
     symbols: dict[str, SymbolSource] = field(default_factory=dict)
     kernels: dict[str, KernelProgram] = field(default_factory=dict)  # by kernel function name, after `tile`

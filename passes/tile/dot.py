@@ -20,6 +20,7 @@ from ...runtime.errors import UnsupportedError
 from ...runtime.symbolic import ONE, Expression
 from ..lower.context import byte_width
 from ..lower.dot_layouts import FmaLayout, MmaLayout
+from ..tuning import describe
 from ..unit import KernelProgram
 from .builder import TileBuilder
 from .contraction import Contraction, Place, contraction_of, find_contraction
@@ -30,8 +31,8 @@ from .results import Position, ResultTile, emit_epilogue
 from .schedule import (
     Problem,
     Schedule,
-    choose_schedule,
     size_guess,
+    tiled_candidates,
     value_guess,
 )
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
@@ -128,8 +129,8 @@ def dot_program(request: Request) -> KernelProgram:
             view = view.swapped()
         arithmetic = arithmetic_of(operation, view.is_swapped)
         program: DotProgram = (
-            plan_skinny(builder, view, arithmetic.accumulator, request.returned, request.target)
-            or plan_warp_specialized(builder, view, arithmetic.instruction != "fma", request.returned, request.target)
+            plan_skinny(builder, view, arithmetic.accumulator, request)
+            or plan_warp_specialized(builder, view, arithmetic.instruction != "fma", request)
             or _plan_tiled(builder, view, arithmetic, request)
         )
         builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))
@@ -230,7 +231,9 @@ def _plan_tiled(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic,
         return _plan_tiled(builder, view, WIDE_INTEGERS, request)
     size = byte_width(scalar_type(arithmetic.operand))
     problem = Problem(view.batch, view.rows, view.columns, view.depth, size)
-    schedule = choose_schedule(problem, arithmetic.instruction, request.target)
+    candidates = tiled_candidates(problem, arithmetic.instruction, request.target)
+    reads = f"{arithmetic.instruction} left={left.fast} right={right.fast}"
+    schedule = request.choose("tiled", f"{describe(problem)} {reads}", candidates)
     rows, columns, depth = schedule.block
     staged = left.with_block((rows, depth)), right.with_block((depth, columns))
     return Tiled(builder, view, arithmetic, schedule, *staged, request.returned)

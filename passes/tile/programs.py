@@ -6,26 +6,36 @@ under the kind's name in a module of this folder; the `tile` pass finds it there
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
 
 from mlir import ir
 
 from ...runtime.symbolic import Expression
 from ..target import Target
+from ..tuning import Tuning
 from ..unit import KernelProgram
 from .builder import TileBuilder
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a program gets: the kernel function, the name to give, the target, and the precision of the compilation."""
+    """What a program gets: the kernel function, the name to give, the target, the precision of the compilation, and
+    schedules that were measured.
+    """
 
     function: ir.Operation
     name: str
     target: Target
     precision: str = "strict"
+    tuning: Tuning = field(default_factory=Tuning)
+
+    def choose(self, kind: str, problem: str, candidates: Sequence[T]) -> T:
+        """One of the schedules for a problem, best prediction first; `kind` is that of the program."""
+        return self.tuning.choose(self.name, f"{kind}: {problem}", candidates)
 
     @property
     def returned(self) -> list[ir.Value]:

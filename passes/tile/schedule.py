@@ -145,11 +145,10 @@ def value_guess(value: Expression, values: Mapping[str, int]) -> int:
         return 0
 
 
-def choose_schedule(problem: Problem, instruction: str, target: Target) -> Schedule:
-    """The candidate with the least predicted time; ties go to the earlier, larger one."""
-    candidates = _candidates(problem, instruction)
-    best = min(candidates, key=lambda candidate: _time(problem, candidate, target))
-    return _with_stages(best, problem, target)
+def tiled_candidates(problem: Problem, instruction: str, target: Target) -> list[Schedule]:
+    """Every schedule, least predicted time first; ties go to the earlier, larger one."""
+    found = sorted(_candidates(problem, instruction), key=lambda candidate: _time(problem, candidate, target))
+    return [_with_stages(candidate, problem, target) for candidate in found]
 
 
 def _candidates(problem: Problem, instruction: str) -> list[Schedule]:

@@ -17,10 +17,11 @@ from mlir.dialects import arith, math, scf
 from ...dialects.tensors import element_of, scalar_type
 from ...runtime.symbolic import ZERO, Expression
 from ..lower.layouts import reduced_text
-from ..target import Target
+from ..tuning import describe
 from .builder import TileBuilder, bytes_of
 from .contraction import Contraction
 from .elements import ElementEmitter, zero
+from .programs import Request
 from .results import store_results
 from .scalars import convert, is_float
 from .schedule import size_guess
@@ -194,7 +195,7 @@ def skinny_view(view: Contraction) -> Contraction | None:
 
 
 def plan_skinny(
-    builder: TileBuilder, view: Contraction, accumulator: str, returned: list[ir.Value], target: Target
+    builder: TileBuilder, view: Contraction, accumulator: str, request: Request
 ) -> Skinny | None:
     """The program for this contraction, or None when another one suits it better."""
     turned, depth = skinny_view(view), view.depth.as_constant()
@@ -210,9 +211,13 @@ def plan_skinny(
         builder, ElementEmitter(builder), lambda k, own: turned.right(batch, k, own), extents, 1, source
     )
     rows, size = turned.rows.as_constant() or 1, bytes_of(source)
-    most = MOST_ROWS_BESIDE_WGMMA if target.wgmma else MOST_ROWS
+    most = MOST_ROWS_BESIDE_WGMMA if request.target.wgmma else MOST_ROWS
     if rows > most.get(size, 2) or operand.vector * size < LEAST_ACCESS:
         return None
     sizes = size_guess(turned.batch), rows, size_guess(turned.columns), depth
-    found = skinny_candidates(WeightsProblem(*sizes, size, operand.vector, operand.fast == 0), target)
-    return Skinny(builder, turned, accumulator, returned, found[0].schedule) if found else None
+    problem = WeightsProblem(*sizes, size, operand.vector, operand.fast == 0)
+    schedules = [candidate.schedule for candidate in skinny_candidates(problem, request.target)]
+    if not schedules:
+        return None
+    schedule = request.choose("skinny", describe(problem), schedules)
+    return Skinny(builder, turned, accumulator, request.returned, schedule)

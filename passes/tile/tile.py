@@ -34,6 +34,6 @@ def tile(unit: Unit) -> None:
             if kind not in PROGRAMS:
                 raise InternalError(f"kernel {name}: no tile program for kind {kind!r}; known: {sorted(PROGRAMS)}")
             try:
-                unit.kernels[name] = PROGRAMS[kind](Request(function, name, target, unit.precision))
+                unit.kernels[name] = PROGRAMS[kind](Request(function, name, target, unit.precision, unit.tuning))
             except Error as error:
                 raise type(error)(f"{error}\nwhile tiling kernel {name}:\n{function}") from None

@@ -15,10 +15,11 @@ from ...dialects.tensors import element_of, scalar_type
 from ...runtime.symbolic import Expression, expression
 from ..lower.context import byte_width
 from ..lower.dot_layouts import WarpgroupLayout
-from ..target import Target
+from ..tuning import describe
 from .boxes import Operands, find_boxes
 from .builder import TileBuilder
 from .contraction import Contraction
+from .programs import Request
 from .results import Position, ResultTile, emit_epilogue
 from .schedule import Problem, Schedule, size_guess
 from .schedule_wgmma import CONSUMER_GROUP, wgmma_candidates
@@ -99,13 +100,13 @@ class WarpPlan:
 
 
 def plan_warp_specialized(
-    builder: TileBuilder, view: Contraction, tensor_cores: bool, returned: list[ir.Value], target: Target
+    builder: TileBuilder, view: Contraction, tensor_cores: bool, request: Request
 ) -> WarpPlan | None:
     """The plan where the target has wgmma, the problem is large enough for it and both operands come in boxes.
 
     Products in f32 are exact unless `tensor_cores` are allowed, which round operands to tf32.
     """
-    if not target.wgmma or (view.depth.as_constant() or 0) < LEAST:
+    if not request.target.wgmma or (view.depth.as_constant() or 0) < LEAST:
         return None
     ways = [(own, least) for least in (LEAST, LEAST // 2) for own in (view, view.swapped())]
     found = next(filter(None, (_boxed(builder, own, least) for own, least in ways)), None)
@@ -121,9 +122,11 @@ def plan_warp_specialized(
     problem = Problem(view.batch, view.rows, view.columns, expression(operands.depth), size)
     # Where k is not contiguous, a tile of the right operand consists of whole lines along the columns.
     least = 0 if operands.right.depth_contiguous else operands.right.layout().line
-    candidates = wgmma_candidates(problem, kind, target, operands.zero_past_depth)
+    candidates = wgmma_candidates(problem, kind, request.target, operands.zero_past_depth)
     schedules = [found.schedule for found in candidates if found.schedule.block[1] >= least]
-    return WarpPlan(builder, view, operands, schedules[0], "i32" if whole else "f32", returned)
+    reads = f"{kind} left={operands.left.depth_contiguous} right={operands.right.depth_contiguous}"
+    schedule = request.choose("wgmma", f"{describe(problem)} {reads}", schedules)
+    return WarpPlan(builder, view, operands, schedule, "i32" if whole else "f32", request.returned)
 
 
 def _boxed(builder: TileBuilder, view: Contraction, least: int) -> tuple[Contraction, Operands] | None:

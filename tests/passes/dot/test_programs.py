@@ -11,7 +11,7 @@ from tilewright.dialects import create_context
 from tilewright.dialects import graph_builder as graph
 from tilewright.passes.target import find_target
 from tilewright.passes.tile.pipeline import pipelined
-from tilewright.passes.tile.schedule import Problem, choose_schedule
+from tilewright.passes.tile.schedule import Problem, tiled_candidates
 from tilewright.runtime.errors import UnsupportedError
 from tilewright.runtime.symbolic import expression
 
@@ -120,7 +120,7 @@ def test_schedules_fit_the_problem(rows: int, columns: int, instruction: str) ->
     target = find_target("sm_80")
     size = 4 if instruction == "fma" else 2
     problem = Problem(*map(expression, (1, rows, columns, 512)), size)
-    schedule = choose_schedule(problem, instruction, target)
+    schedule = tiled_candidates(problem, instruction, target)[0]
     shared = sum(schedule.block[:2]) * (schedule.block[2] + 8) * size * schedule.stages
     assert shared <= target.shared_per_block
     if rows * columns >= 4096 * 4096:
