@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 import tilewright
+from tilewright import UnsupportedError
 from tilewright.compiler.frontend import import_model
 from tilewright.passes.graph.interpret import interpret
 from tilewright.runtime.program import Loop
@@ -165,3 +167,70 @@ def test_many_iterations_become_a_loop() -> None:
     unit = import_model(model_of(nodes, {"x": (TensorProto.FLOAT, [2])}, ["y"]))
     x = np.array([0.5, -600.0], np.float32)
     np.testing.assert_array_equal(interpret(unit, {"x": x})["y"], x + 600)
+
+
+def parsed(text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> {text}')
+
+
+def same_as_onnxruntime(model: onnx.ModelProto, runs: list[dict[str, Array]]) -> None:
+    """Every output of every run; the loops add, multiply and compare few numbers: a rounding or two."""
+    reference = onnxruntime.InferenceSession(model.SerializeToString())
+    for fed, results in zip(runs, run_both(model, runs), strict=True):
+        for got, want in zip(results.values(), reference.run(None, fed), strict=True):
+            assert got.shape == want.shape or got.size == want.size == 0  # whose shape onnxruntime does not know
+            np.testing.assert_allclose(got.ravel(), want.ravel(), rtol=1e-6, atol=1e-6)
+
+
+def test_values_collected_until_a_condition_ends_the_loop() -> None:
+    """Room for as many turns as an input says, of which those that ran are the result; none at all, too."""
+    model = parsed("""g (int64 trips, float[2,n] x, float limit) => (float[2,n] last, float[m,n] rows, float[m] sums) {
+      yes = Constant <value = bool {1}> ()
+      last, rows, sums = Loop (trips, yes, x) <body = b (int64 i, bool go, float[2,n] a)
+          => (bool again, float[2,n] next, float[n] row, float sum) {
+        two = Constant <value = float {2.0}> ()
+        next = Mul (a, two)
+        axes = Constant <value = int64[1] {0}> ()
+        row = ReduceSum <keepdims = 0> (next, axes)
+        sum = ReduceSum <keepdims = 0> (next)
+        again = Less (sum, limit)
+      }>
+    }""")
+    x = np.array([[1.0, 2.0, 3.0], [0.5, 0.25, 1.0]], np.float32)
+    limit = np.array(100, np.float32)
+    same_as_onnxruntime(model, [{"trips": np.array(trips), "x": x, "limit": limit} for trips in (20, 3, 0)])
+
+
+def test_a_loop_that_collects_for_as_long_as_it_likes() -> None:
+    model = parsed("""g (float x) => (float[m] rows) {
+      yes = Constant <value = bool {1}> ()
+      last, rows = Loop ("", yes, x) <body = b (int64 i, bool go, float a) => (bool again, float next, float row) {
+        next = Mul (a, a)
+        row = Identity (next)
+        again = Less (a, x)
+      }>
+    }""")
+    with pytest.raises(UnsupportedError, match="for as long as a condition holds"):
+        import_model(model)
+
+
+@pytest.mark.parametrize("backwards", [0, 1])
+def test_scan_of_a_dynamic_length(backwards: int) -> None:
+    """States and rows, scanned along an inner axis and stacked along another, in either direction."""
+    options = f"scan_input_axes = [1, 0], scan_input_directions = [{backwards}, 0], "
+    options += f"scan_output_axes = [1], scan_output_directions = [{backwards}]"
+    model = parsed(f"""g (float[3] s, float[3,t] x, float[t,3] y) => (float[3] end, float[3,t] rows) {{
+      end, rows = Scan <num_scan_inputs = 2, {options},
+        body = b (float[3] state, float[3] a, float[3] c) => (float[3] next, float[3] row) {{
+          sum = Add (state, a)
+          next = Mul (sum, c)
+          row = Sub (next, a)
+        }}> (s, x, y)
+    }}""")
+    rng = np.random.default_rng(4)
+
+    def fed(length: int) -> dict[str, Array]:
+        shapes = {"s": (3,), "x": (3, length), "y": (length, 3)}
+        return {name: rng.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in shapes.items()}
+
+    same_as_onnxruntime(model, [fed(1), fed(5)])

@@ -1,7 +1,7 @@
 """Loop and Scan: unrolled while importing where the number of iterations is known, else a loop of the program.
 
 In: a body. Out: the operations of every iteration, one after the other, in which constant folding makes the
-iteration number a literal; or one `scf.while`, whose carried values keep their shapes.
+iteration number a literal; or a loop of the program (repetition.py).
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from copy import copy
 import numpy as np
 import onnx
 from mlir import ir
-from mlir.dialects import scf
-from mlir.dialects import tensor as tensor_dialect
 
 from ....dialects import graph_builder as build
 from ....dialects.scalar import Scalar
@@ -23,9 +21,9 @@ from ..errors import Unsupported
 from ..node import Node
 from ..registry import onnx_operator
 from ..tensor import Tensor
+from .repetition import MOST_ITERATIONS, Repetition
 
-MOST_ITERATIONS = 512
-KNOWN = f"a known number of iterations up to {MOST_ITERATIONS}"
+MOST_TURNS = 1 << 24  # of a loop that collects: room for all is made before it begins
 
 
 class _DependsOnData(Exception):
@@ -47,57 +45,32 @@ def loop(node: Node) -> list[Tensor | ir.Value | None]:
 
 
 def _repeated(node: Node) -> list[Tensor | ir.Value | None]:
-    """`scf.while` over the iteration number, whether to go on, and what is carried, which keeps its types."""
+    """A loop of the program; what is collected has room for as many turns as the trip count says."""
     body: onnx.GraphProto = node.get("body")
     carried = [node.input(position) for position in range(2, len(node.inputs))]
-    if len(body.output) - 1 > len(carried):
-        raise Unsupported(
-            "Loop that collects values over an unknown or large number of iterations", KNOWN, node.sources
-        )
-    if any(tensor.is_on_host for tensor in carried):
-        raise Unsupported("Loop over sequences with an unknown or large number of iterations", KNOWN, node.sources)
+    collects = len(body.output) - 1 > len(carried)
     trips = node.reshaped(node.input(0), []) if node.has(0) else None
-    limits = [trips] if trips is not None else []
-    start = [node.reshaped(node.input(1), [])] if node.has(1) else []
-    first = node.literal(np.array(0, np.int64), "i64")
-    going = node.map([first, *start, *limits], lambda n, *rest: _goes_on(n, rest, bool(start)))
-    values = [first.value, going, *[tensor.value for tensor in carried]]
-    types = [value.type for value in values]
-    operation = ir.Operation.create("scf.while", results=types, operands=values, regions=2)
-    before, after = (region.blocks.append(*types) for region in operation.regions)
-    with ir.InsertionPoint(before):
-        condition = tensor_dialect.ExtractOp(before.arguments[1], []).result
-        scf.ConditionOp(condition, list(before.arguments))
-    with ir.InsertionPoint(after):
-        given = [node.tensor(argument) for argument in after.arguments]
-        results = node.importer.run_subgraph(body, node.scope, given)
-        done = [result for result in results if result is not None]
-        if len(done) != len(results):
-            return [None] * len(node.outputs)
-        following = node.map([given[0]], lambda n: n + 1)
-        again = node.map([following, node.reshaped(done[0], []), *limits], lambda n, *rest: _goes_on(n, rest, True))
-        scf.YieldOp([following, again, *[_same_type(node, *pair) for pair in zip(done[1:], carried, strict=True)]])
-    return list(operation.results)[2:]
+    repetition = Repetition(
+        node,
+        body,
+        carried,
+        limit=trips,
+        start=node.reshaped(node.input(1), []) if node.has(1) else None,
+        conditional=True,
+        room=_room(node) if collects else None,
+        inputs=lambda number, going, states: [number, going, *states],
+    )
+    return repetition.run()
 
 
-def _goes_on(number: Scalar, rest: Sequence[Scalar], conditional: bool) -> Scalar:
-    """The condition, if there is one, and that the number is below the trip count, if there is one."""
-    result = rest[0] if conditional else Scalar.constant(1, "i1")
-    for trips in rest[1 if conditional else 0 :]:
-        result = result & number.lt(trips.cast("i64"))
-    return result
-
-
-def _same_type(node: Node, value: Tensor, carried: Tensor) -> ir.Value:
-    """What the body gives for a carried value, in the type with which it came in."""
-    differs = value.is_on_host or value.dtype != carried.dtype or value.rank != carried.rank
-    pairs = [] if differs else list(zip(value.shape, carried.shape, strict=True))
-    if differs or any((a - b).as_constant() not in (None, 0) for a, b in pairs):
-        what = "Loop whose carried values change their types in an unknown or large number of iterations"
-        raise Unsupported(what, f"types that stay, or {KNOWN}", node.sources)
-    for one, two in pairs:
-        node.unify(one, two)
-    return build.reshape(value.value, carried.shape)
+def _room(node: Node) -> Expression:
+    """How many turns there are at most. Raises Unsupported where only the condition ends the loop."""
+    room = node.sizes(0, "a trip count")[0] if node.has(0) else None
+    most = room.as_constant() if room is not None else None
+    if room is None or (most is not None and most > MOST_TURNS):
+        what = "Loop that collects values for as long as a condition holds"
+        raise Unsupported(what, f"a trip count up to {MOST_TURNS}, constant or computed", node.sources)
+    return room
 
 
 def _unrolled(node: Node) -> list[Tensor | ir.Value | None]:
@@ -173,7 +146,7 @@ def scan_of_batches(node: Node) -> list[Tensor | ir.Value | None]:
 
 @onnx_operator("Scan", since=9, host=True)
 def scan(node: Node) -> list[Tensor | ir.Value | None]:
-    """The body over the slices of the scanned inputs; their length must be static."""
+    """The body over the slices of the scanned inputs: unrolled where their length is known, else as a loop."""
     body: onnx.GraphProto = node.get("body")
     count = int(node.get("num_scan_inputs"))
     states = [node.input(position) for position in range(len(node.inputs) - count)]
@@ -184,11 +157,14 @@ def scan(node: Node) -> list[Tensor | ir.Value | None]:
     ]
     backwards = node.get("scan_input_directions") or [0] * count
     length = _length(scanned, axes)
+    steps = length.as_constant()
     outputs = len(body.output) - len(states)
+    if steps is None or steps > MOST_ITERATIONS:
+        return _scanned_by_loop(node, states, scanned, axes, length)
     collected: list[list[Tensor]] = [[] for _ in range(outputs)]
-    for step in range(length):
+    for step in range(steps):
         slices = [
-            _slice(node, tensor, axis, length - 1 - step if reverse else step)
+            _slice(node, tensor, axis, steps - 1 - step if reverse else step)
             for tensor, axis, reverse in zip(scanned, axes, backwards, strict=True)
         ]
         results = node.importer.run_subgraph(body, node.scope, [*states, *slices])
@@ -207,13 +183,64 @@ def scan(node: Node) -> list[Tensor | ir.Value | None]:
     return [*states, *stacks]
 
 
-def _length(scanned: Sequence[Tensor], axes: Sequence[int]) -> int:
+def _scanned_by_loop(
+    node: Node, states: list[Tensor], scanned: list[Tensor], axes: list[int], length: Expression
+) -> list[Tensor | ir.Value | None]:
+    """A loop of the program whose turns gather their slices."""
+    backwards = node.get("scan_input_directions") or [0] * len(scanned)
+
+    def inputs(number: Tensor, _: Tensor, carried: list[Tensor]) -> list[Tensor]:
+        given = zip(scanned, axes, backwards, strict=True)
+        return [*carried, *(_slice_at(node, tensor, axis, number, bool(reverse)) for tensor, axis, reverse in given)]
+
+    body: onnx.GraphProto = node.get("body")
+    limit = node.symbolic(np.array(length, dtype=object), "i64")
+    repetition = Repetition(node, body, states, limit, None, False, length, inputs)
+    results = repetition.run()
+    outputs = len(body.output) - len(states)
+    placed = node.get("scan_output_axes") or [0] * outputs
+    turned = node.get("scan_output_directions") or [0] * outputs
+    stacks = []
+    for result, axis, turn in zip(results[len(states) :], placed, turned, strict=True):
+        if result is None:
+            return [None] * len(node.outputs)
+        stack = node.tensor(result)
+        value = _turned(node, stack) if turn else stack.value
+        order = list(range(1, stack.rank))
+        order.insert(node.axis(axis, stack.rank), 0)
+        stacks.append(build.transpose(value, order))
+    return [*results[: len(states)], *stacks]
+
+
+def _turned(node: Node, tensor: Tensor) -> ir.Value:
+    """The first dimension from its end."""
+    last = build.dimension
+    table, length = tensor.value, tensor.shape[0]
+
+    def body() -> Scalar:
+        first, *rest = (build.index(axis) for axis in range(tensor.rank))
+        return build.element_at(table, [last(length) - 1 - first, *rest])
+
+    return node.map([], body, shape=tensor.shape)
+
+
+def _slice_at(node: Node, tensor: Tensor, axis: int, number: Tensor, reverse: bool) -> Tensor:
+    """The step of a scanned input whose number a tensor holds, without its scan axis."""
+    table, size = tensor.value, tensor.shape[axis]
+    rest = [extent for place, extent in enumerate(tensor.shape) if place != axis]
+
+    def body(step: Scalar) -> Scalar:
+        own = [build.index(place) for place in range(len(rest))]
+        at = build.dimension(size) - 1 - step if reverse else step
+        return build.element_at(table, [*own[:axis], at, *own[axis:]])
+
+    return node.tensor(node.map([number], body, shape=rest))
+
+
+def _length(scanned: Sequence[Tensor], axes: Sequence[int]) -> Expression:
     if not scanned:
         raise ModelError("Scan without scanned inputs")
-    length = scanned[0].shape[axes[0]].as_constant()
-    if length is None or length > MOST_ITERATIONS:
-        raise Unsupported(f"Scan over {scanned[0].shape[axes[0]]} steps", f"a static number up to {MOST_ITERATIONS}")
-    return length
+    return scanned[0].shape[axes[0]]
 
 
 def _slice(node: Node, tensor: Tensor, axis: int, step: int) -> Tensor:
