@@ -135,6 +135,10 @@ def _copy_graph(source: onnx.GraphProto, target: onnx.GraphProto) -> None:
     target.name = source.name or "graph"
     declared = {value.name for value in source.input}
     target.input.extend(source.input)
+    names = [value.name for value in source.output]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ModelError(f"the model has an output twice: {', '.join(sorted(twice))}")
     for value in source.output:  # types of outputs are ours to compute: their absence is no fault of the file
         output = target.output.add()
         output.CopyFrom(value)

@@ -56,6 +56,10 @@ FOUND: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         lambda: parsed("(float[n] x, int64[n] z) => (float[n] y) { y = Clip(x, z) }"),
         "Clip takes both of one type",
     ),
+    "an output twice": (
+        lambda: parsed("(float[n] x) => (float[n] y, float[n] y) { y = Relu(x) }"),
+        "an output twice: y",
+    ),
     "updates of another rank": (
         lambda: parsed("(float[7,1] x, int64[2] i, float[2] u) => (float[7,1] y) { y = ScatterElements (x, i, u) }"),
         r"inputs of ranks \[2, 1, 1\]",
