@@ -8,6 +8,7 @@ outside the model's folder is read.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,10 +136,9 @@ def _copy_graph(source: onnx.GraphProto, target: onnx.GraphProto) -> None:
     target.name = source.name or "graph"
     declared = {value.name for value in source.input}
     target.input.extend(source.input)
-    names = [value.name for value in source.output]
-    twice = {name for name in names if names.count(name) > 1}
+    twice = [name for name, count in Counter(value.name for value in source.output).items() if count > 1]
     if twice:
-        raise ModelError(f"the model has an output twice: {', '.join(sorted(twice))}")
+        raise ModelError(f"the model has an output twice: {', '.join(twice)}")
     for value in source.output:  # types of outputs are ours to compute: their absence is no fault of the file
         output = target.output.add()
         output.CopyFrom(value)
