@@ -25,13 +25,14 @@ _ARRIVE = """{
 setp.eq.u32 first, $0, 0;
 @first mbarrier.arrive.shared::cta.b64 _, [$1];
 }"""
-# Lane r arrives at the barrier of block r.
+# Lane r arrives at the barrier of block r. Not with the scope of the cluster: ptxas would put a fence of the whole device in
+# front of it, in every step of a main loop, while all that it releases are the finished reads of wgmma.
 _ARRIVE_EVERYWHERE = """{{
 .reg .pred first;
 .reg .b32 remote;
 setp.lt.u32 first, $0, {blocks};
 @first mapa.shared::cluster.u32 remote, $1, $0;
-@first mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];
+@first mbarrier.arrive.shared::cluster.b64 _, [remote];
 }}"""
 
 
