@@ -7,14 +7,15 @@ target, its operands copied to shared memory; attention_wgmma.py has that of Hop
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from mlir import ir
 from mlir.dialects import scf
 
-from ...dialects.tensors import scalar_type
+from ...dialects.tensors import element_of, scalar_type
 from ...runtime.errors import InternalError
-from ...runtime.symbolic import ONE, Expression, maximum, minimum
+from ...runtime.symbolic import ONE, ZERO, Expression, maximum, minimum
 from ..lower.context import byte_width
 from ..lower.dot_layouts import FmaLayout, MmaLayout, SharedLayout
 from ..target import Target
@@ -26,13 +27,13 @@ from .attention_wgmma import HopperAttention, accumulators
 from .attention_wgmma import Schedule as HopperSchedule
 from .attention_wgmma import choose_schedule as choose_hopper
 from .builder import TileBuilder
-from .contraction import Contraction, Place, contraction_of
+from .contraction import Contraction, Place, PlaceFunction, contraction_of
 from .dot import Arithmetic, arithmetic_of
 from .elements import ElementEmitter, load_rules
-from .heads import Heads, find_heads
+from .heads import Heads, find_heads, unscaled_source
 from .programs import Request, finished, tile_program
 from .schedule import size_guess
-from .shared_operand import Operand, PlaceAt, allocate, emit_transfer, plan_operand, shared_layout
+from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
 from .tile_types import ACCESS_BYTES, i64, program_id, tile_of
 
 HALVES = ("f16", "bf16")
@@ -67,6 +68,7 @@ class _Problem:
     parts: Parts
     first: Contraction
     second: Contraction
+    places: tuple[PlaceFunction, ...] = ()  # of queries, keys and values
 
     def position(self, blocks: Expression, rows: int, split: int = 1) -> tuple[Expression, Expression, Expression]:
         """(batch, first query, number among the blocks that share its keys) of this block. Later queries come first:
@@ -201,7 +203,7 @@ def _general(problem: _Problem) -> tuple[Expression, int]:
     builder, first, second = problem.builder, problem.first, problem.second
     arithmetics = (arithmetic_of(problem.parts.scores), arithmetic_of(problem.parts.output))
     schedule = _schedule(first, second, arithmetics[0], problem.request.target)
-    operands = _operands(problem, schedule, arithmetics)
+    operands, scale = _operands(problem, schedule, arithmetics)
     blocks = first.rows.ceil_divide(schedule.rows)
     batch, row, _ = problem.position(blocks, schedule.rows)
     vectors = (_width(arithmetics[0], first.columns), _width(arithmetics[1], second.columns))
@@ -221,8 +223,9 @@ def _general(problem: _Problem) -> tuple[Expression, int]:
         batch,
         row,
         approximate=arithmetics[0].operand in HALVES,
+        scale=scale,
     )
-    output = _General(softmax, schedule, arithmetics, operands).emit()
+    output = _General(softmax, schedule, arithmetics, operands, problem.places).emit()
     softmax.store(output, layouts[1], vectors[1])
     _note_schedule(builder, rows=schedule.rows, keys=schedule.keys, warps=schedule.warps, stages=1)
     return blocks, schedule.threads
@@ -230,32 +233,44 @@ def _general(problem: _Problem) -> tuple[Expression, int]:
 
 def _operands(
     problem: _Problem, schedule: Schedule, arithmetics: tuple[Arithmetic, Arithmetic]
-) -> tuple[Operand, Operand, Operand]:
-    """How queries, keys and values reach shared memory."""
+) -> tuple[tuple[Operand, Operand, Operand], float]:
+    """How queries, keys and values reach shared memory, and the scale of the scores that is left out of them."""
     builder, first, second = problem.builder, problem.first, problem.second
     batch = Expression.symbol("%probe_batch") if first.batch != 1 else Expression.constant(0)
     builder.extents["%probe_batch"] = first.batch
     emitter = ElementEmitter(builder)
+    elements = (arithmetics[0].operand, arithmetics[0].operand, arithmetics[1].operand)
+    bare = [
+        _bare(builder, place, element)
+        for place, element in zip((first.left, first.right, second.right), elements, strict=True)
+    ]
+    problem.places = bare[0][0], bare[1][0], bare[2][0] if bare[2][1] == 1 else second.right
+    extents = ((first.rows, first.depth), (first.depth, first.columns), (second.depth, second.columns))
+    blocks = ((schedule.rows, schedule.head), (schedule.head, schedule.keys), (schedule.keys, schedule.width))
 
-    def plan(place: PlaceAt, extents: tuple[Expression, Expression], dimension: int, element: str) -> Operand:
-        return plan_operand(builder, emitter, place, extents, dimension, element)
+    def plan(number: int, dimension: int, element: str) -> Operand:
+        place = problem.places[number]
+        operand = plan_operand(
+            builder, emitter, lambda row, column: place(batch, row, column), extents[number], dimension, element
+        )
+        return operand.with_block(blocks[number])
 
-    def query(row: Expression, depth: Expression) -> Place:
-        return first.left(batch, row, depth)
+    planned = [plan(number, min(number, 1), element) for number, element in enumerate(elements)]
+    return (planned[0], planned[1], planned[2]), bare[0][1] * bare[1][1]
 
-    def key(depth: Expression, column: Expression) -> Place:
-        return first.right(batch, depth, column)
 
-    def value(depth: Expression, column: Expression) -> Place:
-        return second.right(batch, depth, column)
+def _bare(builder: TileBuilder, place: PlaceFunction, element: str) -> tuple[PlaceFunction, float]:
+    """An operand as it lies in memory, which copies can bring, and the constant factor that it lacks then."""
+    source, _, scale = unscaled_source(builder, place(ZERO, ZERO, ZERO))
+    if source is None or element_of(source) != element or scale <= 0:
+        return place, 1.0
 
-    return (
-        plan(query, (first.rows, first.depth), 0, arithmetics[0].operand).with_block((schedule.rows, schedule.head)),
-        plan(key, (first.depth, first.columns), 1, arithmetics[0].operand).with_block((schedule.head, schedule.keys)),
-        plan(value, (second.depth, second.columns), 1, arithmetics[1].operand).with_block(
-            (schedule.keys, schedule.width)
-        ),
-    )
+    def bare(batch: Expression, first: Expression, second: Expression) -> Place:
+        found = place(batch, first, second)
+        tensor, indices, _ = unscaled_source(builder, found)
+        return found if tensor is None else replace(found, tensor=tensor, indices=indices)
+
+    return bare, scale
 
 
 @dataclass
@@ -266,6 +281,7 @@ class _General:
     schedule: Schedule
     arithmetics: tuple[Arithmetic, Arithmetic]
     operands: tuple[Operand, Operand, Operand]
+    places: tuple[PlaceFunction, ...]
 
     def emit(self) -> ir.Value:
         """The loop over the keys that some query of the block sees; returns the quotients."""
@@ -302,13 +318,11 @@ class _General:
 
     def _at_batch(self) -> tuple[Operand, Operand, Operand]:
         """The operands of this block's batch."""
-        first, second, batch = self.softmax.first, self.softmax.second, self.softmax.batch
-        query, key, value = self.operands
-        return (
-            query.at(lambda row, depth: first.left(batch, row, depth)),
-            key.at(lambda depth, column: first.right(batch, depth, column)),
-            value.at(lambda depth, column: second.right(batch, depth, column)),
+        batch = self.softmax.batch
+        query, key, value = (
+            operand.at(partial(place, batch)) for operand, place in zip(self.operands, self.places, strict=True)
         )
+        return query, key, value
 
     def _allocate(self, operands: tuple[Operand, Operand, Operand]) -> list[ir.Value]:
         arithmetics = (self.arithmetics[0], *self.arithmetics)

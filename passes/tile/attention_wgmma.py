@@ -85,12 +85,12 @@ def choose_schedule(first: Contraction, second: Contraction, element: str, targe
     head, width = first.depth.as_constant(), second.columns.as_constant()
     if not target.wgmma or element not in ("f16", "bf16") or head is None or width is None:
         return None
-    if max(head, width) > MOST_HEAD:
+    if not 0 < min(head, width) <= max(head, width) <= MOST_HEAD or first.columns == 0:
         return None
     groups, keys = next((groups, keys) for most, groups, keys in _TILES if max(head, width) <= most)
     # Unknown lengths are taken for short ones: two groups waste fewer rows, and still take turns.
     queries = first.rows.as_constant()
-    groups = min(groups, 2 if queries is None else -(-queries // GROUP_ROWS))
+    groups = min(groups, 2 if queries is None else max(1, -(-queries // GROUP_ROWS)))
     lines = -(-head // LINE), -(-width // LINE)  # of a query or key, and of a value
     row = lines[0] * LINE_BYTES
     row += 0 if row >= EXCHANGE_BYTES else EXCHANGE_BYTES

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from mlir import ir
 
-from ...dialects.tensors import scalar_type, shape_of
+from ...dialects.tensors import element_of, scalar_type, shape_of
 from ...runtime.symbolic import ONE, ZERO, Expression, Operation
 from ..lower.context import byte_width
 from ..lower.dot_layouts import SharedLayout
 from ..unit import BoxedTensor
 from .attention_scores import constant_number
 from .boxes import DATA_TYPES, LINE_BYTES, line_length
-from .builder import Argument, TileBuilder
+from .builder import TileBuilder
 from .contraction import Place, PlaceFunction
 from .elements import MOVEMENT_RULES, Indices
 from .tile_types import ACCESS_BYTES
@@ -102,9 +102,10 @@ def find_heads(
     builder.extents.update({_TOKEN: tokens, _DEPTH: size})
     token, depth = Expression.symbol(_TOKEN), Expression.symbol(_DEPTH)
     found = place(batch, depth, token) if turned else place(batch, token, depth)
-    source, indices, scale = _source(builder, found)
-    if source is None or found.conditions or source.element not in DATA_TYPES:
+    tensor, indices, scale = unscaled_source(builder, found)
+    if tensor is None or found.conditions or element_of(tensor) not in DATA_TYPES:
         return None
+    source = builder.inputs[ir.BlockArgument(tensor).arg_number]
     offset = builder.linearize(indices, source.shape)
     stride, step = offset.coefficient(_TOKEN), offset.coefficient(_DEPTH)
     if stride is None or step is None or step != 1 or {_TOKEN, _DEPTH} & stride.symbols:
@@ -121,8 +122,10 @@ def find_heads(
     return Heads(builder.inputs.index(source), source.element, tokens, size, stride, tuple(outer), scale)
 
 
-def _source(builder: TileBuilder, place: Place) -> tuple[Argument | None, Indices, float]:
-    """The argument that an element comes from by data movement, factors and conversions, where, and the factor."""
+def unscaled_source(builder: TileBuilder, place: Place) -> tuple[ir.Value | None, Indices, float]:
+    """The argument that an element comes from by data movement, constant factors and conversions (None if not so), the
+    place in it, and the product of the factors.
+    """
     tensor, indices, scale = place.tensor, place.indices, 1.0
     while not isinstance(tensor.owner, ir.Block):
         operation = tensor.owner
@@ -133,7 +136,7 @@ def _source(builder: TileBuilder, place: Place) -> tuple[Argument | None, Indice
         if found is None:
             return None, indices, scale
         tensor, scale = found[0], scale * found[1]
-    return builder.inputs[ir.BlockArgument(tensor).arg_number], indices, scale
+    return tensor, indices, scale
 
 
 def _scaled_source(value: ir.Value) -> tuple[ir.Value, float] | None:
