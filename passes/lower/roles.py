@@ -25,8 +25,8 @@ _ARRIVE = """{
 setp.eq.u32 first, $0, 0;
 @first mbarrier.arrive.shared::cta.b64 _, [$1];
 }"""
-# Lane r arrives at the barrier of block r. Not with the scope of the cluster: ptxas would put a fence of the whole device in
-# front of it, in every step of a main loop, while all that it releases are the finished reads of wgmma.
+# Lane r arrives at the barrier of block r. Not with the scope of the cluster: ptxas would put a fence of the whole
+# device in front of it, in every step of a main loop, while all that it releases are the finished reads of wgmma.
 _ARRIVE_EVERYWHERE = """{{
 .reg .pred first;
 .reg .b32 remote;
