@@ -32,6 +32,23 @@ def host_call(
 ) -> list[Value]:  # fmt: skip
     """Have the host run a routine of the NumPy engine for the active lanes. `dtypes` are those of operands (by
     position) that their LLVM type does not tell, signed numbers above all."""
+    site = register_host_call(emit, results, values, routine, dtypes, **static)
+    code = emit.code
+    ask_host(emit.module, code, str(site), emit.active().text)
+    scratch = emit.field("scratch", "ptr").text
+    found = []
+    for index, type in enumerate(results):
+        element = ELEMENTS[type]
+        bits = code.emit(f"load <{LANES} x i64>, ptr {slot(code, scratch, index)}, align 64", "i64", True)
+        found.append(code.cast("bitcast", code.resize(bits, f"i{BITS[element]}"), element))
+    return found
+
+
+def register_host_call(
+    emit: Generator, results: Sequence[str], values: Sequence[Value], routine: str, dtypes: dict[int, str],
+    **static: Any,
+) -> int:  # fmt: skip
+    """Put the operands of a call into their slots; gives the number of the call."""
     code = emit.code
     operands = [dtypes.get(index, _DTYPES[value.element]) for index, value in enumerate(values)]
     scratch = emit.field("scratch", "ptr").text
@@ -40,13 +57,7 @@ def host_call(
         code.line(f"store {wide.typed}, ptr {slot(code, scratch, index)}, align 64")
     site = emit.site("", routine, 0)
     emit.module.calls[site] = HostCall(routine, operands, [DTYPES[type] for type in results], static)
-    ask_host(emit.module, code, str(site), emit.active().text)
-    found = []
-    for index, type in enumerate(results):
-        element = ELEMENTS[type]
-        bits = code.emit(f"load <{LANES} x i64>, ptr {slot(code, scratch, index)}, align 64", "i64", True)
-        found.append(code.cast("bitcast", code.resize(bits, f"i{BITS[element]}"), element))
-    return found
+    return site
 
 
 def slot(code: Code, scratch: str, index: int) -> str:
@@ -101,15 +112,6 @@ def _bulk_copy(emit: Generator, results: Sequence[str], values: Sequence[Value],
     return host_call(emit, results, values, "bulk_copy", {}, **static)
 
 
-def _tensor_copy(
-    emit: Generator, results: Sequence[str], values: Sequence[Value], rank: int, **static: Any
-) -> list[Value]:
-    """Coordinates are signed."""
-    emit.atomics = emit.atomics or bool(static["operation"])
-    signed = dict.fromkeys(range(2, 2 + rank), "i4")
-    return host_call(emit, results, values, "tensor_copy", signed, rank=rank, **static)
-
-
 def _typed(routine: str, addresses: int) -> Callable[..., list[Value]]:
     """A routine on elements of `type`, which follow some addresses."""
 
@@ -138,6 +140,6 @@ HOST_ROUTINES: dict[str, Callable[..., list[Value]]] = {
         "barrier_init", "barrier_invalidate", "barrier_expect_bytes", "barrier_complete_bytes",
         "barrier_pending_count", "bulk_commit", "bulk_wait", "copies_arrive", "cluster_arrive", "rank_of_address",
     )},
-    "bulk_copy": _bulk_copy, "tensor_copy": _tensor_copy, "store_async": _typed("store_async", 2),
+    "bulk_copy": _bulk_copy, "store_async": _typed("store_async", 2),
 }  # fmt: skip
 """By emitter name."""

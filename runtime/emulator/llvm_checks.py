@@ -71,7 +71,7 @@ def fault(module: Module) -> str:
     )
 
 
-def _search(module: Module) -> str:
+def search(module: Module) -> str:
     """`search(context, site, address, nbytes)`: whether some allocation holds the bytes; remembers it for %site."""
 
     def build(code: Code) -> None:
@@ -173,7 +173,7 @@ def _search_lanes(module: Module, code: Code, bad: Value, aligned: Value) -> Non
     code.line("%fewer = xor i32 %left, %bit")
     code.line("%at = getelementptr i64, ptr %store, i32 %lane")
     code.line("%one = load i64, ptr %at")
-    found = call(code, "i1", _search(module), "ptr %context, i32 %site, i64 %one, i64 %nbytes")
+    found = call(code, "i1", search(module), "ptr %context, i32 %site, i64 %one, i64 %nbytes")
     code.line(f"%is_aligned = and i32 {aligned.text}, %bit")
     code.line("%fits = icmp ne i32 %is_aligned, 0")
     code.line(f"%is_right = and i1 {found}, %fits")

@@ -147,6 +147,8 @@ def write_module(
     layout = Layout(program, addresses)
     local_bytes = -(-layout.local_bytes // 16) * 16
     module = Module(wide, local_bytes, layout.parameter_bytes)
+    cluster = program.cluster_shape or (1, 1, 1)
+    module.cluster_blocks = cluster[0] * cluster[1] * cluster[2]
     uniformity = analyse(program, Affine(shape, layout.offsets))
     emit = Generator(program, layout, shape, module, uniformity, expected_addresses(program, layout, shape))
     control = Control(emit)
@@ -154,7 +156,6 @@ def write_module(
     module.declarations["llvm.memset"] = DECLARATION
     module.functions["warp"] = warp
     threads = shape[0] * shape[1] * shape[2]
-    cluster = program.cluster_shape or (1, 1, 1)
     module.functions["run"] = runner(symbol, control.waits.record, threads, local_bytes, len(module.sites), cluster)
     return module.text(), module, control, emit.atomics
 

@@ -8,6 +8,7 @@ block's barrier, none at all, too many arrivals) it leaves to the host, which kn
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .llvm_atomics import each_lane
@@ -15,7 +16,7 @@ from .llvm_calls import ask_host, host_call, slot
 from .llvm_checks import ADDRESSES
 from .llvm_module import HostCall, Module, call, load_field
 from .llvm_values import Code, Value
-from .memory import SHARED_WINDOW
+from .memory import RANK_SHIFT, SHARED_WINDOW
 from .numpy_mbarrier import BYTES_BITS, BYTES_SHIFT, COUNT_BITS, MARK, MARK_SHIFT, PARITY_SHIFT
 
 if TYPE_CHECKING:
@@ -25,10 +26,44 @@ _MOST = (1 << COUNT_BITS) - 1
 _WORD_BYTES = 8
 
 
-def _word(code: Code, address: Value, space: str) -> tuple[Value, str]:
-    """(whether an mbarrier of this block may lie at `address`, its place or that of the first word)."""
+@dataclass(frozen=True, slots=True)
+class ClusterPlace:
+    """SSA names: where the shared memory of a block begins, the offset there, whether the cluster has such a block."""
+
+    base: str
+    offset: str
+    sound: str
+
+
+def cluster_pointer(code: Code, module: Module, address: str) -> ClusterPlace:
+    """What a shared::cluster address names: an offset, with the rank of another block above it."""
+    named = code.binary("lshr", Value(address, "i64"), code.integer("i64", RANK_SHIFT))
+    own = code.compare("icmp eq", named, code.integer("i64", 0))
+    sound = code.compare("icmp ule", named, code.integer("i64", module.cluster_blocks))
+    rank = code.binary("sub", named, code.integer("i64", 1))
+    rank = code.select(code.binary("xor", own, sound), rank, code.integer("i64", 0))
+    limit = load_field(code, "shared_limit", "i64")
+    stride = code.binary("and", code.binary("add", limit, code.integer("i64", 127)), code.integer("i64", -128))
+    start = code.binary("mul", rank, stride)
+    other = code.name()
+    code.line(f"{other} = getelementptr i8, ptr {load_field(code, 'shared_base', 'ptr').text}, i64 {start.text}")
+    base = code.select(own, load_field(code, "shared", "ptr"), Value(other, "ptr"))
+    offset = code.binary("and", Value(address, "i64"), code.integer("i64", (1 << RANK_SHIFT) - 1))
+    return ClusterPlace(base.text, offset.text, sound.text)
+
+
+def _word(code: Code, module: Module, address: Value, space: str) -> tuple[Value, str]:
+    """(whether an mbarrier of this block or cluster may lie at `address`, its place or that of the first word)."""
     if space == "generic":
         address = code.binary("sub", address, code.integer("i64", SHARED_WINDOW))
+    if space == "cluster":
+        found = cluster_pointer(code, module, address.text)
+        sound, place = _word_in(code, found.base, Value(found.offset, "i64"))
+        return code.binary("and", sound, Value(found.sound, "i1")), place
+    return _word_in(code, load_field(code, "shared", "ptr").text, address)
+
+
+def _word_in(code: Code, base: str, address: Value) -> tuple[Value, str]:
     limit = load_field(code, "shared_limit", "i64")
     last = code.binary("sub", limit, code.integer("i64", _WORD_BYTES))
     inside = code.compare("icmp ule", address, last)
@@ -38,8 +73,19 @@ def _word(code: Code, address: Value, space: str) -> tuple[Value, str]:
     sound = code.binary("and", code.binary("and", inside, enough), aligned)
     safe = code.select(sound, address, code.integer("i64", 0))
     place = code.name()
-    code.line(f"{place} = getelementptr i8, ptr {load_field(code, 'shared', 'ptr').text}, i64 {safe.text}")
+    code.line(f"{place} = getelementptr i8, ptr {base}, i64 {safe.text}")
     return sound, place
+
+
+def bytes_arrived(code: Code, module: Module, address: str, nbytes: str) -> str:
+    """A copy has delivered bytes: change the mbarrier's word if that is in order; gives whether it was."""
+    sound, place = _word(code, module, Value(address, "i64"), "cluster")
+    word = code.emit(f"load i64, ptr {place}", "i64", False)
+    less = code.binary("sub", code.integer("i64", 0), Value(nbytes, "i64"))
+    fits, new = _after_arrival(code, word, code.integer("i64", 0), less)
+    fine = code.binary("and", code.binary("and", sound, _is_marked(code, word)), fits)
+    code.line(f"store {code.select(fine, new, word).typed}, ptr {place}")
+    return fine.text
 
 
 def _is_marked(code: Code, word: Value) -> Value:
@@ -75,12 +121,12 @@ def _phase_helper(module: Module, space: str, address: Value) -> str:
         code.line("%odd = alloca i32")
         code.line("store i32 0, ptr %odd")
         if not address.wide:
-            _all_alike(code, space)
+            _all_alike(module, code, space)
         code.line("%wanted = or i32 %active, 0")
         code.line("br label %prepare")
         code.label("prepare")
         code.line("br label %lanes")
-        each_lane(code, "%wanted", lambda: _phase_of_lane(code, space), "prepare")
+        each_lane(code, "%wanted", lambda: _phase_of_lane(module, code, space), "prepare")
         code.line("%complete = load i32, ptr %found")
         code.line("%strange = load i32, ptr %odd")
         code.line("%sound = icmp eq i32 %strange, 0")
@@ -102,9 +148,9 @@ def _phase_helper(module: Module, space: str, address: Value) -> str:
     return module.helper(f"phase_{space}_{kind}", header, build)
 
 
-def _all_alike(code: Code, space: str) -> None:
+def _all_alike(module: Module, code: Code, space: str) -> None:
     """The lanes share an mbarrier, and mostly the parity they ask for; goes on at `apart` where they do not."""
-    sound, place = _word(code, Value("%address", "i64"), space)
+    sound, place = _word(code, module, Value("%address", "i64"), space)
     word = code.emit(f"load i64, ptr {place}", "i64", False)
     fine = code.binary("and", sound, _is_marked(code, word))
     code.line("%asked = and i32 %parities, %active")
@@ -122,11 +168,11 @@ def _all_alike(code: Code, space: str) -> None:
     code.label("apart")
 
 
-def _phase_of_lane(code: Code, space: str) -> None:
+def _phase_of_lane(module: Module, code: Code, space: str) -> None:
     """Note lane %lane in %found when its phase is over, in %odd when there is no mbarrier."""
     code.line("%place_at = getelementptr i64, ptr %places, i32 %lane")
     code.line("%place = load i64, ptr %place_at")
-    sound, place = _word(code, Value("%place", "i64"), space)
+    sound, place = _word(code, module, Value("%place", "i64"), space)
     word = code.emit(f"load i64, ptr {place}", "i64", False)
     fine = code.binary("and", sound, _is_marked(code, word))
     now = code.resize(code.binary("lshr", word, code.integer("i64", PARITY_SHIFT)), "i1")
@@ -158,7 +204,7 @@ def arrive(
 ) -> list[Value]:  # fmt: skip
     """mbarrier.arrive: gives the tokens, the words before. Forms that no pipeline uses are the host's."""
     static = {"space": space, "drop": drop, "no_complete": no_complete}
-    if drop or no_complete or space == "cluster":
+    if drop or no_complete:
         return host_call(emit, results, values, "barrier_arrive", {}, **static)
     code = emit.code
     address, number, owed = (code.widen(code.resize(value, "i64")) for value in values)
@@ -197,7 +243,6 @@ def _after_arrival(code: Code, word: Value, number: Value, more: Value) -> tuple
     owed = code.binary("add", code.binary("ashr", owed, code.integer("i64", above + BYTES_SHIFT)), more)
     around = code.binary("add", owed, code.integer("i64", _MOST))
     fits = code.compare("icmp ule", number, pending)
-    fits = code.binary("and", fits, code.compare("icmp ne", number, zero))
     fits = code.binary("and", fits, code.compare("icmp ule", around, code.integer("i64", 2 * _MOST)))
     pending = code.binary("sub", pending, number)
     over = code.compare("icmp eq", code.binary("or", pending, owed), zero)
@@ -219,9 +264,10 @@ def _arrive_one(module: Module, code: Code, space: str) -> None:
         at = code.name()
         code.line(f"{at} = getelementptr i64, ptr %{name}s, i32 %lane")
         given[name] = code.emit(f"load i64, ptr {at}", "i64", False)
-    sound, place = _word(code, given["address"], space)
+    sound, place = _word(code, module, given["address"], space)
     word = code.emit(f"load i64, ptr {place}", "i64", False)
     fits, new = _after_arrival(code, word, given["number"], given["owed"])
+    fits = code.binary("and", fits, code.compare("icmp ne", given["number"], code.integer("i64", 0)))
     fine = code.binary("and", code.binary("and", sound, _is_marked(code, word)), fits)
     code.line("%token_at = getelementptr i64, ptr %tokens, i32 %lane")
     code.line(f"br i1 {fine.text}, label %plain, label %strange")

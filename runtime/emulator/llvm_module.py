@@ -58,6 +58,7 @@ class Module:
     functions: dict[str, str] = field(default_factory=dict)
     sites: list[Site] = field(default_factory=list)
     helpers: dict[str, str] = field(default_factory=dict)
+    cluster_blocks: int = 1
     calls: dict[int, HostCall] = field(default_factory=dict)
     _symbols: dict[str, str] = field(default_factory=dict)
     _prototypes: dict[str, str] = field(default_factory=dict)

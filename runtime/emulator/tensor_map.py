@@ -13,9 +13,10 @@ from ..tensor_map import ELEMENT_BYTES, FILLS, L2_PROMOTIONS, SWIZZLE_BYTES, Im2
 
 TENSOR_MAP_BYTES = 128
 TENSOR_MAP_ALIGNMENT = 64
-_MAGIC = b"twTM"
+MAGIC = b"twTM"
 _HEAD = struct.Struct("<4s6BH")  # magic; rank, data type, swizzle, promotion, fill, im2col; room
 _BODY = struct.Struct("<Q5I4Q5H5B6hHHx")  # address, extents - 1, strides, box, element strides, corners, two counts
+BODY_START = _HEAD.size
 _TYPES, _SWIZZLES = tuple(ELEMENT_BYTES), tuple(SWIZZLE_BYTES)
 
 
@@ -28,7 +29,7 @@ def encode(tensor_map: TensorMap) -> bytes:
     check(tensor_map)
     im2col = tensor_map.im2col or Im2col((), (), 0, 0)
     head = _HEAD.pack(
-        _MAGIC, len(tensor_map.shape), _TYPES.index(tensor_map.data_type), _SWIZZLES.index(tensor_map.swizzle),
+        MAGIC, len(tensor_map.shape), _TYPES.index(tensor_map.data_type), _SWIZZLES.index(tensor_map.swizzle),
         L2_PROMOTIONS.index(tensor_map.l2_promotion), FILLS.index(tensor_map.fill), tensor_map.im2col is not None, 0,
     )  # fmt: skip
     body = _BODY.pack(
@@ -43,7 +44,7 @@ def encode(tensor_map: TensorMap) -> bytes:
 @functools.lru_cache(maxsize=256)
 def decode(data: bytes) -> TensorMap | None:
     """The map that `data` (128 bytes) is; None when it is none."""
-    if data[:4] != _MAGIC:
+    if data[:4] != MAGIC:
         return None
     _, rank, data_type, swizzle, promotion, fill, im2col, _ = _HEAD.unpack_from(data)
     address, *numbers = _BODY.unpack_from(data, _HEAD.size)
