@@ -27,7 +27,7 @@ from .rewriting import (
     string,
 )
 
-FIXED = ("recurrent", "scatter", KIND)  # kernels that take and give the types they were written for
+FIXED = ("recurrent", "scan", "scatter", "sort", KIND)  # kernels that take and give the types they were written for
 
 
 @register_pass("narrow-storage", requires="kernels", ensures="kernels")

@@ -69,3 +69,12 @@ def test_found_graphs(name: str) -> None:
     text, opset, data = FOUND[name]
     verdict = judge(onnx.parser.parse_model(HEADER.format(opset=opset) + text), [data])
     assert not verdict.failed, verdict.message
+
+
+@pytest.mark.parametrize("operator", ["y = CumSum <reverse=1> (a, c)", "y, i = TopK <axis=0> (a, k)"])
+def test_scans_and_sorts_keep_their_types_in_bf16(operator: str) -> None:
+    header = HEADER.format(opset=18) + "m (float[n] x) => (float[a] z) <int64 c = {-1}, int64[1] k = {3}> "
+    text = header + f"{{ a = Softmax(x) {operator} z = Softmax(y) }}"
+    data = {"x": RNG.normal(size=3000).astype(np.float32)}
+    verdict = judge(onnx.parser.parse_model(text), [data], precision="bf16")
+    assert not verdict.failed, verdict.message
