@@ -68,7 +68,6 @@ class _Problem:
     parts: Parts
     first: Contraction
     second: Contraction
-    places: tuple[PlaceFunction, ...] = ()  # of queries, keys and values
 
     def position(self, blocks: Expression, rows: int, split: int = 1) -> tuple[Expression, Expression, Expression]:
         """(batch, first query, number among the blocks that share its keys) of this block. Later queries come first:
@@ -203,7 +202,7 @@ def _general(problem: _Problem) -> tuple[Expression, int]:
     builder, first, second = problem.builder, problem.first, problem.second
     arithmetics = (arithmetic_of(problem.parts.scores), arithmetic_of(problem.parts.output))
     schedule = _schedule(first, second, arithmetics[0], problem.request.target)
-    operands, scale = _operands(problem, schedule, arithmetics)
+    operands, places, scale = _operands(problem, schedule, arithmetics)
     blocks = first.rows.ceil_divide(schedule.rows)
     batch, row, _ = problem.position(blocks, schedule.rows)
     vectors = (_width(arithmetics[0], first.columns), _width(arithmetics[1], second.columns))
@@ -225,7 +224,7 @@ def _general(problem: _Problem) -> tuple[Expression, int]:
         approximate=arithmetics[0].operand in HALVES,
         scale=scale,
     )
-    output = _General(softmax, schedule, arithmetics, operands, problem.places).emit()
+    output = _General(softmax, schedule, arithmetics, operands, places).emit()
     softmax.store(output, layouts[1], vectors[1])
     _note_schedule(builder, rows=schedule.rows, keys=schedule.keys, warps=schedule.warps, stages=1)
     return blocks, schedule.threads
@@ -233,8 +232,10 @@ def _general(problem: _Problem) -> tuple[Expression, int]:
 
 def _operands(
     problem: _Problem, schedule: Schedule, arithmetics: tuple[Arithmetic, Arithmetic]
-) -> tuple[tuple[Operand, Operand, Operand], float]:
-    """How queries, keys and values reach shared memory, and the scale of the scores that is left out of them."""
+) -> tuple[tuple[Operand, Operand, Operand], tuple[PlaceFunction, ...], float]:
+    """How queries, keys and values reach shared memory, where their elements lie, and the scale of the scores that is
+    left out of them.
+    """
     builder, first, second = problem.builder, problem.first, problem.second
     batch = Expression.symbol("%probe_batch") if first.batch != 1 else Expression.constant(0)
     builder.extents["%probe_batch"] = first.batch
@@ -244,19 +245,19 @@ def _operands(
         _bare(builder, place, element)
         for place, element in zip((first.left, first.right, second.right), elements, strict=True)
     ]
-    problem.places = bare[0][0], bare[1][0], bare[2][0] if bare[2][1] == 1 else second.right
+    places = bare[0][0], bare[1][0], bare[2][0] if bare[2][1] == 1 else second.right
     extents = ((first.rows, first.depth), (first.depth, first.columns), (second.depth, second.columns))
     blocks = ((schedule.rows, schedule.head), (schedule.head, schedule.keys), (schedule.keys, schedule.width))
 
     def plan(number: int, dimension: int, element: str) -> Operand:
-        place = problem.places[number]
+        place = places[number]
         operand = plan_operand(
             builder, emitter, lambda row, column: place(batch, row, column), extents[number], dimension, element
         )
         return operand.with_block(blocks[number])
 
     planned = [plan(number, min(number, 1), element) for number, element in enumerate(elements)]
-    return (planned[0], planned[1], planned[2]), bare[0][1] * bare[1][1]
+    return (planned[0], planned[1], planned[2]), places, bare[0][1] * bare[1][1]
 
 
 def _bare(builder: TileBuilder, place: PlaceFunction, element: str) -> tuple[PlaceFunction, float]:

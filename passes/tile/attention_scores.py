@@ -128,7 +128,8 @@ class _Reader:
         result = operation.results[0]
         if operation.name == "arith.select":
             condition, shown, other = operation.operands
-            return self._bound(condition, result, shown) if _hides(constant_number(other)) else None
+            lowest = constant_number(other)
+            return self._bound(condition, result, shown, lowest, self.indices) if _hides(lowest) else None
         if operation.name == "arith.addf":
             for shown, mask in (tuple(operation.operands), tuple(reversed(operation.operands))):
                 if self._leads(mask) or not self._leads(shown):
@@ -138,20 +139,30 @@ class _Reader:
                 if isinstance(owner, ir.Block) or owner.name != "arith.select":
                     continue
                 condition, zero, other = owner.operands
-                if constant_number(zero) == 0 and _hides(constant_number(other)):
-                    return self._bound(condition, result, shown, indices)
+                lowest = constant_number(other)
+                if constant_number(zero) == 0 and _hides(lowest):
+                    return self._bound(condition, result, shown, lowest, indices)
         return None
 
     def _bound(
-        self, condition: ir.Value, result: ir.Value, shown: ir.Value, indices: Indices | None = None
+        self, condition: ir.Value, result: ir.Value, shown: ir.Value, lowest: float | None, indices: Indices
     ) -> ir.Value:
         """Note what of a condition positions decide; returns `shown`."""
-        slacks = list(self._slacks(condition, self.indices if indices is None else indices))
-        known = tuple(slack for slack in slacks if slack is not None)
+        slacks = list(self._slacks(condition, indices))
+        known = tuple(slack for slack in slacks if slack is not None and self._may_leave_out(slack, lowest))
         if known:
             self.scores.bounds.append(Bound(result, shown, known, len(known) == len(slacks)))
         self.scores.is_plain &= len(known) == len(slacks)
         return shown
+
+    def _may_leave_out(self, slack: Expression, lowest: float | None) -> bool:
+        """Hidden keys have no weight: always where they get -inf; where it is a finite number only beside a key that is
+        seen, such as the first one.
+        """
+        key = slack.coefficient(KEY)
+        first = slack.substitute({KEY: ZERO})
+        upper = key is not None and key.as_constant() == -1
+        return lowest == float("-inf") or (upper and first.is_nonnegative(self.builder.extents))
 
     # Conditions on positions ------------------------------------------------------------------------------------
     def _slacks(self, condition: ir.Value, indices: Indices) -> Iterator[Expression | None]:
