@@ -6,7 +6,7 @@ benchmarks/gpu_check.py, which needs Python, numpy, ml_dtypes and cuda-bindings 
 the comparisons: no compiler, no network. Three parts:
 
 - `workloads/`: an engine in f16 for every row of benchmarks/workloads.py;
-- `models/`: full-size models without their weights (benchmarks/hollow_engine.py), of the ONNX files that
+- `models/`: full-size models without their weights (runtime/hollow.py), of the ONNX files that
   `python -m benchmarks.export_models --full DIR` wrote to `--exports DIR`;
 - engines of test models in every precision, with what onnxruntime answers, from the smallest on while there is room.
 
@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from benchmarks import hollow_engine
 from benchmarks.gpu_models import CASES
 from benchmarks.workloads import WORKLOADS
 from tests.support.zoo import MODELS, Model
 
 import tilewright
+from tilewright.runtime.hollow import save_hollow
 
 PRECISIONS = ("strict", "tf32", "f16", "bf16")
 # Of the largest output. strict: float32 sums in another order (tests/support/zoo.py). The others: operands keep 10
@@ -64,7 +64,7 @@ def add_full_models(folder: Path, exports: Path, target: str) -> None:
             print(f"{case.slug}: left out, there is no {path}", flush=True)
             continue
         engine = tilewright.compile(path, target=target, precision="f16", shapes=case.shapes(path))
-        hollow_engine.save(engine, folder / f"{case.slug}.hollow")
+        save_hollow(engine, folder / f"{case.slug}.hollow")
         print(f"{case.slug}: {len(engine.kernels)} kernels, {megabytes(folder)} MB in all", flush=True)
 
 

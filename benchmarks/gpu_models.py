@@ -77,11 +77,11 @@ def compare(bundle: Path, case: Case, device: str, deadline: float) -> dict[str,
     import torch
     from benchmarks.export_models import FULL
     from benchmarks.gpu_speed import TorchDevice, summary
-    from benchmarks.hollow_engine import load
 
+    from tilewright.runtime.hollow import load_hollow
     from tilewright.runtime.measuring import measure
 
-    engine = load(bundle / "models" / f"{case.slug}.hollow")
+    engine = load_hollow(bundle / "models" / f"{case.slug}.hollow")
     shapes = {
         given.name: (tuple(size.evaluate({}) for size in given.shape), np.dtype(given.dtype))
         for given in engine.manifest.inputs

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..passes.target import DEFAULT_TARGET
-from ..passes.tuning import read_tuning
 from ..runtime.cache import Cache
 from ..runtime.engine import Engine
 from ..runtime.errors import InternalError
+from ..runtime.tuning import read_tuning
 from .compilation import Compilation, Listener, Options, Shapes
 from .custom_operators import any_registered, load_operators
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..passes.target import DEFAULT_TARGET, TARGETS
 from ..runtime.errors import ModelError
+from ..runtime.tuning import Tuning, read_tuning
 from .compilation import PRECISIONS, Listener, Options
 from .custom_operators import load_operators
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
+TUNING = "tilewright.tuning"  # the key of the file in click's meta data of an invocation
 PLAIN_WIDTH = 200  # columns where there is no terminal, so that tables are not cut
 
 
@@ -50,6 +52,14 @@ def compile_options(function: F) -> F:
             callback=_load_operators,
             help="A Python file that registers custom operators.",
         ),
+        click.option(
+            "--tuning",
+            type=click.Path(path_type=Path),
+            metavar="FILE.json",
+            expose_value=False,
+            callback=_keep_tuning,
+            help="Measured schedules, of `tilewright tune`.",
+        ),
         click.option("--precision", type=click.Choice(PRECISIONS), default="strict", show_default=True),
     ):
         function = option(function)
@@ -60,6 +70,11 @@ def _load_operators(_context: click.Context, _parameter: click.Parameter, files:
     """They count for the whole process, so that no command has to hand them on."""
     for file in files:
         load_operators(file)
+
+
+def _keep_tuning(context: click.Context, _parameter: click.Parameter, file: Path | None) -> None:
+    """Kept with the invocation, so that no command has to hand it on."""
+    context.meta[TUNING] = file
 
 
 def target_option(default: str | None = DEFAULT_TARGET) -> Callable[[F], F]:
@@ -81,9 +96,14 @@ def make_options(
     no_cache: bool = False,
     dump: Path | None = None,
     override: Path | None = None,
+    tuning: Tuning | None = None,
 ) -> Options:
     """Options from the words of the command line."""
-    return Options(target, precision, parse_shapes(shapes), dump, override, jobs, not no_cache)
+    context = click.get_current_context(silent=True)
+    file = context.meta.get(TUNING) if context else None
+    if tuning is None and file is not None:
+        tuning = read_tuning(file, target)
+    return Options(target, precision, parse_shapes(shapes), dump, override, jobs, not no_cache, tuning)
 
 
 def parse_shapes(words: Sequence[str]) -> dict[str, tuple[int | str, ...]]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..passes.target import DEFAULT_TARGET, Target, find_target
-from ..passes.tuning import Tuning, built_in
 from ..runtime.cache import Cache
 from ..runtime.errors import InternalError, ModelError
+from ..runtime.tuning import Tuning, built_in
 from .backend.kernel import CompiledKernel
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Options:
     processes.
 
     `dump` is a folder for the IR of every stage, `override` one whose files replace what a stage made. `tuning` is what
-    was measured, by default for the target in passes/tunings.
+    was measured, by default for the target in runtime/tunings.
     """
 
     target: str = DEFAULT_TARGET

@@ -16,7 +16,7 @@ from mlir import ir
 
 from ..dialects.given_kernel import GivenKernel
 from ..runtime.symbolic import Expression
-from .tuning import Tuning
+from ..runtime.tuning import Tuning
 
 PRECISIONS = ("strict", "tf32", "f16", "bf16")
 

@@ -306,7 +306,7 @@ class Run:
     """One run of a program: the addresses and host values so far, and the planner with the symbols so far.
 
     `place` gives the addresses of the buffers whose sizes a call has decided, from the call and all symbols.
-    With `timings` the run waits after each launch and notes how long it took.
+    With `timings` the run waits after each launch, done `launches` times in a row, and notes how long one took.
     """
 
     device: Device
@@ -315,13 +315,14 @@ class Run:
     values: dict[str, Any]
     place: PlaceLate
     timings: list[KernelTiming] | None = None
+    launches: int = 1
 
     def execute(self, steps: Sequence[Step]) -> None:
         """Give the steps to the device in order. Raises DeviceError, and ModelError for data that does not fit."""
         device, addresses = self.device, self.addresses
         for step in steps:
             if isinstance(step, LaunchStep):
-                _run_launch(device, step, addresses, self.timings)
+                _run_launch(device, step, addresses, self.timings, self.launches)
             elif isinstance(step, CopyStep):
                 device.copy(addresses[step.target], addresses[step.source], step.nbytes)
             elif isinstance(step, FillStep):
@@ -382,7 +383,7 @@ class Run:
 
 
 def _run_launch(
-    device: Device, step: LaunchStep, addresses: Mapping[str, int], timings: list[KernelTiming] | None
+    device: Device, step: LaunchStep, addresses: Mapping[str, int], timings: list[KernelTiming] | None, launches: int
 ) -> None:
     arguments: list[LaunchArgument] = []
     for kind, value in step.arguments:
@@ -392,12 +393,13 @@ def _run_launch(
             arguments.append((kind, addresses[value] if isinstance(value, str) else value))
 
     def launch() -> None:
-        device.launch(step.kernel, step.grid, step.block, step.shared_bytes, arguments)
+        for _ in range(launches):
+            device.launch(step.kernel, step.grid, step.block, step.shared_bytes, arguments)
 
     try:
         if timings is None:
             launch()
         else:
-            timings.append(KernelTiming(step.kernel.name, step.nodes, device.time(launch)))
+            timings.append(KernelTiming(step.kernel.name, step.nodes, device.time(launch) / launches))
     except DeviceError as error:
         raise DeviceError(f"{error}\n  in kernel {step.kernel.name!r}, grid {step.grid}{_about(step)}") from error

@@ -106,6 +106,14 @@ class Session:
         timings: list[KernelTiming] = []
         return self._run(inputs, False, timings), timings
 
+    def time_launches(self, inputs: Mapping[str, Any], launches: int) -> list[KernelTiming]:
+        """The time of each launch, done `launches` times in a row, which hides what starting one costs. Results are
+        dropped: a kernel that changes a buffer in place has done so several times.
+        """
+        timings: list[KernelTiming] = []
+        self._run(inputs, False, timings, launches)
+        return timings
+
     def measure(self, inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]], seconds: float = 0.5) -> Measurement:
         """How long a run takes on the device, without copying inputs and outputs, over about `seconds`.
 
@@ -150,7 +158,11 @@ class Session:
         return tuple(plan.symbols.values()), start
 
     def _run(
-        self, inputs: Mapping[str, Any], device_outputs: bool, timings: list[KernelTiming] | None
+        self,
+        inputs: Mapping[str, Any],
+        device_outputs: bool,
+        timings: list[KernelTiming] | None,
+        launches: int = 1,
     ) -> dict[str, Any]:
         with self._lock:
             self._check_open()
@@ -162,7 +174,7 @@ class Session:
             plan = self._plan(symbols)
             try:
                 addresses, external = self._place_inputs(plan, values)
-                run = self._run_of(plan, addresses, values, timings)
+                run = self._run_of(plan, addresses, values, timings, launches)
                 self._execute(plan, run, external)
                 results = {
                     binding.name: self._collect(binding, run, plan.sizes, device_outputs)
@@ -237,11 +249,12 @@ class Session:
         addresses: dict[str, int],
         values: Mapping[str, Value],
         timings: list[KernelTiming] | None,
+        launches: int = 1,
     ) -> Run:
         given = {binding.buffer: values[binding.name] for binding in self._manifest.inputs}
         held = {name: value.value for name, value in given.items() if isinstance(value, HostValue)}
         late = partial(self._place_late, plan.sizes.keys())
-        return Run(self.device, plan.planner, addresses, held, late, timings)
+        return Run(self.device, plan.planner, addresses, held, late, timings, launches)
 
     def _place_late(self, placed: Container[str], call: Call, symbols: Mapping[str, int]) -> dict[str, int]:
         """Addresses of the buffers whose sizes this call has decided, in memory that belongs to the call."""

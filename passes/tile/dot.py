@@ -18,9 +18,9 @@ from mlir.dialects import arith, scf
 from ...dialects.tensors import element_of, scalar_type, shape_of
 from ...runtime.errors import UnsupportedError
 from ...runtime.symbolic import ONE, Expression
+from ...runtime.tuning import describe
 from ..lower.context import byte_width
 from ..lower.dot_layouts import FmaLayout, MmaLayout
-from ..tuning import describe
 from ..unit import KernelProgram
 from .builder import TileBuilder
 from .contraction import Contraction, Place, contraction_of, find_contraction

@@ -13,8 +13,8 @@ from typing import TypeAlias, TypeVar
 from mlir import ir
 
 from ...runtime.symbolic import Expression
+from ...runtime.tuning import Tuning
 from ..target import Target
-from ..tuning import Tuning
 from ..unit import KernelProgram
 from .builder import TileBuilder
 

@@ -16,8 +16,8 @@ from mlir.dialects import arith, math, scf
 
 from ...dialects.tensors import element_of, scalar_type
 from ...runtime.symbolic import ZERO, Expression
+from ...runtime.tuning import describe
 from ..lower.layouts import reduced_text
-from ..tuning import describe
 from .builder import TileBuilder, bytes_of
 from .contraction import Contraction
 from .elements import ElementEmitter, zero

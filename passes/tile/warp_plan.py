@@ -13,9 +13,9 @@ from mlir import ir
 
 from ...dialects.tensors import element_of, scalar_type
 from ...runtime.symbolic import Expression, expression
+from ...runtime.tuning import describe
 from ..lower.context import byte_width
 from ..lower.dot_layouts import WarpgroupLayout
-from ..tuning import describe
 from .boxes import Operands, find_boxes
 from .builder import TileBuilder
 from .contraction import Contraction

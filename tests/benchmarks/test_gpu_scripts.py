@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from benchmarks import gpu_bundle, hollow_engine, report
+from benchmarks import gpu_bundle, report
 from benchmarks.gpu_models import Case
 from onnx import TensorProto, helper, numpy_helper
 
 import tilewright
+from tilewright.runtime.hollow import KEPT_BYTES, load_hollow, save_hollow
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,14 +38,14 @@ def two_layers() -> onnx.ModelProto:
 
 def test_a_hollow_engine_has_the_same_kernels_and_weights_alike(tmp_path: Path) -> None:
     engine = tilewright.compile(two_layers())
-    hollow_engine.save(engine, tmp_path / "layers.hollow")
-    again = hollow_engine.load(tmp_path / "layers.hollow")
+    save_hollow(engine, tmp_path / "layers.hollow")
+    again = load_hollow(tmp_path / "layers.hollow")
     assert {name: again.ptx(name) for name in again.kernels} == {name: engine.ptx(name) for name in engine.kernels}
     kinds = set()
     for (buffer, weight), (_, other) in zip(engine.weights(), again.weights(), strict=True):
         array, made = np.asarray(weight), np.asarray(other)
         assert made.shape == array.shape and made.dtype == array.dtype
-        kinds.add(kept := array.nbytes <= hollow_engine.KEPT_BYTES)
+        kinds.add(kept := array.nbytes <= KEPT_BYTES)
         if kept:
             np.testing.assert_array_equal(made, array, buffer.name)
         else:  # 12,288 draws: the mean is within 0.02 and the deviation within 0.013, one sigma; five are allowed

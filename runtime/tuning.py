@@ -1,6 +1,6 @@
 """Schedules that were measured on a GPU, which replace those that cost models predict.
 
-In: a tuning file, or the table of the target in `passes/tunings`. Out: a `Tuning`, which a tile program asks to choose
+In: a tuning file, or the table of the target in `runtime/tunings`. Out: a `Tuning`, which a tile program asks to choose
 among its candidates. Problems and schedules are text made of the fields of their classes, so that a file can be read,
 merged and compared, and so that a new kind of program needs nothing here.
 """
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..runtime.errors import ModelError
+from .errors import ModelError
 
 FOLDER = Path(__file__).parent / "tunings"
 FORMAT = 1
