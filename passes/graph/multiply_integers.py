@@ -28,6 +28,8 @@ from .rewriting import (
     integer,
     is_constant,
     operations_of,
+    producer,
+    string,
 )
 from .rewriting import replace as substitute
 from .zero_point_tables import MOST_ENTRIES, sum_inside, table_entries, weight_sums
@@ -77,7 +79,7 @@ def _rewrite(operation: ir.Operation, weights: WeightStore) -> None:
     if left is None or right is None or (left.scale is None) != (right.scale is None):
         return
     with building_before(operation):
-        right = _signed(right)
+        right = _signed(right, weights)
         if not _is_supported(operation, left, right):
             return
         sums = _product(operation, left, right)
@@ -85,12 +87,15 @@ def _rewrite(operation: ir.Operation, weights: WeightStore) -> None:
         substitute(operation, [_finished(operation, sums, corrections, _scales(operation, left, right))])
 
 
-def _signed(right: Quantized) -> Quantized:
-    """Unsigned constant weights around 128 as signed ones around 0: nothing has to be corrected for them."""
-    if not right.is_unsigned or right.zero.number != HALF_RANGE or not is_constant(right.values):
+def _signed(right: Quantized, weights: WeightStore) -> Quantized:
+    """Unsigned weights around 128 as signed ones around 0: nothing has to be corrected for them."""
+    owner = producer(right.values)
+    around = right.is_unsigned and right.zero.number == HALF_RANGE
+    if not around or owner is None or owner.name != "graph.weight":
         return right
-    values = build.map([right.values], lambda v: (v.cast("i32") - HALF_RANGE).cast("i8"))
-    return replace(right, values=values, zero=Parameter(0))
+    handle = string(owner, "handle")
+    fresh = weights.add(handle, lambda: (weights.get(handle).astype(np.int16) - HALF_RANGE).astype(np.int8))
+    return replace(right, values=build.weight(fresh, shape_of(right.values), "i8"), zero=Parameter(0))
 
 
 def _is_supported(operation: ir.Operation, left: Quantized, right: Quantized) -> bool:

@@ -111,6 +111,8 @@ def _parameter(value: ir.Value) -> Parameter | None:
     if owner is None:
         return None
     if owner.name == "arith.constant":
+        if str(owner.results[0].type) == "i8":  # signed or not, the number does not say
+            return None
         attribute = owner.attributes["value"]
         literal = ir.FloatAttr if isinstance(value.type, ir.FloatType) else ir.IntegerAttr
         return Parameter(literal(attribute).value)

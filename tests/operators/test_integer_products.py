@@ -66,12 +66,14 @@ def test_padding_is_no_zero_point(window: str) -> None:
     assert uses_tensor_cores(compare(proto, batches[:3] if window == "uneven" else batches))
 
 
-def test_fixed_sizes_have_a_smaller_table() -> None:
+@pytest.mark.parametrize(("kind", "zero"), [(np.int8, 0), (np.uint8, 128)])
+def test_fixed_sizes_have_a_smaller_table(kind: type, zero: int) -> None:
     """QLinearConv as a ResNet has it: one scale for each channel, a known zero point, known sizes, a bias."""
     generator = np.random.default_rng(2)
+    numbers = generator.integers(-128, 128, (24, 16, 3, 3)) + zero
     weights = {
-        "xs": np.float32(0.02), "xz": np.uint8(117), "w": generator.integers(-128, 128, (24, 16, 3, 3)).astype(np.int8),
-        "ws": generator.uniform(0.001, 0.01, 24).astype(np.float32), "wz": np.zeros(24, np.int8),
+        "xs": np.float32(0.02), "xz": np.uint8(117), "w": numbers.astype(kind),
+        "ws": generator.uniform(0.001, 0.01, 24).astype(np.float32), "wz": np.full(24, zero, kind),
         "ys": np.float32(0.07), "yz": np.uint8(101), "b": generator.integers(-900, 900, 24).astype(np.int32),
     }  # fmt: skip
     nodes = [FIRST, helper.make_node("QLinearConv", ["first", *weights], ["y"], pads=[1, 1, 1, 1])]
