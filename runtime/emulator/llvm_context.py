@@ -22,7 +22,9 @@ CONTEXT = np.dtype(
         ("scratch", "u8"), ("local_base", "u8"), ("barriers", "u8"), ("shared_base", "u8"), ("host", "u8"),
         ("grid", "u4", 3), ("block", "u4", 3), ("dynamic_bytes", "u4"), ("fault_space", "u4"),
         ("fault_kind", "u4"), ("fault_site", "u4"), ("fault_lanes", "u4"), ("fault_warp", "u4"),
-        ("warp", "u4"), ("block_number", "u4"), ("rank", "u4"), ("hurry", "u4"), ("fault_address", "u8", LANES),
+        ("warp", "u4"), ("block_number", "u4"), ("rank", "u4"), ("hurry", "u4"),
+        ("cluster_arrived", "u4"), ("cluster_expected", "u4"), ("cluster_generation", "u4"), ("padding", "u4"),
+        ("fault_address", "u8", LANES),
     ]
 )  # fmt: skip
 

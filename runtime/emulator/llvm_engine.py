@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from .kernel_facts import Extents
-from .llvm_barriers import RECORD_ENDED
 from .llvm_compile import Translation
 from .llvm_context import BARRIER_BYTES, BARRIERS, CONTEXT
 from .llvm_faults import finding
@@ -128,12 +127,6 @@ class Workspace:
     def scratch(self) -> Array:
         """Where operands of calls lie."""
         return self._from("scratch")
-
-    def ended_warps(self, kernel: Kernel) -> Array:
-        """For each warp of the block, or of its cluster, whether it has ended."""
-        count = kernel.warps * kernel.cluster_blocks
-        records = self.records()[: kernel.translation.record_bytes * count].reshape(count, -1)
-        return np.asarray(records[:, RECORD_ENDED] != 0)
 
     def prepare(self, kernel: Kernel, launch: Launch, stop: int) -> None:
         """Fill the context for a launch. `stop` is the address of the last block that anybody still wants."""

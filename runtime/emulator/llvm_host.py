@@ -16,7 +16,6 @@ from .llvm_calls import SLOT_BYTES
 from .llvm_module import HostCall
 from .llvm_values import LANES
 from .numpy_chunk import Array, Chunk, Geometry, Launch
-from .numpy_cluster import cluster_barrier_passed, release_clusters
 from .numpy_mbarrier import complete
 from .numpy_routines import ROUTINES
 
@@ -30,14 +29,7 @@ def _phase_is_complete(chunk: Chunk, mask: Array, line: int, *values: Any, count
     return (complete(chunk, mask, line, *values, **static),)
 
 
-def _cluster_has_arrived(chunk: Chunk, mask: Array, line: int, *, count: int) -> tuple[Array]:
-    release_clusters(chunk)
-    return (cluster_barrier_passed(chunk, mask, line),)
-
-
-_ROUTINES: dict[str, Callable[..., Any]] = {
-    **ROUTINES, "phase_is_complete": _phase_is_complete, "cluster_has_arrived": _cluster_has_arrived,
-}  # fmt: skip
+_ROUTINES: dict[str, Callable[..., Any]] = {**ROUTINES, "phase_is_complete": _phase_is_complete}
 
 
 def shared_stride(shared_bytes: int) -> int:
@@ -86,17 +78,7 @@ class Host:
             chunk = self._chunk = Chunk(launch, geometry, first)
             nbytes = max(16, blocks * shared_stride(launch.shared_bytes))
             chunk.use_shared(self._workspace.shared()[:nbytes])
-        self._mark_ended(chunk)
         return chunk
-
-    def _mark_ended(self, chunk: Chunk) -> None:
-        """Warps that have ended count as arrived at the barrier of their cluster."""
-        if chunk.cluster_barrier is None:
-            return
-        assert self._kernel is not None
-        ended = np.repeat(self._workspace.ended_warps(self._kernel), LANES)
-        initial = chunk.geometry.alive
-        chunk.alive = ~ended if initial is None else initial & ~ended
 
     def _call(self, site: int, lanes: int) -> None:
         assert self._kernel is not None

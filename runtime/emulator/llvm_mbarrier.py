@@ -1,4 +1,4 @@
-"""mbarriers of the fast engine: arrivals, and whether a phase is complete.
+"""mbarriers of the fast engine: their beginning, arrivals, and whether a phase is complete.
 
 In: a module, addresses over lanes. Out: the names of helper functions on the words that `numpy_mbarrier.py` describes.
 Why: a pipeline arrives and waits at every step. A helper does what is in order by itself; anything else (another
@@ -198,6 +198,64 @@ def test_phase(
     return [code.lanes(phases_over(emit, space, address, parities, emit.active()))]
 
 
+# Beginnings.
+def initialise(emit: Generator, results: Sequence[str], values: Sequence[Value], space: str) -> list[Value]:
+    """mbarrier.init."""
+    code = emit.code
+    address, number = (code.widen(code.resize(value, "i64")) for value in values)
+    site = emit.site("", "mbarrier.init", _WORD_BYTES)
+    emit.module.calls[site] = HostCall("barrier_init", ["u8", "u4"], [], {"space": space})
+    module = emit.module
+
+    def build(inside: Code) -> None:
+        for name in ("address", "number"):
+            inside.line(f"%{name}s = alloca {ADDRESSES}")
+            inside.line(f"store {ADDRESSES} %{name}, ptr %{name}s")
+        inside.line("br label %lanes")
+        each_lane(inside, "%active", lambda: _initialise_one(module, inside, space))
+        inside.line("ret void")
+
+    header = f"void @(ptr %context, i32 %site, {ADDRESSES} %address, {ADDRESSES} %number, i32 %active)"
+    name = module.helper(f"initialise_{space}", header, build)
+    given = f"{address.typed}, {number.typed}, {emit.active().typed}"
+    call(code, "void", name, f"ptr %context, i32 {site}, {given}")
+    return []
+
+
+def _initialise_one(module: Module, code: Code, space: str) -> None:
+    """The mbarrier of lane %lane, by the host where something is not in order."""
+    address, number = _of_lane(code, "address"), _of_lane(code, "number")
+    sound, place = _word(code, module, address, space)
+    less = code.binary("sub", number, code.integer("i64", 1))
+    fine = code.binary("and", sound, code.compare("icmp ult", less, code.integer("i64", _MOST)))
+    word = code.binary("or", number, code.binary("shl", number, code.integer("i64", COUNT_BITS)))
+    word = code.binary("or", word, code.integer("i64", MARK << MARK_SHIFT))
+    code.line(f"br i1 {fine.text}, label %plain, label %strange")
+    code.label("plain")
+    code.line(f"store {word.typed}, ptr {place}")
+    code.line("br label %ready")
+    code.label("strange")
+    _ask_for_lane(module, code, ("address", "number"))
+    code.line("br label %ready")
+    code.label("ready")
+
+
+def _of_lane(code: Code, name: str) -> Value:
+    """The operand of lane %lane, from where all lanes' were stored."""
+    at = code.name()
+    code.line(f"{at} = getelementptr i64, ptr %{name}s, i32 %lane")
+    return code.emit(f"load i64, ptr {at}", "i64", False)
+
+
+def _ask_for_lane(module: Module, code: Code, names: Sequence[str]) -> None:
+    """Have the host do it for lane %lane."""
+    scratch = load_field(code, "scratch", "ptr").text
+    for index, name in enumerate(names):
+        code.line(f"store {ADDRESSES} %{name}, ptr {slot(code, scratch, index)}, align 64")
+    bit = code.binary("shl", code.integer("i32", 1), Value("%lane", "i32"))
+    ask_host(module, code, "%site", bit.text)
+
+
 # Arrivals.
 def arrive(
     emit: Generator, results: Sequence[str], values: Sequence[Value], space: str, drop: bool, no_complete: bool
@@ -259,11 +317,8 @@ def _after_arrival(code: Code, word: Value, number: Value, more: Value) -> tuple
 
 def _arrive_one(module: Module, code: Code, space: str) -> None:
     """The arrival of lane %lane, by the host where something is not in order."""
-    given = {}
-    for name in ("address", "number", "owed"):
-        at = code.name()
-        code.line(f"{at} = getelementptr i64, ptr %{name}s, i32 %lane")
-        given[name] = code.emit(f"load i64, ptr {at}", "i64", False)
+    names = ("address", "number", "owed")
+    given = {name: _of_lane(code, name) for name in names}
     sound, place = _word(code, module, given["address"], space)
     word = code.emit(f"load i64, ptr {place}", "i64", False)
     fits, new = _after_arrival(code, word, given["number"], given["owed"])
@@ -276,11 +331,8 @@ def _arrive_one(module: Module, code: Code, space: str) -> None:
     code.line(f"store {new.typed}, ptr {place}")
     code.line("br label %arrived")
     code.label("strange")
+    _ask_for_lane(module, code, names)
     scratch = load_field(code, "scratch", "ptr").text
-    for index, name in enumerate(("address", "number", "owed")):
-        code.line(f"store {ADDRESSES} %{name}, ptr {slot(code, scratch, index)}, align 64")
-    bit = code.binary("shl", code.integer("i32", 1), Value("%lane", "i32"))
-    ask_host(module, code, "%site", bit.text)
     at = code.name()
     code.line(f"{at} = getelementptr i64, ptr {scratch}, i32 %lane")
     code.line(f"store {code.emit(f'load i64, ptr {at}', 'i64', False).typed}, ptr %token_at")
@@ -288,5 +340,7 @@ def _arrive_one(module: Module, code: Code, space: str) -> None:
     code.label("arrived")
 
 
-MBARRIER_ROUTINES: dict[str, Callable[..., list[Value]]] = {"barrier_arrive": arrive, "barrier_test": test_phase}
+MBARRIER_ROUTINES: dict[str, Callable[..., list[Value]]] = {
+    "barrier_init": initialise, "barrier_arrive": arrive, "barrier_test": test_phase,
+}  # fmt: skip
 """By emitter name."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .llvm_atomics import atomic_helper
 from .llvm_calls import HOST_ROUTINES, atomic_by_host, load_by_host, store_by_host
+from .llvm_cluster import arrive
 from .llvm_context import FAULT_CALL, FAULT_PARTIAL_WARP
 from .llvm_copies import copy_helper
 from .llvm_generic import generic_load_helper, generic_store_helper
@@ -280,6 +281,6 @@ def require_whole_warp(emit: Generator, name: str) -> None:
 ROUTINES: dict[str, Routine] = {
     "load_parameter": _load_parameter, "load": _load, "store": _store, "atomic": _atomic,
     "copy_async": _copy_async, "call_undefined": _call_undefined, **WARP_ROUTINES, **MATRIX_ROUTINES,
-    **HOST_ROUTINES, **MBARRIER_ROUTINES, **WARPGROUP_ROUTINES, "tensor_copy": load_boxes,
+    **HOST_ROUTINES, **MBARRIER_ROUTINES, **WARPGROUP_ROUTINES, "tensor_copy": load_boxes, "cluster_arrive": arrive,
 }  # fmt: skip
 """By emitter name."""

@@ -25,12 +25,14 @@ def runner(
     blocks = cluster[0] * cluster[1] * cluster[2]
     text = _RUNNER
     for name in ("stop", "grid", "block", "shared", "shared_base", "shared_limit", "local", "local_base", "warps",
-                 "warp", "rank", "hurry", "fault_kind", "barriers", "block_number", "recent"):  # fmt: skip
+                 "warp", "rank", "hurry", "fault_kind", "barriers", "block_number", "recent",
+                 "cluster_arrived", "cluster_expected", "cluster_generation"):  # fmt: skip
         text = text.replace(f"<{name}>", str(offset(name)))
     for name, number in (
         ("symbol", symbol), ("call", REGISTER_CALL), ("record_bytes", record.nbytes),
         ("header_bytes", record.header_bytes), ("warp_count", warps), ("warp_frame", local_bytes * LANES),
-        ("all_warps", warps * blocks), ("blocks", blocks),
+        ("all_warps", warps * blocks), ("blocks", blocks), ("all_threads", threads * blocks),
+        ("last_warp", warps - 1), ("last_threads", threads - LANES * (warps - 1)), ("lanes", LANES),
         ("all_frames", local_bytes * LANES * warps * blocks), ("place", RECORD_PLACE),
         ("barrier_bytes", BARRIER_BYTES * BARRIERS), ("all_barriers", BARRIER_BYTES * BARRIERS * blocks),
         ("recent_bytes", 16 * sites), ("cluster_x", cluster[0]), ("cluster_y", cluster[1]), ("cluster_z", cluster[2]),
@@ -58,6 +60,9 @@ entry:
   %warp_at = getelementptr i8, ptr %context, i64 <warp>
   %kind_at = getelementptr i8, ptr %context, i64 <fault_kind>
   %rank_at = getelementptr i8, ptr %context, i64 <rank>
+  %arrived_at = getelementptr i8, ptr %context, i64 <cluster_arrived>
+  %expected_at = getelementptr i8, ptr %context, i64 <cluster_expected>
+  %generation_at = getelementptr i8, ptr %context, i64 <cluster_generation>
   %hurry_at = getelementptr i8, ptr %context, i64 <hurry>
   %barriers_at = getelementptr i8, ptr %context, i64 <barriers>
   %barriers = load ptr, ptr %barriers_at
@@ -101,6 +106,9 @@ begin:
   %first_z = mul i32 %cluster_layer, $cluster_z$
   %first_number = mul i32 %block, $blocks$
   store i32 %first_number, ptr %number_at
+  store i32 0, ptr %arrived_at
+  store i32 0, ptr %generation_at
+  store i32 $all_threads$, ptr %expected_at
   call void @llvm.memset.p0.i64(ptr %shared_base, i8 0, i64 %shared_bytes, i1 false)
   call void @llvm.memset.p0.i64(ptr %frames, i8 0, i64 $all_frames$, i1 false)
   call void @llvm.memset.p0.i64(ptr %barriers, i8 0, i64 $all_barriers$, i1 false)
@@ -163,14 +171,33 @@ judge:
   %ends = icmp eq i32 %outcome, $ENDED$
   %ends32 = zext i1 %ends to i32
   store i32 %ends32, ptr %ended_at
+  br i1 %ends, label %fewer, label %counted
+fewer:
+  %is_last = icmp eq i32 %own_number, $last_warp$
+  %own_threads = select i1 %is_last, i32 $last_threads$, i32 $lanes$
+  %expected_before = load i32, ptr %expected_at
+  %expected = sub i32 %expected_before, %own_threads
+  store i32 %expected, ptr %expected_at
+  %arrived = load i32, ptr %arrived_at
+  %some_arrived = icmp ne i32 %arrived, 0
+  %enough = icmp uge i32 %arrived, %expected
+  %released = and i1 %some_arrived, %enough
+  %still_arrived = select i1 %released, i32 0, i32 %arrived
+  store i32 %still_arrived, ptr %arrived_at
+  %generation = load i32, ptr %generation_at
+  %released32 = zext i1 %released to i32
+  %generation_now = add i32 %generation, %released32
+  store i32 %generation_now, ptr %generation_at
+  br label %counted
+counted:
   %waits = xor i32 %ends32, 1
   %left_more = add i32 %left, %waits
   %progressed = icmp ne i32 %outcome, $BLOCKED$
   %moved_more = or i1 %moved, %progressed
   br label %warp_done
 warp_done:
-  %left_now = phi i32 [ %left, %warp ], [ %left_more, %judge ]
-  %moved_now = phi i1 [ %moved, %warp ], [ %moved_more, %judge ]
+  %left_now = phi i32 [ %left, %warp ], [ %left_more, %counted ]
+  %moved_now = phi i1 [ %moved, %warp ], [ %moved_more, %counted ]
   %next_number = add i64 %number, 1
   %more = icmp ult i64 %next_number, $all_warps$
   br i1 %more, label %warp, label %swept

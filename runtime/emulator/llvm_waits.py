@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from .control_flow import Block
 from .isa.barrier import wait_operands
 from .isa.memory import address_operand
-from .llvm_calls import host_call
 from .llvm_checks import ADDRESSES
+from .llvm_cluster import generations_over
 from .llvm_mbarrier import phases_over
 from .llvm_values import LANES, Value
 from .numpy_mbarrier import PARITY_SHIFT
@@ -100,13 +100,12 @@ class Waits:
 
     def over(self, block: Block, address: Value, parities: Value, lanes: Value) -> Value:
         """Of `lanes` those whose wait is over; all of them or none where they share the address."""
-        emit, code, ender = self._emit, self._code, self._ender(block)
+        emit, ender = self._emit, self._ender(block)
         emit.instruction, outside = ender, (emit.mask, emit.guard)
         emit.mask, emit.guard = lanes, None
         try:
             if ender.opcode == "barrier":
-                (passed,) = host_call(emit, ["pred"], [], "cluster_has_arrived", {})
-                return code.binary("and", lanes, code.cast_mask(passed))
+                return generations_over(emit, lanes)
             return phases_over(emit, wait_space(ender), address, parities, lanes)
         finally:
             emit.mask, emit.guard = outside
