@@ -136,9 +136,13 @@ def serve() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    for line in sys.stdin:
-        replies.write(json.dumps(answer(json.loads(line))) + "\n")
-        replies.flush()
+    try:
+        for line in sys.stdin:
+            replies.write(json.dumps(answer(json.loads(line))) + "\n")
+            replies.flush()
+    finally:  # nobody listens any more: do not wait for threads of libraries, and take the compiler's workers along
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

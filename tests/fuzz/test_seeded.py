@@ -42,7 +42,7 @@ def test_a_seed_is_always_the_same_graph() -> None:
 
 def test_graphs_are_valid_and_every_operator_occurs() -> None:
     found = set()
-    for seed in range(FIRST, FIRST + 450):
+    for seed in range(FIRST, FIRST + 900):
         graph = random_graph(seed)
         found |= set(graph.operators)
         onnx.checker.check_model(graph.model, full_check=seed < FIRST + 50)
