@@ -21,12 +21,12 @@ from typing import Any
 
 from .damaged_files import DAMAGE
 from .damaged_files import judge_damaged as judge_file
+from .differential import GOOD
 from .isolation import IsolatedWorker
 from .random_graphs import GENERATOR
 from .record import Section, load_section, save_section
 from .sharpness import report
 
-GOOD = ("equal", "rounding", "rejected", "compiled", "refused")
 SAVE_EACH = 25  # seeds between two writes of the record
 JOBS = {"graphs": ("graph", GENERATOR), "files": ("file", DAMAGE)}
 

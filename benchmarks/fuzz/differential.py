@@ -21,6 +21,8 @@ from .differences import compare
 from .random_graphs import random_graph
 from .reference import Arrays, NoisyReference, Reference, Rejected
 
+GOOD = ("equal", "rounding", "rejected", "compiled", "refused")
+"""Verdicts of graphs (rounding explains the difference; no reference runs the graph) and of damaged files."""
 LONGEST = 1500  # characters of a message
 TARGETS = ("sm_80", "sm_80", "sm_80", "sm_90a")  # by seed
 PRECISIONS = ("strict", "strict", "strict", "strict", "strict", "strict", "tf32", "bf16", "strict")  # by seed
@@ -28,8 +30,8 @@ PRECISIONS = ("strict", "strict", "strict", "strict", "strict", "strict", "tf32"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one graph gave. `kind` is equal, rounding (explained by it), rejected (no reference runs it), or a failure:
-    difference, unsupported, error, internal, crash.
+    """What one job gave. `kind` is one of `GOOD` or a failure: difference, unsupported, error, internal; where there was no
+    answer hang, crash or memory.
     """
 
     kind: str
@@ -41,7 +43,7 @@ class Verdict:
     @property
     def failed(self) -> bool:
         """True for what must not happen."""
-        return self.kind not in ("equal", "rounding", "rejected")
+        return self.kind not in GOOD
 
 
 def target_of(seed: int) -> str:

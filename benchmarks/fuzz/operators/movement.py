@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import onnx
+
 from tilewright.runtime.symbolic import Expression, expression
 
 from ..graph_builder import ANY, FLOATS, SINGLES, WIDE, GraphBuilder, Shape, Unfit, Value, broadcast, count
@@ -260,9 +263,6 @@ def triangle(graph: GraphBuilder) -> None:
 
 @operator("ConstantOfShape")
 def constant_of_shape(graph: GraphBuilder) -> None:
-    import numpy as np
-    import onnx
-
     like = graph.pick(ANY, range(1, 4))
     sizes = graph.one("Shape", [like], "int64", (expression(like.rank),), MOST)
     dtype = graph.rng.choice(("float32", "int64", "bool"))

@@ -5,6 +5,7 @@ In: a graph. Out: one more node, which holds one or two graphs.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 from onnx import helper
 
@@ -16,15 +17,8 @@ from .registry import Entry, operator, registered
 
 def _information(value: Value) -> onnx.ValueInfoProto:
     """Type without sizes, as bodies declare it."""
-    kind = helper.np_dtype_to_tensor_dtype(np_dtype(value.dtype))
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
     return helper.make_tensor_value_info(value.name, kind, [None] * value.rank)
-
-
-def np_dtype(name: str) -> object:
-    """The numpy type of a name."""
-    import numpy as np
-
-    return np.dtype(name)
 
 
 def _shallow(graph: GraphBuilder) -> list[Entry]:
