@@ -30,7 +30,7 @@ PRECISIONS = ("strict", "strict", "strict", "strict", "strict", "strict", "tf32"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one job gave. `kind` is one of `GOOD` or a failure: difference, unsupported, error, internal; where there was no
+    """What one job gave. `kind` is one of `GOOD` or a failure: difference, unsupported, error, internal; without an
     answer hang, crash or memory.
     """
 
