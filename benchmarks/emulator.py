@@ -6,7 +6,7 @@ In: nothing. Out: tables, and JSON with --json FILE.
 
 Kernels are our own: a fused pointwise kernel and square matrix products. Times are the best of several runs, of
 processor time where one core works (its sibling's load still counts), else of the clock. Compilation is measured in
-processes of their own with an empty cache (cold) and again (warm). Five minutes on two cores that do nothing else;
+processes of their own with an empty cache (cold) and again (warm). It needs some two minutes of processor time;
 --json writes what there is after each part.
 """
 
