@@ -183,7 +183,7 @@ def sort(keys: Array, run: int) -> Array:
 
 def scatter(places: Array, updates: Array, initial: Array, kind: str) -> Array:
     """`initial` with every update combined at its flat place; negative places are nowhere."""
-    result = initial.copy(order="C")
+    result: Array = initial.copy(order="C")
     kept = places >= 0
     SCANS[kind].at(result.reshape(-1), places[kept], updates[kept])
     return result

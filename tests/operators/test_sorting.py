@@ -105,3 +105,27 @@ def test_arguments_of_extremes(operator: str, last: int) -> None:
         find = np.argmax if operator == "ArgMax" else np.argmin
         wanted = x.shape[1] - 1 - find(x[:, ::-1], 1) if last else find(x, 1)
         np.testing.assert_array_equal(session.run({"x": x})["y"][:, 0], wanted)
+
+
+@pytest.mark.parametrize("precision", ["f16", "bf16"])
+def test_kernels_of_fixed_types_between_narrow_ones(precision: str) -> None:
+    """Scans, scatters and sorts read and write what they were made for, whatever their neighbours store."""
+    model = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["" : 20]>
+    g (float[4,8] x, float[8,8] w, int64[3,1] i, float[3,8] u) => (float[4,8] y, float[4,2] top)
+    <int64 axis = {1}, int64[1] two = {2}> {
+      a = MatMul (x, w)
+      b = CumSum (a, axis)
+      c = ScatterND <reduction = "add"> (b, i, u)
+      y = MatMul (c, w)
+      top, places = TopK (c, two)
+    }""")
+    rng = np.random.default_rng(6)
+    fed: dict[str, Array] = {name: rng.integers(-3, 4, shape).astype(np.float32)
+                             for name, shape in (("x", (4, 8)), ("u", (3, 8)))}  # fmt: skip
+    fed |= {"w": np.eye(8, dtype=np.float32), "i": np.array([[1], [1], [3]])}
+    with tilewright.compile(model, precision=precision).session("emulator", checked=True) as session:
+        results = session.run(fed)
+    want = np.cumsum(fed["x"], 1)
+    np.add.at(want, fed["i"][:, 0], fed["u"])
+    np.testing.assert_array_equal(results["y"], want)  # small integers are exact in every type
+    np.testing.assert_array_equal(results["top"], -np.sort(-want, 1)[:, :2])
