@@ -94,6 +94,14 @@ def _is_forced(instruction: Instruction, parameters: frozenset[str]) -> bool:
     )
 
 
+def _is_broadcast(instruction: Instruction) -> bool:
+    """Whether all lanes of a warp get lane 0's value: a shuffle by which a kernel says that they share it."""
+    if instruction.opcode != "shfl" or not instruction.has("idx") or instruction.guard is not None:
+        return False
+    literals = [operand.bits for operand in instruction.operands[2:] if isinstance(operand, Immediate)]
+    return len(literals) == 3 and literals[:2] == [0, 31] and literals[2] & 0xFFFFFFFF == 0xFFFFFFFF
+
+
 class _Analysis:
     def __init__(self, program: Program, affine: Affine) -> None:
         self.affine = affine
@@ -164,6 +172,9 @@ class _Analysis:
 
     def follow(self, step: _Step) -> None:
         """What an instruction does to the registers that it writes."""
+        if _is_broadcast(step.instruction):
+            self.share(step.defined & ~self.varying)
+            return
         plain = not step.forced and not step.used & self.differing
         if step.target is None:
             if plain:

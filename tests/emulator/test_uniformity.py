@@ -47,6 +47,12 @@ def test_bits_of_an_immediate_are_known() -> None:
     assert found.patterns[numbers["%r3"]] == found.patterns[numbers["%r4"]] == tuple(range(0, 64, 2))
 
 
+def test_lane_0_is_told_to_all() -> None:
+    told = "shfl.sync.idx.b32 %r3, %r1, 0, 31, -1; shfl.sync.idx.b32 %r4, %r1, 1, 31, -1;"
+    found, numbers = analysed(f"{told} shfl.sync.idx.b32 %r5, %r1, 0, 7199, -1;")
+    assert [found.is_scalar(numbers[f"%r{i}"]) for i in (3, 4, 5)] == [True, False, False]
+
+
 def test_whole_warps_compare_alike() -> None:
     """A bound at a multiple of a warp's threads parts no warp; any other may."""
     alike = "setp.lt.u32 %p1, %r1, 32; setp.gt.u32 %p2, %r1, 31;"
