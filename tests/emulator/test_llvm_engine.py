@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from tests.emulator.harness import Runner, instruction_kernel
+from tests.emulator.hopper_harness import Tensors
+from tests.emulator.test_wgmma import kernel as wgmma_kernel
 
 from tilewright.runtime.emulator import llvm_library, policy
 from tilewright.runtime.emulator.device import EmulatorDevice
@@ -171,3 +174,44 @@ def test_wishes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="supported: auto, numpy, llvm"):
         Policy("fastest")
     assert Policy("llvm", observed=True).describe() == "NumPy engine: every access is observed"
+
+
+@pytest.mark.usefixtures("needs_library")
+class TestHopper:
+    """Kernels of Hopper run on this engine, and whole numbers are the same bits on both."""
+
+    @pytest.mark.parametrize("name", ["wsgemm", "wsgemm_cluster"])
+    def test_a_warp_specialised_product(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        random = np.random.default_rng(6)
+        m, n, k = 256, 128, 192
+        a, b = (random.integers(-8, 9, shape).astype(ml_dtypes.bfloat16) for shape in ((m, k), (n, k)))
+        c = np.zeros((m, n), a.dtype)
+        boxes = ((64, 128), (64, 64 if name.endswith("cluster") else 128), (64, 64))
+        results = []
+        for engine in ("numpy", "llvm"):
+            monkeypatch.setenv(policy.VARIABLE, engine)
+            tensors = Tensors("wsgemm")
+            places = [tensors.put(array) for array in (a, b, c)]
+            described = zip(places, (a, b, c), boxes, strict=True)
+            maps = [tensors.map("bfloat16", *one, swizzle="128b") for one in described]
+            tensors.launch(name, *maps, m, n, k, grid=2, block=384, shared=3 * 2 * 128 * 64 * 2 + 2 * 64 * 128 * 2)
+            results.append(tensors.get(places[2], c).view("u2"))
+            chosen = tensors.device.load(name, tensors.ptx).choices.values()
+            assert [choice.engine for choice in chosen] == (["llvm"] if engine == "llvm" else [])
+        assert (results[0] == results[1]).all()
+
+    def test_rings_of_mbarriers(self) -> None:
+        x = np.random.default_rng(7).standard_normal((2, 9, 96)).astype("f4")
+        runner = Runner.of("mbarrier", "llvm")
+        y = runner("ring", x, np.zeros_like(x), 9, grid=(2,), block=(128,))[1]
+        assert (y == x[:, :, ::-1] * 2 + 1).all() and _engine_of(runner, "ring") == "llvm"
+
+    def test_a_descriptor_that_leaves_shared_memory(self) -> None:
+        instruction = "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16"
+        ptx = wgmma_kernel(instruction, 4, 0, ", 1, 1, 0, 0")
+        given = [np.zeros(65536, "u1"), np.zeros((128, 4), "u4"), np.zeros((128, 4), "u4")]
+        descriptors = [np.int64(0), np.int64(0x3FFF | 8 << 32)]
+        message = r"descriptor 0x0*800003fff reaches shared address 0x40060; the block has 65536 bytes"
+        for engine in ("numpy", "llvm"):
+            with pytest.raises(DeviceError, match=message):
+                Runner(ptx, engine)("k", *given, *descriptors, 1, block=(128,))
