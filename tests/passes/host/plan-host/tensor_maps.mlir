@@ -2,16 +2,16 @@
 // A kernel that fetches boxes gets a tensor map of each operand: the buffer, its symbolic shape, strides in bytes, and
 // the box. The grid is no larger than the card, since such a kernel goes on to further tiles by itself.
 
-!x = tensor<?x512xf16, ["n", "512"]>
-!w = tensor<512x256xf16>
+!x = tensor<?x128xf16, ["n", "128"]>
+!w = tensor<128x256xf16>
 !y = tensor<?x256xf32, ["n", "256"]>
 
 // CHECK-DAG: %[[X:.*]] = "host.declare"(){{.*}}kind = "input"
 // CHECK-DAG: %[[W:.*]] = "host.declare"(){{.*}}kind = "weight"
 // CHECK-DAG: %[[Y:.*]] = "host.declare"(){{.*}}kind = "output"
 // CHECK: "host.launch"(%[[X]], %[[W]], %[[Y]], %[[X]], %[[W]]) {arguments = [0, 1, 2, "n",
-// CHECK-SAME: {{{.*}}buffer = 3 : i64, data_type = "float16"{{.*}}shape = ["512", "n"], strides = ["1024"]
-// CHECK-SAME: {{{.*}}buffer = 4 : i64, data_type = "float16"{{.*}}shape = ["256", "512"], strides = ["512"]
+// CHECK-SAME: {{{.*}}buffer = 3 : i64, data_type = "float16"{{.*}}shape = ["128", "n"], strides = ["256"]
+// CHECK-SAME: {{{.*}}buffer = 4 : i64, data_type = "float16"{{.*}}shape = ["256", "128"], strides = ["512"]
 // CHECK-SAME: grid = ["min(132,
 func.func @main(%x: !x {graph.name = "x"}) -> (!y {graph.name = "y"}) {
   %w = "graph.weight"() {handle = "w"} : () -> !w
