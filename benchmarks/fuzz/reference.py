@@ -98,6 +98,32 @@ def inner_values(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Arrays:
     return {**constants, **inputs, **Reference(copy).run(inputs)}
 
 
+def undecided(model: onnx.ModelProto, keeps: bool) -> set[str]:
+    """Values behind a Unique of floats that were rounded: which of them are equal is an accident of implementations, and
+    no small noise makes two numbers equal. With `keeps` every float counts as rounded.
+    """
+    rounded, found = set[str](), set[str]()
+    for node in model.graph.node:
+        taken = set(node.input)
+        if keeps or node.op_type not in EXACT or taken & rounded:
+            rounded |= set(node.output)
+        if taken & found or (node.op_type == "Unique" and (keeps or taken & rounded)):
+            found |= set(node.output)
+    return found
+
+
+def without_outputs(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
+    """The model without these outputs and the nodes that only they need."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    outputs = [value for value in model.graph.output if value.name not in names]
+    kept = [node for node in model.graph.node if not names & set(node.output)]
+    del copy.graph.output[:], copy.graph.node[:]
+    copy.graph.output.extend(outputs)
+    copy.graph.node.extend(kept)
+    return copy
+
+
 class NoisyReference:
     """The model with a factor near one at every float that enters or leaves an operation that rounds."""
 
