@@ -99,7 +99,7 @@ def inner_values(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Arrays:
 
 
 def undecided(model: onnx.ModelProto, keeps: bool) -> set[str]:
-    """Values behind a Unique of floats that were rounded: which of them are equal is an accident of implementations, and
+    """Values behind a Unique of rounded floats: which of them are equal is an accident of implementations, and
     no small noise makes two numbers equal. With `keeps` every float counts as rounded.
     """
     rounded, found = set[str](), set[str]()
