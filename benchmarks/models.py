@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from tests.support.quantizing import FORMS, quantized
 from tests.support.zoo import LARGE, MODELS, Inputs, Model, exported
 
@@ -70,6 +71,8 @@ def measure(name: str, model: Model, target: str) -> Row:
         return replace(row, differences=differences(engine, prototype, batches))
     except Error as error:
         return replace(row, error=str(error).splitlines()[0])
+    except InvalidArgument as error:
+        return replace(row, error=f"onnxruntime refuses it: {error}")
 
 
 def differences(engine: tilewright.Engine, prototype: onnx.ModelProto, batches: list[Inputs]) -> list[float]:
