@@ -25,6 +25,7 @@ class Status(int):
 
 
 OK, BAD = Status(0), Status(999)
+GIVE_BACK = ("cuMemFree", "cuModuleUnload", "cuStreamDestroy", "cuGraphDestroy", "cuGraphExecDestroy", "cuEventDestroy")
 
 
 class FakeDriver:
@@ -64,9 +65,7 @@ class FakeDriver:
             self.calls.append(name)
             if number != self.fail_at:
                 return value(*arguments)
-            if name.startswith(
-                ("cuMemFree", "cuModuleUnload", "cuStreamDestroy", "cuGraphDestroy", "cuGraphExecDestroy", "cuEventDestroy")
-            ):
+            if name.startswith(GIVE_BACK):
                 self.live.pop(arguments[0], None)  # given back as far as anybody can
             if name == "cuDevicePrimaryCtxRelease":
                 self.live.pop("context")
