@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .control_flow import Program
 from .llvm_atomics import atomic_helper
 from .llvm_calls import HOST_ROUTINES, atomic_by_host, load_by_host, store_by_host
 from .llvm_cluster import arrive
@@ -160,9 +161,18 @@ def _store(emit: Generator, results: Sequence[str], values: Sequence[Value], spa
     return []
 
 
+def _names_other_blocks(program: Program) -> bool:
+    """Whether a generic address may lie in the shared memory of another block: mapa or cvta has made it."""
+    found = {
+        (instruction.opcode, instruction.has("shared::cluster"))
+        for block in program.blocks for instruction in block.instructions if not instruction.has("to")
+    }  # fmt: skip
+    return ("mapa", False) in found or {("mapa", True), ("cvta", True)} <= found
+
+
 def _is_in_cluster(emit: Generator, space: str) -> bool:
     """Whether an access may reach the shared memory of another block."""
-    if space == "generic" and emit.program.cluster_shape is not None:
+    if space == "generic" and _names_other_blocks(emit.program):
         if emit.module.local_bytes:
             emit.unsupported("generic addresses of a cluster's and of local memory")
         return True
