@@ -45,8 +45,7 @@ def finding(kernel: Kernel, launch: Launch, workspace: Workspace) -> BaseExcepti
     try:
         if context["fault_kind"] == FAULT_DEADLOCK:
             _tell_waits(translation, workspace)
-        if context["fault_kind"] == FAULT_DEADLOCK:
-            _tell_deadlock(translation, chunk, workspace)
+            _tell_deadlock(kernel, launch, workspace)
         _tell(translation, chunk, context)
     except DeviceError as error:
         return error
@@ -116,29 +115,41 @@ def _tell_waits(translation: Translation, workspace: Workspace) -> None:
         waits.deadlock()
 
 
-def _tell_deadlock(translation: Translation, chunk: Chunk, workspace: Workspace) -> NoReturn:
-    """Who waits where, and who never came."""
-    threads = chunk.geometry.block_threads
-    warps = -(-threads // LANES)
-    records = workspace.records()
+def _tell_deadlock(kernel: Kernel, launch: Launch, workspace: Workspace) -> NoReturn:
+    """Who waits where, and who never came: of the first block in which threads wait for a barrier, alone in its cluster
+    or not.
+    """
+    first = int(workspace.context[0]["block_number"])
+    for rank in range(kernel.cluster_blocks):
+        chunk = Chunk(launch, Geometry(launch.block, 1), first + rank)
+        waiting = _waiting(kernel.translation, chunk, workspace.records(), rank * kernel.warps)
+        if waiting:
+            break
+    # The NumPy engine names the barrier that was reached first; that is where most threads wait.
+    waiting.sort(key=lambda entry: -int(entry[0].sum()))
+    (mask, line, number, expected), *others = waiting
+    parts = [f"{int(mask.sum())} of {expected} threads wait here"]
+    parts += [f"{int(other.sum())} at barrier {at} of PTX line {place}" for other, place, at, _ in others]
+    ended = chunk.geometry.block_threads - sum(int(entry[0].sum()) for entry in waiting)
+    if ended:
+        parts.append(f"{ended} have already exited")
+    chunk.fault(line, f"deadlock at barrier {number}: " + ", ".join(parts), int(mask.argmax()))
+
+
+def _waiting(
+    translation: Translation, chunk: Chunk, records: Any, first_warp: int
+) -> list[tuple[Any, int, int, int]]:
+    """(threads, PTX line, number, threads that it waits for) of each barrier at which threads of the block stand."""
     waiting = []
     for slot, (_, line, _) in enumerate(translation.barriers):
         mask = np.zeros(chunk.threads, bool)
         number = expected = 0
-        for warp in range(warps):
-            place = warp * translation.record_bytes + RECORD_SLOTS + SLOT_BYTES * slot
+        for warp in range(-(-chunk.geometry.block_threads // LANES)):
+            place = (first_warp + warp) * translation.record_bytes + RECORD_SLOTS + SLOT_BYTES * slot
             record = records[place : place + SLOT_BYTES].view(_SLOT)[0]
             if record["lanes"]:
                 mask |= _lanes(chunk, warp, int(record["lanes"]))
                 number, expected = int(record["number"]), int(record["expected"])
         if mask.any():
             waiting.append((mask, line, number, expected))
-    # The NumPy engine names the barrier that was reached first; that is where most threads wait.
-    waiting.sort(key=lambda entry: -int(entry[0].sum()))
-    (mask, line, number, expected), *others = waiting
-    parts = [f"{int(mask.sum())} of {expected} threads wait here"]
-    parts += [f"{int(other.sum())} at barrier {at} of PTX line {place}" for other, place, at, _ in others]
-    ended = threads - sum(int(entry[0].sum()) for entry in waiting)
-    if ended:
-        parts.append(f"{ended} have already exited")
-    chunk.fault(line, f"deadlock at barrier {number}: " + ", ".join(parts), int(mask.argmax()))
+    return waiting

@@ -60,3 +60,24 @@ def test_faults() -> None:
         _run("stuck", np.zeros(1, "i4"), grid=(2,))
     with pytest.raises(DeviceError, match="is not a multiple of the cluster"):
         _run("send", np.zeros(1, "i4"), grid=(3,))
+
+
+def test_a_barrier_that_only_the_second_block_waits_for() -> None:
+    ptx = """.version 8.0
+.target sm_90
+.address_size 64
+.visible .entry k(.param .u64 p) .explicitcluster .reqnctapercluster 2, 1, 1 .reqntid 64, 1, 1 {
+.reg .pred %p, %q; .reg .b32 %rank, %t;
+mov.u32 %rank, %cluster_ctarank;
+mov.u32 %t, %tid.x;
+setp.eq.u32 %p, %rank, 1;
+setp.lt.u32 %q, %t, 32;
+and.pred %p, %p, %q;
+@!%p bra end;
+bar.sync 0, 64;
+end: ret;
+}"""
+    text = "deadlock at barrier 0: 32 of 64 threads wait here, 32 have already exited"
+    with pytest.raises(DeviceError, match=text) as told:
+        Runner(ptx)("k", np.zeros(1, "i4"), grid=(2,), block=(64,))
+    assert "block (1, 0, 0)" in str(told.value)
