@@ -28,13 +28,13 @@ _DTYPES = {"i1": "?", "i8": "u1", "i16": "u2", "i32": "u4", "i64": "u8", "float"
 
 def host_call(
     emit: Generator, results: Sequence[str], values: Sequence[Value], routine: str, dtypes: dict[int, str],
-    **static: Any,
+    lanes: Value | None = None, **static: Any,
 ) -> list[Value]:  # fmt: skip
-    """Have the host run a routine of the NumPy engine for the active lanes. `dtypes` are those of operands (by
-    position) that their LLVM type does not tell, signed numbers above all."""
+    """Have the host run a routine of the NumPy engine for `lanes`, by default the active ones. `dtypes` are those of
+    operands (by position) that their LLVM type does not tell, signed numbers above all."""
     site = register_host_call(emit, results, values, routine, dtypes, **static)
     code = emit.code
-    ask_host(emit.module, code, str(site), emit.active().text)
+    ask_host(emit.module, code, str(site), (lanes or emit.active()).text)
     scratch = emit.field("scratch", "ptr").text
     found = []
     for index, type in enumerate(results):

@@ -1,7 +1,7 @@
-"""The cluster barrier of the fast engine: barrier.cluster.arrive and whether the wait for it is over.
+"""Clusters on the fast engine: barrier.cluster.arrive, whether the wait for it is over, and whose memory a warp reads.
 
-In: the generator, the lanes that arrive or wait. Out: counts in the context, and in the warp's record which of its
-lanes have arrived since which generation. Why: every kernel in clusters begins and ends with it, in all its warps.
+In: the generator, the lanes that arrive, wait or read. Out: counts in the context, and in the warp's record which of
+its lanes have arrived since which generation. Why: every kernel in clusters begins and ends with it, in all its warps.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .llvm_checks import ADDRESSES
 from .llvm_context import FAULT_SWITCH
-from .llvm_module import field_pointer
-from .llvm_values import Value
+from .llvm_mbarrier import cluster_pointer
+from .llvm_module import Module, field_pointer, load_field
+from .llvm_values import Code, Value
+from .memory import RANK_SHIFT
 
 if TYPE_CHECKING:
     from .llvm_codegen import Generator
@@ -75,3 +78,33 @@ def _refuse(emit: Generator, lanes: Value, what: str) -> None:
     record_fault(emit, FAULT_SWITCH, emit.site("", what, 0), lanes)
     code.line(f"br label %right{label}")
     code.label(f"right{label}")
+
+
+def block_helper(module: Module, nbytes: int) -> str:
+    """`(context, addresses, mask)` -> the shared memory of the one block that a whole warp reads `nbytes` a lane of,
+    within it and aligned; null otherwise.
+    """
+
+    def build(code: Code) -> None:
+        address = Value("%address", "i64", True)
+        rank = code.integer("i64", RANK_SHIFT)
+        first = code.lane(address, 0)
+        offsets = code.binary("and", address, code.widen(code.integer("i64", (1 << RANK_SHIFT) - 1)))
+        alike = code.compare(
+            "icmp eq", code.binary("lshr", address, code.widen(rank)), code.widen(code.binary("lshr", first, rank))
+        )
+        low = code.binary("and", offsets, code.widen(code.integer("i64", nbytes - 1)))
+        aligned = code.compare("icmp eq", low, code.widen(code.integer("i64", 0)))
+        limit = load_field(code, "shared_limit", "i64")
+        size = code.integer("i64", nbytes)
+        last = code.widen(code.binary("sub", limit, size))
+        inside = code.compare("icmp ule", offsets, last)
+        lanes = code.cast_mask(code.binary("and", code.binary("and", alike, aligned), inside))
+        every = code.binary("and", lanes, Value("%mask", "i32"))
+        whole = code.compare("icmp eq", every, code.integer("i32", -1))
+        enough = code.compare("icmp uge", limit, size)
+        found = cluster_pointer(code, module, first.text)
+        sound = code.binary("and", code.binary("and", whole, enough), Value(found.sound, "i1"))
+        code.line(f"ret {code.select(sound, Value(found.base, 'ptr'), Value('null', 'ptr')).typed}")
+
+    return module.helper(f"block_of_{nbytes}", f"ptr @(ptr %context, {ADDRESSES} %address, i32 %mask)", build)

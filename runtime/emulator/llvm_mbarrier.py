@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .llvm_atomics import each_lane
 from .llvm_calls import ask_host, host_call, slot
@@ -261,7 +261,7 @@ def arrive(
     emit: Generator, results: Sequence[str], values: Sequence[Value], space: str, drop: bool, no_complete: bool
 ) -> list[Value]:  # fmt: skip
     """mbarrier.arrive: gives the tokens, the words before. Forms that no pipeline uses are the host's."""
-    static = {"space": space, "drop": drop, "no_complete": no_complete}
+    static: dict[str, Any] = {"space": space, "drop": drop, "no_complete": no_complete}
     if drop or no_complete:
         return host_call(emit, results, values, "barrier_arrive", {}, **static)
     code = emit.code

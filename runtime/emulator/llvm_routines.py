@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .control_flow import Program
 from .llvm_atomics import atomic_helper
-from .llvm_calls import HOST_ROUTINES, atomic_by_host, load_by_host, store_by_host
-from .llvm_cluster import arrive
+from .llvm_calls import HOST_ROUTINES, atomic_by_host, host_call, load_by_host, store_by_host
+from .llvm_cluster import arrive, block_helper
 from .llvm_context import FAULT_CALL, FAULT_PARTIAL_WARP
 from .llvm_copies import copy_helper
 from .llvm_generic import generic_load_helper, generic_store_helper
@@ -27,11 +27,12 @@ from .llvm_memory import (
     store_one_helper,
     words_of,
 )
-from .llvm_module import call
+from .llvm_module import call, field_pointer
 from .llvm_tensor import load_boxes
 from .llvm_values import BITS, ELEMENTS, LANES, Value
 from .llvm_warp import WARP_ROUTINES
 from .llvm_warpgroup import WARPGROUP_ROUTINES
+from .memory import RANK_SHIFT
 from .ptx import TYPE_BITS
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def _load_parameter(
 def _load(emit: Generator, results: Sequence[str], values: Sequence[Value], space: str, type: str) -> list[Value]:
     (address,) = values
     if _is_in_cluster(emit, space):
+        if space == "cluster":
+            return _load_of_cluster(emit, results, values, type)
         return load_by_host(emit, results, values, space=space, type=type)
     count = len(results)
     nbytes = TYPE_BITS[type] // 8 * count
@@ -127,6 +130,36 @@ def _load(emit: Generator, results: Sequence[str], values: Sequence[Value], spac
     aggregate = result_type(element, words)
     found = call(emit.code, aggregate, name, f"{arguments}{address.typed}, {mask.typed}")
     return _split(emit, _unpack(emit, found, aggregate, element, words, True), type, count)
+
+
+def _load_of_cluster(emit: Generator, results: Sequence[str], values: Sequence[Value], type: str) -> list[Value]:
+    """A whole warp that reads the shared memory of one block, as blocks that add up sums do, reads it as its own: the
+    context names that block's memory meanwhile. Everything else is left to the host.
+    """
+    code, mask, count = emit.code, emit.active(), len(results)
+    address = code.resize(code.widen(values[0]), "i64")
+    nbytes = TYPE_BITS[type] // 8 * count
+    base = call(code, "ptr", block_helper(emit.module, nbytes), f"ptr %context, {address.typed}, {mask.typed}")
+    in_order = code.compare("icmp ne", Value(base, "ptr"), Value("null", "ptr"))
+    none = code.integer("i32", 0)
+    by_host = host_call(
+        emit, results, values, "load", {}, code.select(in_order, none, mask), space="cluster", type=type
+    )
+
+    own = emit.field("shared", "ptr")
+    place = field_pointer(code, "shared")
+    code.line(f"store {code.select(in_order, Value(base, 'ptr'), own).typed}, ptr {place}")
+    offsets = code.binary("and", address, code.widen(code.integer("i64", (1 << RANK_SHIFT) - 1)))
+    offsets = Value(offsets.text, offsets.element, True)
+    element, words = words_of(nbytes)
+    aggregate = result_type(element, words)
+    name = load_helper(emit.module, "shared", nbytes, offsets)
+    lanes = code.select(in_order, mask, none)
+    site = emit.site("shared", "load", nbytes)
+    found = call(code, aggregate, name, f"ptr %context, i32 {site}, {offsets.typed}, {lanes.typed}")
+    code.line(f"store {own.typed}, ptr {place}")
+    fast = _split(emit, _unpack(emit, found, aggregate, element, words, True), type, count)
+    return [code.select(in_order, ours, theirs) for ours, theirs in zip(fast, by_host, strict=True)]
 
 
 def _store(emit: Generator, results: Sequence[str], values: Sequence[Value], space: str, type: str) -> list[Value]:
