@@ -53,6 +53,7 @@ _HOPPER = replace(
     name="sm_90",
     capability=(9, 0),
     card="H100 SXM",
+    ptx="+ptx84",  # wgmma of signed with unsigned bytes
     multiprocessors=132,
     shared_per_block=227 * KIB,
     shared_per_multiprocessor=228 * KIB,

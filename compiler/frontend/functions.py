@@ -33,6 +33,8 @@ def function_body(node: Node) -> onnx.FunctionProto | None:
             body.attribute_proto.append(attribute.default_value)
     if not body.opset_import:
         body.opset_import.append(onnx.helper.make_opsetid(node.domain, node.version))
+    if not {"", "ai.onnx"} & {item.domain for item in body.opset_import}:  # bodies of preview operators are new
+        body.opset_import.append(onnx.helper.make_opsetid("", onnx.defs.onnx_opset_version()))
     return body
 
 

@@ -30,6 +30,7 @@ from .rewriting import (
 )
 
 ACCESS_BYTES = 16  # of the widest access
+BYTES_ACCESS = 4
 BYTES = {"i8", "ui8"}
 _TURN = "transpose_right"
 
@@ -81,7 +82,9 @@ def _reads_along_depth(operation: ir.Operation) -> bool:
     rounded = "precision" in operation.attributes and string(operation, "precision") == "tf32"
     kinds = {element_of(operand) for operand in operation.operands}
     depth = product(list(shape_of(operation.operands[1])[-2 if operation.name == "graph.matmul" else 0 : -1]))
-    if not (depth * dtype(element_of(operation.operands[1])).bytes).divisible_by(ACCESS_BYTES):
+    # Bytes have no instruction that reads them across k; four along it are the least that it reads.
+    least = BYTES_ACCESS if kinds <= BYTES else ACCESS_BYTES
+    if not (depth * dtype(element_of(operation.operands[1])).bytes).divisible_by(least):
         return False
     return kinds in ({"f16"}, {"bf16"}) or kinds <= BYTES or (rounded and kinds == {"f32"})
 

@@ -48,7 +48,8 @@ def engine(model: Path) -> Path:
 
 
 def test_commands_are_those_of_the_folder(invoke: Invoke) -> None:
-    assert set(COMMANDS) == {"compile", "run", "inspect", "opt", "replay", "verify", "doctor", "sanitize", "profile"}
+    there = {"compile", "run", "inspect", "opt", "replay", "verify", "doctor", "sanitize", "profile", "tune"}
+    assert set(COMMANDS) == there
     for name in COMMANDS:
         result = invoke(name, "--help")
         assert result.exit_code == 0 and result.output.startswith(f"Usage: main {name}")

@@ -18,6 +18,7 @@ from ....dialects import graph_builder as build
 from ....dialects.scalar import Scalar
 from ....runtime.errors import ModelError
 from ....runtime.symbolic import Expression
+from ..errors import Unsupported
 from ..node import Node
 from ..registry import onnx_operator
 from ..tensor import Tensor
@@ -92,9 +93,15 @@ def weighted(node: Node, seen: ir.Value, value: ir.Value, scores: Scores, dtype:
 
 
 # Changes of a score ---------------------------------------------------------------------------------------------
-def scaled(scale: float) -> Change:
-    """Times a constant."""
-    return Change(lambda score: score * scale)
+def scaled(scale: float | None, size: Expression) -> Change:
+    """Times `scale`, by default one over the root of the size of a head, which may be known at run time only."""
+    known = size.as_constant()
+    if scale is None and known:
+        scale = 1 / math.sqrt(known)
+    if scale is not None:
+        factor = float(scale)
+        return Change(lambda score: score * factor)
+    return Change(lambda score: score * build.dimension(size).cast(score.dtype).rsqrt())
 
 
 def capped(limit: float) -> Change:
@@ -144,9 +151,11 @@ def repeated(value: ir.Value, times: int) -> ir.Value:
 def shared_heads(node: Node, query: ir.Value, value: ir.Value) -> ir.Value:
     """Keys or values with as many heads as the queries. Raises ModelError."""
     heads, groups = (build.shape_of(own)[1].as_constant() for own in (query, value))
-    if heads is None or groups is None or heads % groups:
-        if heads == groups:
-            return value
+    if build.shape_of(query)[1] == build.shape_of(value)[1]:
+        return value
+    if heads is None or groups is None:
+        raise Unsupported("attention with other heads of keys than of queries", "a static number of heads")
+    if not groups or heads % groups:
         raise ModelError(f"node '{node.name}' ({node.operator}): {heads} heads of queries for {groups} of keys")
     return repeated(value, heads // groups)
 
@@ -187,14 +196,12 @@ def attention(node: Node) -> list[ir.Value | None]:
 def _stages(node: Node, shape: Sequence[Expression], past: Expression) -> tuple[list[list[Change]], bool]:
     """The changes of the scores: scale, cap, mask; and whether they may leave a query without keys."""
     size = node.shape(0)[-1] if node.rank(0) == 4 else node.shape(0)[-1] // int(node.get("q_num_heads", 1))
-    scale = node.get("scale")
-    scale = 1 / math.sqrt(size.as_constant() or 1) if scale is None else float(scale)
     cap = float(node.get("softcap", 0.0))
     masks = _bounds(node, shape, past)
     if node.has(3):
         masks.insert(0, _masked(node, node.input(3), shape[KEY]))
     may_be_empty = node.has(3) or node.has(6) or _window(node) != (-1, -1)
-    return [[scaled(scale)], [capped(cap)] if cap else [], masks], may_be_empty
+    return [[scaled(node.get("scale"), size)], [capped(cap)] if cap else [], masks], may_be_empty
 
 
 def _window(node: Node) -> tuple[int, int]:

@@ -6,7 +6,6 @@ softmax in the form that fusion turns into one attention kernel (passes/graph/at
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from mlir import ir
@@ -55,8 +54,8 @@ def masking(node: Node, mask: Tensor) -> Change:
     return Change(change)
 
 
-def _scale(node: Node, size: int) -> Change:
-    return scaled(float(node.get("scale", 0.0)) or 1 / math.sqrt(size))
+def _scale(node: Node, query: ir.Value) -> Change:
+    return scaled(float(node.get("scale", 0.0)) or None, build.shape_of(query)[3])
 
 
 def _after_past(node: Node, past: Tensor | None, new: ir.Value) -> ir.Value:
@@ -75,8 +74,7 @@ def multi_head_attention(node: Node) -> list[ir.Value | None]:
     )
     past = build.shape_of(node.value(6))[2] if node.has(6) else 0
     key, value = _after_past(node, node.optional(6), key), _after_past(node, node.optional(7), value)
-    size = build.shape_of(query)[3].as_constant() or 1
-    scores = Scores([_scale(node, size)])
+    scores = Scores([_scale(node, query)])
     if node.has(5):
         scores.changes.append(plus(node.input(5)))
     if node.has(4):
@@ -142,8 +140,7 @@ def _projected_attention(
         key, value = (
             build.concatenate([_half(past, number), part], 2, node.unify) for number, part in ((0, key), (1, value))
         )
-    width_of_head = build.shape_of(query)[3].as_constant() or 1
-    scores = Scores([_scale(node, width_of_head)] + ([plus(bias)] if bias is not None else []))
+    scores = Scores([_scale(node, query)] + ([plus(bias)] if bias is not None else []))
     if mask is not None:
         scores.changes.append(masking(node, mask))
     if node.get("unidirectional", 0):
@@ -228,8 +225,7 @@ def group_query_attention(node: Node) -> list[ir.Value]:
             for part in (query, key)
         )
     key, value = (_cached(node, node.optional(place), new, before) for place, new in ((3, key), (4, value)))
-    size = build.shape_of(query)[3].as_constant() or 1
-    scores = Scores([_scale(node, size)])
+    scores = Scores([_scale(node, query)])
     cap, window = float(node.get("softcap", 0.0)), int(node.get("local_window_size", -1))
     if cap:
         scores.changes.append(capped(cap))
