@@ -10,8 +10,6 @@ protocol.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from mlir import ir
@@ -27,12 +25,11 @@ from .attention_softmax import Softmax
 from .builder import TileBuilder
 from .contraction import Contraction
 from .heads import Heads
+from .roles import PRODUCER_WARPS, Ring, make_barriers, region, role
 from .schedule import size_guess
 from .tile_types import ACCESS_BYTES, i64, tile_of
-from .warp_specialized import Ring, make_barriers
 
 GROUP_ROWS, GROUP_WARPS = 64, 4  # of a consumer group
-PRODUCER_WARPS = 4  # one would do, but registers are handed over by groups of four
 MOST_HEAD = 256
 EXCHANGE_COLUMNS = 32  # of the results that change threads at a time
 EXCHANGE_LINE = EXCHANGE_COLUMNS + 8  # f32 of a row of them: 8 against bank conflicts
@@ -139,10 +136,10 @@ class HopperAttention:
         self.turns = make_barriers(schedule.groups, GROUP_WARPS) if schedule.groups > 1 else None
         ir.Operation.create("tile.barrier")
         producer, consumers = _REGISTERS[schedule.groups] or (None, None)
-        with self._role(0, schedule.consumers, consumers):
+        with role(self.builder, 0, schedule.consumers, consumers):
             self._consume()
-        with self._role(schedule.consumers, PRODUCER_WARPS, producer):
-            with self._region("tile.single"):
+        with role(self.builder, schedule.consumers, PRODUCER_WARPS, producer):
+            with region(self.builder, "tile.single"):
                 self._produce()
             for _ in range(MEETINGS if schedule.split > 1 else 0):
                 _meet()
@@ -208,21 +205,6 @@ class HopperAttention:
         return ir.Operation.create(
             "tile.allocate", results=[type_], operands=place, attributes={"stages": i64(1)}
         ).result
-
-    @contextmanager
-    def _role(self, first: int, count: int, registers: int | None) -> Iterator[None]:
-        attributes = {"first": i64(first), "count": i64(count)}
-        if registers is not None:
-            attributes["registers"] = i64(registers)
-        with self._region("tile.warps", attributes):
-            yield
-
-    @contextmanager
-    def _region(self, name: str, attributes: dict[str, ir.Attribute] | None = None) -> Iterator[None]:
-        operation = ir.Operation.create(name, attributes=attributes or {}, regions=1)
-        with ir.InsertionPoint(operation.regions[0].blocks.append()), self.builder.region():
-            yield
-            ir.Operation.create("gpu.yield")
 
     def _loop(self, low: Expression, high: Expression, carried: list[ir.Value]) -> scf.ForOp:
         return scf.ForOp(self.builder.index(low), self.builder.index(high), self.builder.index(1), carried)

@@ -22,40 +22,13 @@ from .boxes import Boxes, Operands
 from .builder import TileBuilder
 from .elements import zero as element_zero
 from .results import Position
+from .roles import PRODUCER_WARPS, Ring, make_barriers, region, role
 from .schedule import Schedule
 from .schedule_wgmma import CONSUMER_GROUP, EXCHANGE_LINE, PADDING
 from .tile_types import full, i64, program_id, tile_of
 
 EXCHANGE_COLUMNS = EXCHANGE_LINE - PADDING  # of the sums that change threads at a time
-PRODUCER_WARPS = 4  # one would do, but registers are handed over by groups of four
 PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, 232  # a thread, with two groups of consumers: 40 + 2 * 232 <= 3 * 168
-
-
-@dataclass
-class Ring:
-    """Where a role stands in the ring of stages."""
-
-    stage: ir.Value
-    parity: ir.Value
-
-    def following(self, stages: int) -> Ring:
-        """The next stage; the parity turns where the ring begins again."""
-        zero, one, count = (arith.constant(ir.IndexType.get(), value) for value in (0, 1, stages))
-        stage = arith.addi(self.stage, one)
-        wrapped = arith.cmpi(arith.CmpIPredicate.eq, stage, count)
-        return Ring(
-            arith.select(wrapped, zero, stage), arith.select(wrapped, arith.xori(self.parity, one), self.parity)
-        )
-
-    def after(self, steps: int, stages: int) -> Ring:
-        """The stage that many steps on."""
-        rounds, rest = divmod(steps, stages)
-        one, count, rest_value = (arith.constant(ir.IndexType.get(), value) for value in (1, stages, rest))
-        stage = arith.addi(self.stage, rest_value)
-        wrapped = arith.cmpi(arith.CmpIPredicate.uge, stage, count)
-        turned = arith.xori(self.parity, one)
-        kept, flipped = (turned, self.parity) if rounds % 2 else (self.parity, turned)
-        return Ring(arith.select(wrapped, arith.subi(stage, count), stage), arith.select(wrapped, flipped, kept))
 
 
 @dataclass
@@ -98,10 +71,10 @@ class WarpSpecialized:
         self.order = make_barriers(self.schedule.turns, CONSUMER_GROUP) if self.schedule.turns > 1 else None
         self._meet()
         several = consumers > CONSUMER_GROUP
-        with self._role(0, consumers, CONSUMER_REGISTERS if several else None, self.schedule.turns > 1):
+        with role(self.builder, 0, consumers, CONSUMER_REGISTERS if several else None, self.schedule.turns > 1):
             self._consume(epilogue)
-        with self._role(consumers, PRODUCER_WARPS, PRODUCER_REGISTERS if several else None):
-            with self._region("tile.single"):
+        with role(self.builder, consumers, PRODUCER_WARPS, PRODUCER_REGISTERS if several else None):
+            with region(self.builder, "tile.single"):
                 self._produce()
             if self.schedule.split > 1:
                 self._meet()  # with the consumers of all blocks, whose partial sums are then complete
@@ -112,23 +85,6 @@ class WarpSpecialized:
         ir.Operation.create("tile.cluster_barrier" if self.schedule.together > 1 else "tile.barrier")
 
     # Roles ----------------------------------------------------------------------------------------------------------
-    @contextmanager
-    def _role(self, first: int, count: int, registers: int | None, apart: bool = False) -> Iterator[None]:
-        attributes = {"first": i64(first), "count": i64(count)}
-        if apart:
-            attributes["apart"] = ir.UnitAttr.get()
-        if registers is not None:
-            attributes["registers"] = i64(registers)
-        with self._region("tile.warps", attributes):
-            yield
-
-    @contextmanager
-    def _region(self, name: str, attributes: dict[str, ir.Attribute] | None = None) -> Iterator[None]:
-        operation = ir.Operation.create(name, attributes=attributes or {}, regions=1)
-        with ir.InsertionPoint(operation.regions[0].blocks.append()), self.builder.region():
-            yield
-            ir.Operation.create("gpu.yield")
-
     @contextmanager
     def _tiles_of_block(
         self, start: list[ir.Value], group: ir.Value | None = None
@@ -344,12 +300,3 @@ class WarpSpecialized:
 def _allocate(box: Boxes, shape: tuple[int, int], stages: int) -> ir.Value:
     type_ = tile_of(*shape, scalar_type(box.element), str(box.layout()))
     return ir.Operation.create("tile.allocate", results=[type_], attributes={"stages": i64(stages)}).result
-
-
-def make_barriers(count: int, arrivals: int) -> ir.Value:
-    """Barriers in shared memory, ready after the block has met."""
-    return ir.Operation.create(
-        "tile.make_barriers",
-        results=[ir.Type.parse("!tile.barriers")],
-        attributes={"count": i64(count), "arrivals": i64(arrivals)},
-    ).result
