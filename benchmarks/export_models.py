@@ -189,6 +189,7 @@ FULL = {
     "mobilenet-v2": lambda: image(lambda: mobilenet(MOBILENET, 32, 1280, 1000), 224, spatial=False),
     "bert-base": lambda: bert(12, 768, 12, 30522),
     "gpt2": lambda: gpt2(12, 768, 12, 50257),
+    "gpt2-cached": lambda: gpt2(12, 768, 12, 50257, cached=True),
     "unet": lambda: image(lambda: UNet((64, 128, 256, 512, 1024)), 256, spatial=True),
     "vit-b16": lambda: vit(12, 768, 12, 224),
 }

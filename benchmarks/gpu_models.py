@@ -23,11 +23,20 @@ import numpy as np
 SAMPLE = 0.5  # seconds of measuring each competitor
 
 
+# By the beginning of an input's name: axis -> names of its size, the first that a case has.
+AXES: dict[str, dict[int, tuple[str, ...]]] = {
+    "input_ids": {0: ("batch",), 1: ("sequence",)},
+    "token_type_ids": {0: ("batch",), 1: ("sequence",)},
+    "attention_mask": {0: ("batch",), 1: ("total", "sequence")},
+    "past": {0: ("batch",), 2: ("past",)},
+    "pixel_values": {0: ("batch",)},
+    "x": {0: ("batch",), 2: ("height",), 3: ("width",)},
+}
+
+
 @dataclass(frozen=True)
 class Case:
-    """One model of benchmarks/export_models.py at one shape: `sizes` are values of its dynamic dimensions in the order
-    in which its inputs mention them (exporters choose the names).
-    """
+    """One model of benchmarks/export_models.py at one shape: `sizes` are values of the dimensions named in `AXES`."""
 
     model: str
     sizes: dict[str, int]
@@ -42,13 +51,16 @@ class Case:
         import onnx
 
         inputs = onnx.load(path, load_external_data=False).graph.input
-        dimensions = {given.name: given.type.tensor_type.shape.dim for given in inputs}
-        names = dict.fromkeys(size.dim_param for sizes in dimensions.values() for size in sizes if size.dim_param)
-        values = dict(zip(names, self.sizes.values(), strict=True))
-        return {
-            name: tuple(values[size.dim_param] if size.dim_param else size.dim_value for size in sizes)
-            for name, sizes in dimensions.items()
-        }
+        return {given.name: self._shape(given) for given in inputs}
+
+    def _shape(self, given: Any) -> tuple[int, ...]:
+        """Exporters give one size many names; what is dynamic is told by the input's name."""
+        axes = next(axes for prefix, axes in AXES.items() if given.name.startswith(prefix))
+        shape = []
+        for axis, size in enumerate(given.type.tensor_type.shape.dim):
+            names = [name for name in axes.get(axis, ()) if name in self.sizes]
+            shape.append(self.sizes[names[0]] if size.dim_param else size.dim_value)
+        return tuple(shape)
 
 
 CASES = (

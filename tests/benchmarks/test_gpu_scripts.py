@@ -56,7 +56,7 @@ def test_a_hollow_engine_has_the_same_kernels_and_weights_alike(tmp_path: Path) 
         assert np.isfinite(session.run({"x": x})["y"]).all()
 
 
-def test_shapes_are_given_in_the_order_of_the_inputs(tmp_path: Path) -> None:
+def test_shapes_go_by_the_names_of_inputs(tmp_path: Path) -> None:
     onnx.save(two_layers(), tmp_path / "layers.onnx")
     case = Case("layers", {"batch": 5})
     assert case.slug == "layers-batch5" and case.shapes(tmp_path / "layers.onnx") == {"x": (5, 96)}
