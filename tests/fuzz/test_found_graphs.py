@@ -28,6 +28,12 @@ FOUND: dict[str, tuple[str, int, dict[str, Any]]] = {
         17,
         {},
     ),
+    "an image of one pixel, mirrored at its centre": (
+        'm (float[1,1,1,1] x, float[1,1,2,2] g) => (float[a,b,c,d] y) '
+        '{ y = GridSample <align_corners=1, mode="linear", padding_mode="reflection"> (x, g) }',
+        20,
+        {"x": np.array([[[[0.7]]]], np.float32), "g": np.array([[[[0, 0], [0.4, -1.7]]]], np.float32)},
+    ),
     "the neutral element of a minimum of 64-bit integers": (
         'm (int64[3] x, int64[3] i, int64[3] u) => (int64[3] y) { y = ScatterElements <reduction="min"> (x, i, u) }',
         18,

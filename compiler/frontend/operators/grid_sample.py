@@ -83,7 +83,7 @@ def _kept_inside(position: Scalar, size: Expression, padding: str, aligned: bool
     if padding == "border":
         return position.clip(0.0, extent - 1.0)
     low = 0.0 if aligned else -0.5
-    span = (extent - 1.0) if aligned else extent
+    span = ((extent - 1.0) if aligned else extent).maximum(1.0)  # of one pixel, every place is clipped to it
     phase = (position - low).abs()
     turns = (phase / span).floor()
     rest = phase - turns * span
