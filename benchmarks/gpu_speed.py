@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from benchmarks.gpu_check import environment
 from benchmarks.gpu_peers import COMPILED, PEERS
+from benchmarks.report import ratio
 from benchmarks.workloads import WORKLOADS, Workload
 from onnx import numpy_helper
 
@@ -178,23 +179,18 @@ def ceilings(device: str) -> dict[str, float]:
     return {"copy": 2 * source.nbytes / copy.median, "cublas f16": 2 * 8192**3 / product.median}
 
 
-def best_peer(record: dict[str, Any]) -> float | None:
-    """Seconds of the fastest peer that was measured."""
-    return min((peer["seconds"] for peer in record["peers"].values() if "seconds" in peer), default=None)
-
-
 def line(record: dict[str, Any]) -> str:
     """A record for people."""
     name = f"{record['family']} {record['name']}"
     if "failed" in record:
         return f"{name:55} FAILED {record['failed'].splitlines()[0]}"
-    ours, peer = record["ours"]["seconds"], best_peer(record)
-    ratio = f"{peer / ours:5.2f}x" if peer else "     -"
+    ours, times = record["ours"]["seconds"], ratio(record)
+    faster = f"{times:5.2f}x" if times else "     -"
     rate = f"{record['bytes'] / ours / 1e9:6.0f} GB/s"
     if record["flops"]:
         rate = f"{record['flops'] / ours / 1e12:6.0f} TFLOP/s"
     state = "right" if record["right"] else "WRONG"
-    return f"{name:55} {state} {record['error']:.1e} {ours * 1e6:10.1f} us {rate} {ratio} of the best peer"
+    return f"{name:55} {state} {record['error']:.1e} {ours * 1e6:10.1f} us {rate} {faster} of the best peer"
 
 
 def main() -> None:

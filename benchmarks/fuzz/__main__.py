@@ -116,7 +116,10 @@ def main() -> None:
     if options.what == "rule":
         report(_range(options.seeds))
         return
-    good = run_many(options.what, options) if options.what in JOBS else run_one(options.what, options.subject)
+    try:
+        good = run_many(options.what, options) if options.what in JOBS else run_one(options.what, options.subject)
+    except KeyboardInterrupt:  # what is recorded is kept
+        sys.exit("stopped; the same command goes on")
     sys.exit(0 if good else 1)
 
 
