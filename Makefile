@@ -64,7 +64,7 @@ gpu-compiled:
 	@$(GPU_PYTHON) benchmarks/gpu_speed.py $(BUNDLE) --family memory "matmul + epilogue" --seconds 300 --out $(RESULTS)/gpu-compiled.json
 
 gpu-models:
-	@$(GPU_PYTHON) benchmarks/gpu_models.py $(BUNDLE) --seconds 330
+	@$(GPU_PYTHON) benchmarks/gpu_models.py $(BUNDLE) --seconds 500
 
 report: $(READY)
 	@$(BIN)/python -m benchmarks.report

@@ -1,8 +1,9 @@
-"""Whole models beside torch on the same GPU: how many times as fast as torch.compile is an engine?
+"""Whole models beside torch and XLA on the same GPU: how many times as fast as the better of them is an engine?
 
-In: the hollow engines of benchmarks/gpu_bundle.py, and the same architectures in torch. Out: a table and a JSON file, a
-record for each model and shape, all measured in CUDA graphs. Weights are random, so these are times only; whether
-engines are right is asked by gpu_check.py with models that fit a bundle. Needs torch and transformers.
+In: the hollow engines of benchmarks/gpu_bundle.py, and the same architectures in torch and JAX (benchmarks/gpu_xla.py).
+Out: a table and a JSON file, a record for each model and shape, all measured in CUDA graphs. Weights are random, so
+these are times only; whether engines are right is asked by gpu_check.py with models that fit a bundle. Needs torch and
+transformers; jax for XLA.
 
     PYTHONPATH=.pkg:. python benchmarks/gpu_models.py BUNDLE [--only NAME] [--seconds 500]
 """
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tilewright.runtime.measuring import Measurement, measure
 
 SAMPLE = 0.5  # seconds of measuring each competitor
 
@@ -86,12 +89,9 @@ def arrays(shapes: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, np.
 
 def compare(bundle: Path, case: Case, device: str, deadline: float) -> dict[str, Any]:
     """The record of one model at one shape."""
-    import torch
     from benchmarks.export_models import FULL
-    from benchmarks.gpu_speed import TorchDevice, summary
 
     from tilewright.runtime.hollow import load_hollow
-    from tilewright.runtime.measuring import measure
 
     engine = load_hollow(bundle / "models" / f"{case.slug}.hollow")
     shapes = {
@@ -102,32 +102,66 @@ def compare(bundle: Path, case: Case, device: str, deadline: float) -> dict[str,
     with engine.session(device) as session:
         ours = session.measure(inputs, SAMPLE)
     record: dict[str, Any] = {
-        "model": case.model, "sizes": case.sizes, "launches": len(engine.program.launches), "ours": summary(ours),
+        "model": case.model, "sizes": case.sizes, "launches": len(engine.program.launches), "ours": ours.record(),
         "peers": {},
     }  # fmt: skip
-    if device != "cuda":
-        return record
-    module = FULL[case.model]().make().eval().half().to(device)
-    given = [torch.from_numpy(array).to(device) for array in inputs.values()]
+    if device == "cuda":
+        module = FULL[case.model]().make().eval().half()
+        record["peers"] |= xla_peers(case, module, list(inputs.values()), deadline)
+        record["peers"] |= torch_peers(module, list(inputs.values()), device, deadline)
+    return record
+
+
+def attempt(peers: dict[str, Any], name: str, deadline: float, run: Callable[[], Measurement]) -> None:
+    """Record what `run` measured under `name`, or why it did not."""
+    if time.monotonic() > deadline:
+        peers[name] = {"skipped": "out of time"}
+        return
+    try:
+        peers[name] = run().record()
+    except Exception as problem:  # whatever the peer cannot do with this model
+        peers[name] = {"skipped": str(problem).splitlines()[0][:200]}
+
+
+def torch_peers(module: Any, inputs: list[np.ndarray], device: str, deadline: float) -> dict[str, Any]:
+    """torch as it is and compiled, channels-last and with weights as constants (batch normalisation folded)."""
+    import torch
+    import torch._inductor.config
+    from benchmarks.gpu_speed import TorchDevice
+
+    torch._inductor.config.freezing = True
+    module = module.to(device)
+    given = [torch.from_numpy(array).to(device) for array in inputs]
     given = [tensor.half() if tensor.is_floating_point() else tensor for tensor in given]
+    if len(given) == 1:  # images
+        module = module.to(memory_format=torch.channels_last)
+        given = [given[0].contiguous(memory_format=torch.channels_last)]
     timer: Any = TorchDevice(device)
-    competitors: dict[str, Callable[..., Any]] = {
-        "torch": module, "torch.compile": torch.compile(module, mode="max-autotune-no-cudagraphs", dynamic=False)
-    }  # fmt: skip
-    for name, function in competitors.items():
-        if time.monotonic() > deadline:
-            record["peers"][name] = {"skipped": "out of time"}
-            continue
+    peers: dict[str, Any] = {}
+    # The graph is captured by `measure`, as everybody's.
+    compiled = torch.compile(module, mode="max-autotune-no-cudagraphs", dynamic=False)
+    for name, function in {"torch": module, "torch.compile": compiled}.items():
 
         @torch.inference_mode()
         def body(function: Callable[..., Any] = function) -> None:
             function(*given)
 
-        try:
-            record["peers"][name] = summary(measure(timer, [body], True, SAMPLE))
-        except Exception as problem:  # whatever the peer cannot do with this model
-            record["peers"][name] = {"skipped": str(problem).splitlines()[0][:200]}
-    return record
+        attempt(peers, name, deadline, lambda body=body: measure(timer, [body], True, SAMPLE))  # type: ignore[misc]
+    return peers
+
+
+def xla_peers(case: Case, module: Any, inputs: list[np.ndarray], deadline: float) -> dict[str, Any]:
+    """The same architecture in JAX, where that is installed."""
+    try:
+        from benchmarks import gpu_xla
+    except ImportError as problem:
+        return {"xla": {"skipped": str(problem)}}
+    halves = [array.astype(np.float16) if array.dtype.kind == "f" else array for array in inputs]
+    given = gpu_xla.arguments(module, halves)
+    peers: dict[str, Any] = {}
+    for name, function in gpu_xla.competitors(case.model).items():
+        attempt(peers, name, deadline, lambda function=function: gpu_xla.measure(function, given, SAMPLE))  # type: ignore[misc]
+    return peers
 
 
 def line(record: dict[str, Any]) -> str:

@@ -143,7 +143,7 @@ def compare(bundle: Path, workload: Workload, device: str, deadline: float, seed
     answer, ours = run_ours(bundle, workload, sets, device)
     record["error"] = error_of(answer, peer.reference(workload.parameters, sets[0]))
     record["right"] = record["error"] <= TOLERANCE
-    record["ours"] = summary(ours)
+    record["ours"] = ours.record()
     del answer
     timer: Any = TorchDevice(device)
     for name, function in peer.competitors(workload.parameters).items():
@@ -152,18 +152,10 @@ def compare(bundle: Path, workload: Workload, device: str, deadline: float, seed
             continue
         bodies = [lambda tensors=tensors, function=function: function(tensors) for tensors in sets]
         try:
-            record["peers"][name] = summary(measure(timer, bodies, True, SAMPLE))
+            record["peers"][name] = measure(timer, bodies, True, SAMPLE).record()
         except Exception as problem:  # a backend of the peer that does not take this shape
             record["peers"][name] = {"skipped": str(problem).splitlines()[0][:200]}
     return record
-
-
-def summary(measurement: Measurement) -> dict[str, Any]:
-    """What is kept of a measurement."""
-    return {
-        "seconds": measurement.median, "best": measurement.best, "spread": measurement.spread,
-        "samples": len(measurement.samples), "runs": measurement.runs, "captured": measurement.captured,
-    }  # fmt: skip
 
 
 def ceilings(device: str) -> dict[str, float]:

@@ -19,6 +19,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 GOALS = {"matmul + epilogue": 1.15, "convolution": 1.05}  # times as fast as the best peer; 1 for the others
+MODEL_PEERS = ("torch", "torch.compile", "xla", "xla, cudnn attention")
 Record = dict[str, Any]
 
 
@@ -88,14 +89,14 @@ def kernel_tables(results: Record) -> Iterator[str]:
 
 def model_table(results: Record) -> Iterator[str]:
     """One file of gpu_models.py."""
-    yield "| model | us | launches | torch, us | torch.compile, us | times as fast as the better |"
-    yield "|---|---:|---:|---:|---:|---:|"
+    yield f"| model | us | launches | {', us | '.join(MODEL_PEERS)}, us | times as fast as the best |"
+    yield f"|---|{'---:|' * (len(MODEL_PEERS) + 3)}"
     for record in results["models"]:
         name = f"{record['model']} {' '.join(f'{key}={value}' for key, value in record['sizes'].items())}"
         if "ours" not in record:
-            yield f"| {name} | failed: {record['failed'].splitlines()[0]} | | | | |"
+            yield f"| {name} | failed: {record['failed'].splitlines()[0]} {'| ' * (len(MODEL_PEERS) + 3)}"
             continue
-        peers = [record["peers"].get(peer, {}) for peer in ("torch", "torch.compile")]
+        peers = [record["peers"].get(peer, {}) for peer in MODEL_PEERS]
         times = [f"{peer['seconds'] * 1e6:.0f}" if "seconds" in peer else peer.get("skipped", "") for peer in peers]
         own, better = f"{record['ours']['seconds'] * 1e6:.0f}", ratio(record)
         yield f"| {name} | {own} | {record['launches']} | {' | '.join(times)} | {f'{better:.2f}' if better else ''} |"

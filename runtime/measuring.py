@@ -43,6 +43,13 @@ class Measurement:
         low, _, high = statistics.quantiles(self.samples, n=4)
         return (high - low) / self.median if self.median else 0.0
 
+    def record(self) -> dict[str, float | int | bool]:
+        """What result files keep of it."""
+        return {
+            "seconds": self.median, "best": self.best, "spread": self.spread,
+            "samples": len(self.samples), "runs": self.runs, "captured": self.captured,
+        }  # fmt: skip
+
 
 def measure(device: Device, bodies: Sequence[Callable[[], None]], captures: bool, seconds: float) -> Measurement:
     """Time `bodies` in turn for about `seconds`, after a warm-up.
