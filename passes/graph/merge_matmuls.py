@@ -2,8 +2,8 @@
 attention.
 
 In: matmuls that share their left operand and whose results, after an optional bias, are only moved about. Out: one
-matmul with the weights side by side, one bias, and a slice for each. One larger problem fills a GPU better and costs
-one launch; the slices are index functions of whatever reads them.
+matmul with the weights side by side, one bias (zeros where a matmul has none), and a slice for each. One larger problem
+fills a GPU better and costs one launch; the slices are index functions of whatever reads them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,23 @@ from mlir import ir
 
 from ...dialects import graph_builder
 from ...dialects.tensors import element_of, rank_of, shape_of
+from ...runtime.dtypes import dtype
 from ...runtime.symbolic import ZERO
 from ..unit import Unit, WeightStore, register_pass
+from .constant_rows import add_row, added_row, body_names, is_weight
 from .rewriting import (
     blocks_within,
-    body_of,
     building_before,
-    captures,
     erase_dead,
     functions,
     fused_location,
     integer,
     operations_of,
-    producer,
     replace,
     string,
     users,
 )
 
-_BIAS = ["graph.element", "graph.element", "arith.addf", "gpu.yield"]
 _READERS = ("graph.reshape", "graph.transpose", "graph.slice", "graph.matmul")
 
 
@@ -45,7 +43,7 @@ class Member:
 
     matmul: ir.Operation
     bias: ir.Operation | None  # the map that adds it
-    offset: ir.Operation | None  # the graph.weight that it adds
+    row: ir.Value | None  # the weight that it adds
 
     @property
     def last(self) -> ir.Operation:
@@ -87,41 +85,36 @@ def _families(block: ir.Block) -> list[list[Member]]:
             integer(operation, "transpose_right"),
             element_of(right),
             element_of(operation.results[0]),
-            member.bias is None,
+            element_of(member.last.results[0]),
         )
         families.setdefault(key, []).append(member)
-    return [members for members in families.values() if len(members) > 1]
+    return [members for members in map(_added_alike, families.values()) if len(members) > 1]
+
+
+def _added_alike(members: list[Member]) -> list[Member]:
+    """Those whose biases, if they have one, are added as the first one's is; sizes have to be known for zeros."""
+    first = next((member for member in members if member.bias is not None), None)
+    if first is None or first.bias is None:
+        return members
+    names = sorted(body_names(first.bias))
+    return [
+        member
+        for member in members
+        if (member.bias is None and shape_of(member.matmul.results[0])[-1].as_constant() is not None)
+        or (member.bias is not None and sorted(body_names(member.bias)) == names)
+    ]
 
 
 def _member(operation: ir.Operation) -> Member | None:
-    if operation.name != "graph.matmul" or not _is_weight(operation.operands[1], 2):
+    if operation.name != "graph.matmul" or not is_weight(operation.operands[1], 2):
         return None
     readers = users(operation.results[0])
-    bias, offset = None, None
-    if len(readers) == 1:
-        offset = _bias_weight(readers[0], operation.results[0])
-        bias = readers[0] if offset is not None else None
-    last = bias or operation
-    readers = users(last.results[0])
+    row = added_row(readers[0], operation.results[0]) if len(readers) == 1 else None
+    bias = readers[0] if row is not None else None
+    readers = users((bias or operation).results[0])
     if not readers or any(reader.name not in _READERS for reader in readers):
         return None
-    return Member(operation, bias, offset)
-
-
-def _is_weight(value: ir.Value, rank: int) -> bool:
-    owner = producer(value)
-    return owner is not None and owner.name == "graph.weight" and rank_of(value) == rank
-
-
-def _bias_weight(reader: ir.Operation, result: ir.Value) -> ir.Operation | None:
-    """The constant vector that `reader`, a map, adds to the matmul's result, or None when it does anything else."""
-    if reader.name != "graph.map" or sorted(o.name for o in operations_of(body_of(reader))) != sorted(_BIAS):
-        return None
-    others = [inner.operands[0] for inner in captures(reader) if inner.operands[0] != result]
-    if len(others) != 1 or not _is_weight(others[0], 1) or shape_of(reader.results[0]) != shape_of(result):
-        return None
-    same_width = shape_of(others[0])[0] == shape_of(result)[-1]
-    return producer(others[0]) if same_width else None
+    return Member(operation, bias, row)
 
 
 def _merge(weights: WeightStore, members: Sequence[Member]) -> None:
@@ -140,9 +133,9 @@ def _merge(weights: WeightStore, members: Sequence[Member]) -> None:
             transpose_right=bool(turned),
             unify=lambda own, _: own,  # sizes may be equal at run time only
         )
-        if members[0].offset is not None:
-            vector = _joined(weights, [m.offset.results[0] for m in members if m.offset is not None], 0)
-            merged = graph_builder.map([merged, vector], lambda x, b: x + b)
+        bias = next((member.bias for member in members if member.bias is not None), None)
+        if bias is not None:
+            merged = add_row(bias, merged, _joined_rows(weights, members), first)
         start, parts = ZERO, []
         rank = rank_of(merged)
         for member in members:
@@ -153,6 +146,20 @@ def _merge(weights: WeightStore, members: Sequence[Member]) -> None:
         replace(member.last, [part])
         if member.bias is not None:
             member.matmul.erase()
+
+
+def _joined_rows(weights: WeightStore, members: Sequence[Member]) -> ir.Value:
+    """The biases side by side."""
+    element = next(element_of(member.row) for member in members if member.row is not None)
+    rows = []
+    for member in members:
+        row = member.row
+        if row is None:
+            width = shape_of(member.matmul.results[0])[-1]
+            handle = weights.add("no bias", np.zeros(width.as_constant() or 0, dtype(element).numpy))
+            row = graph_builder.weight(handle, [width], element)
+        rows.append(row)
+    return _joined(weights, rows, 0)
 
 
 def _joined(weights: WeightStore, values: Sequence[ir.Value], axis: int) -> ir.Value:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from mlir import ir
+from tests.passes.graph.programs import build, check_passes, count
 
 from tilewright.dialects import create_context, verify
+from tilewright.dialects import graph_builder as g
 from tilewright.passes.graph.interpret import interpret
 from tilewright.passes.graph.merge_matmuls import merge_matmuls
 from tilewright.passes.unit import Unit, WeightStore
@@ -79,6 +83,29 @@ def test_an_activation_stays_with_its_matmul() -> None:
     made = unit(True, True)
     merge_matmuls(made)
     assert str(made.module).count('"graph.matmul"') == 3
+
+
+@pytest.mark.parametrize("biased", ["qkv", "qv", "k"])
+def test_halves_of_different_widths_with_some_biases(biased: str) -> None:
+    """Fewer heads of keys, biases in f16 as importers write them (widened, added, rounded), none for some."""
+    rng = np.random.default_rng(2)
+    widths = {"q": 8, "k": 4, "v": 4}
+    weights = {f"w{name}": rng.standard_normal((8, width)).astype(np.float16) for name, width in widths.items()}
+    weights |= {f"b{name}": rng.standard_normal(widths[name]).astype(np.float16) for name in biased}
+
+    def body(x: ir.Value, weight: Callable[[str], ir.Value]) -> list[ir.Value]:
+        results = []
+        for name, width in widths.items():
+            y = g.matmul(x, weight(f"w{name}"))
+            if name in biased:
+                y = g.map([y, weight(f"b{name}")], lambda a, b: (a.cast("f32") + b.cast("f32")).cast("f16"))
+            results.append(g.reshape(y, [5, width // 2, 2]))
+        return results
+
+    made = build({"x": (5, 8)}, body, weights, elements={"x": "f16"})
+    x = rng.standard_normal((5, 8)).astype(np.float16)
+    check_passes(made, {"x": x}, [merge_matmuls], 2e-3)  # f16 results, 2^-11 of each
+    assert count(made, "graph.matmul") == 1
 
 
 def test_prepared_weights_are_made_once_and_within_the_limit() -> None:
