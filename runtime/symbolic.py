@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias, Union
@@ -27,7 +27,7 @@ class Operation:
     right: Expression
 
     def __hash__(self) -> int:
-        return hash((self.kind, self.left._hash, self.right._hash))
+        return hash((self.kind, hash(self.left), hash(self.right)))
 
     def __str__(self) -> str:
         if self.kind in ("max", "min"):
@@ -41,18 +41,22 @@ Monomial: TypeAlias = tuple[Atom, ...]  # sorted, with repetition: s*s*n is ("n"
 Extents: TypeAlias = Mapping[str, "Expression"]  # symbol -> e, meaning 0 <= symbol < e
 
 _NO_EXTENTS: Extents = {}
+_ONE_TERM = (((), 1),)
 
 
 class Expression:
-    """An integer polynomial over atoms, in normal form; immutable and hashable."""
+    """An integer polynomial over atoms, in normal form; immutable and hashable.
 
-    __slots__ = ("_hash", "_key", "_text", "terms")
+    Index functions make tens of thousands of them while a model compiles: hash and text are made when asked for.
+    """
+
+    __slots__ = ("_hash", "_key_or_none", "_text", "terms")
     terms: tuple[tuple[Monomial, int], ...]  # in no particular order; `ordered_terms` and the text are canonical
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
-        self.terms = tuple(item for item in terms.items() if item[1])
-        self._key = frozenset(self.terms) if len(self.terms) > 1 else self.terms
-        self._hash = hash(self._key)
+        self.terms = tuple([item for item in terms.items() if item[1]])
+        self._key_or_none: Hashable = None
+        self._hash: int | None = None
         self._text = ""
 
     # Construction -----------------------------------------------------------------------------------------------
@@ -159,13 +163,23 @@ class Expression:
         return Expression({monomial: -factor for monomial, factor in self.terms})
 
     def __sub__(self, other: ExpressionLike) -> Expression:
-        return self + (-expression(other))
+        right = expression(other)
+        if not right.terms:
+            return self
+        terms = dict(self.terms)
+        for monomial, factor in right.terms:
+            terms[monomial] = terms.get(monomial, 0) - factor
+        return Expression(terms)
 
     def __rsub__(self, other: ExpressionLike) -> Expression:
         return expression(other) - self
 
     def __mul__(self, other: ExpressionLike) -> Expression:
         right = expression(other)
+        if right.terms == _ONE_TERM:
+            return self
+        if self.terms == _ONE_TERM:
+            return right
         terms: dict[Monomial, int] = {}
         for left_monomial, left_factor in self.terms:
             for right_monomial, right_factor in right.terms:
@@ -242,10 +256,23 @@ class Expression:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, int):
             return self.as_constant() == other
-        return isinstance(other, Expression) and self._hash == other._hash and self._key == other._key
+        if not isinstance(other, Expression):
+            return False
+        if len(self.terms) < 2 or len(other.terms) < 2:
+            return self.terms == other.terms
+        return len(self.terms) == len(other.terms) and hash(self) == hash(other) and self._key == other._key
 
     def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(self._key)
         return self._hash
+
+    @property
+    def _key(self) -> Hashable:
+        """The terms without their order."""
+        if self._key_or_none is None:
+            self._key_or_none = frozenset(self.terms) if len(self.terms) > 1 else self.terms
+        return self._key_or_none
 
     @property
     def ordered_terms(self) -> list[tuple[Monomial, int]]:

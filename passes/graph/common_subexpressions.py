@@ -7,7 +7,8 @@ upstream CSE leaves ours.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 
 from mlir import ir
 
@@ -16,9 +17,22 @@ from .rewriting import operations_of, replace
 CONTROL = frozenset({"scf.if", "scf.while", "scf.condition", "func.return", "scf.yield", "gpu.yield", "func.call"})
 
 
-def merge_duplicates(block: ir.Block, visible: dict[Hashable, ir.Operation] | None = None) -> int:
+@dataclass
+class _Candidate:
+    """An operation that later ones are compared with; its structural key is made when one resembles it."""
+
+    operation: ir.Operation
+    key: Hashable = None
+
+    def matches(self, key: Hashable) -> bool:
+        if self.key is None:
+            self.key = structural_key(self.operation, {})
+        return self.key == key
+
+
+def merge_duplicates(block: ir.Block, visible: Mapping[Hashable, list[_Candidate]] | None = None) -> int:
     """Replace duplicates in the block and in what its `scf.if` and `scf.while` hold; returns how many."""
-    known = dict(visible or {})
+    known = {likeness: list(candidates) for likeness, candidates in (visible or {}).items()}
     merged = 0
     for operation in operations_of(block):
         if operation.name in ("scf.if", "scf.while"):
@@ -28,12 +42,25 @@ def merge_duplicates(block: ir.Block, visible: dict[Hashable, ir.Operation] | No
             continue
         if operation.name in CONTROL:
             continue
-        key = structural_key(operation, {})
-        first = known.setdefault(key, operation)
-        if first != operation:
+        candidates = known.setdefault(_likeness(operation), [])
+        key = structural_key(operation, {}) if candidates else None
+        first = next((candidate.operation for candidate in candidates if candidate.matches(key)), None)
+        if first is None:
+            candidates.append(_Candidate(operation, key))
+        else:
             replace(operation, list(first.results))
             merged += 1
     return merged
+
+
+def _likeness(operation: ir.Operation) -> Hashable:
+    """Equal for duplicates, quick to make, and different for most others: maps begin with a tensor that they read."""
+    operands, types = tuple(operation.operands), tuple([value.type for value in operation.results])
+    if not len(operation.regions) or not len(operation.regions[0].blocks):
+        return operation.name, operands, types
+    inner = next((view.operation for view in operation.regions[0].blocks[0].operations), None)
+    tensor = inner.operands[0] if inner is not None and inner.name == "graph.element" else None
+    return operation.name, operands, types, tensor
 
 
 def structural_key(operation: ir.Operation, numbering: dict[ir.Value, int]) -> Hashable:

@@ -15,7 +15,6 @@ from mlir import ir
 from ...dialects.given_kernel import GivenKernel, read
 from ...dialects.tensors import element_of
 from ...runtime.dtypes import dtype
-from ...runtime.emulator.device import EmulatorDevice
 from ...runtime.symbolic import parse
 
 Array = np.ndarray[Any, Any]
@@ -46,6 +45,8 @@ def _launch(
     operands: Sequence[Array],
     results: Sequence[Array],
 ) -> None:
+    from ...runtime.emulator.device import EmulatorDevice  # much to load for what few models have
+
     device = EmulatorDevice()
     try:
         addresses: dict[str, int] = {}

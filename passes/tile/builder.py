@@ -82,6 +82,7 @@ class TileBuilder:
     _scopes: list[dict[Expression | Operation, ir.Value]] = field(default_factory=lambda: [{}])
     # What `delinearize` took apart, without dimensions of size 1: (indices, sizes, the number they came from).
     _runs: list[tuple[list[Expression], list[Expression], Expression]] = field(default_factory=list)
+    _positions: dict[tuple[object, ...], tuple[Expression, ...]] = field(default_factory=dict)  # by number and shape
     _along: dict[tuple[Expression, VectorVariable], tuple[Expression | None, Expression]] = field(default_factory=dict)
     _counter: int = 0
     tile_function: ir.Operation | None = None
@@ -199,7 +200,15 @@ class TileBuilder:
         undo it.
         """
         # An empty tensor has no positions: whatever is computed for one is never run, but must not divide by zero.
-        shape = [ONE if size == 0 else size for size in shape]
+        shape = tuple([ONE if size == 0 else size for size in shape])
+        key = flat, shape, tuple([self.extents.get(name) for name in sorted(flat.symbols)])
+        known = self._positions.get(key)
+        if known is None:  # asked for again and again: by every operand, load and condition of a program
+            known = self._positions[key] = self._split_position(flat, shape)
+            self._remember(flat, known, shape)
+        return known
+
+    def _split_position(self, flat: Expression, shape: tuple[Expression, ...]) -> tuple[Expression, ...]:
         indices: list[Expression] = []
         stride = ONE
         for axis in range(len(shape) - 1, -1, -1):
@@ -211,7 +220,6 @@ class TileBuilder:
             outermost = all(other == 1 for other in shape[:axis])
             indices.insert(0, quotient if outermost else self.remainder(quotient, size))
             stride = stride * size
-        self._remember(flat, tuple(indices), tuple(shape))
         return tuple(indices)
 
     def _remember(self, flat: Expression, indices: tuple[Expression, ...], shape: tuple[Expression, ...]) -> None:

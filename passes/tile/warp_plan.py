@@ -108,8 +108,10 @@ def plan_warp_specialized(
     """
     if not request.target.wgmma or (view.depth.as_constant() or 0) < LEAST:
         return None
-    ways = [(own, least) for least in (LEAST, LEAST // 2) for own in (view, view.swapped())]
-    found = next(filter(None, (_boxed(builder, own, least) for own, least in ways)), None)
+    if not tensor_cores and "f32" in [element_of(operand) for operand in view.operation.operands]:
+        return None
+    ways = sorted((view, view.swapped()), key=lambda own: size_guess(own.rows) < LEAST)
+    found = next(filter(None, (_boxed(builder, own) for own in ways)), None)
     if found is None:
         return None
     view, operands = found
@@ -129,7 +131,7 @@ def plan_warp_specialized(
     return WarpPlan(builder, view, operands, schedule, "i32" if whole else "f32", request.returned)
 
 
-def _boxed(builder: TileBuilder, view: Contraction, least: int) -> tuple[Contraction, Operands] | None:
-    """The view with its boxes, when it has rows enough: a wgmma has 64, but may have few columns."""
-    operands = find_boxes(builder, view) if size_guess(view.rows) >= least else None
+def _boxed(builder: TileBuilder, view: Contraction) -> tuple[Contraction, Operands] | None:
+    """The view with its boxes, when it has rows enough: a wgmma has 64, half of them may be empty."""
+    operands = find_boxes(builder, view) if size_guess(view.rows) >= LEAST // 2 else None
     return None if operands is None else (view, operands)
