@@ -141,7 +141,7 @@ def pool(
         count = count + inside[inner(slices, 2)]
         total = seen.copy() if total is None else (np.maximum(total, seen) if kind == "max" else total + seen)
     if kind == "average":
-        total = total / (np.float32(np.prod(kernel)) if include_padding else count)
+        total = total / (np.float32(np.prod(kernel)) if include_padding else np.maximum(count, 1))
     return np.asarray(total).astype(array.dtype)
 
 

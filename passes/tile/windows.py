@@ -123,7 +123,9 @@ def _pool(emitter: ElementEmitter, operation: ir.Operation, indices: Indices) ->
     totals = loop_nest(emitter, kernel, initial, step)
     total = totals[0]
     if counting:
-        total = emitter.track(arith.divf(totals[0], totals[1]), *totals)
+        # A window that lies in the padding has nothing to average: 0, as in onnxruntime.
+        count = arith.maximumf(totals[1], arith.constant(type_, 1.0))
+        total = emitter.track(arith.divf(totals[0], count), *totals)
     return emitter.track(convert(total, wide, element_of(result)), total)
 
 

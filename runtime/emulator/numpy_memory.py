@@ -40,7 +40,8 @@ def load(
         raw = np.frombuffer(chunk.launch.parameters + bytes(32), "u1")
         rows = np.atleast_1d(address).astype("i8")[:, None] + np.arange(nbytes)
         parts = np.ascontiguousarray(raw[np.clip(rows, 0, len(raw) - 1)]).view(dtype)
-        return tuple(np.ascontiguousarray(parts[:, column]) for column in range(count))
+        columns = (np.ascontiguousarray(parts[:, column]) for column in range(count))
+        return tuple(column if address.ndim else column[0] for column in columns)
     if space == "global" and address.ndim == 0:
         start = _uniform_index(chunk, mask, line, int(address), nbytes, "load") * count
         values = chunk.memory.view(dtype)[start : start + count]

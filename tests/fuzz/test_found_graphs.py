@@ -28,6 +28,23 @@ FOUND: dict[str, tuple[str, int, dict[str, Any]]] = {
         17,
         {},
     ),
+    "windows that lie in the padding": (
+        "m (float[1,1,n] x) => (float[a,b,c] y) <float[1,1,1] one = {1}> "
+        "{ p = AveragePool <kernel_shape=[2], dilations=[2], pads=[1, 1]> (one) "
+        "q = AveragePool <kernel_shape=[2], dilations=[2], pads=[1, 1]> (x) y = Concat <axis=2> (p, q) }",
+        21,
+        {"x": np.array([[[2.0]]], np.float32)},
+    ),
+    "a kernel that selects among its parameters": (
+        "m (float16[2] x, bool[2] c, float16[1] z, bool[1] k) => (float16[n] y) <float16[2] w = {14779, 43863}, "
+        "int64[1] b = {1}, int64[1] e = {2}, int64[1] a = {0}> "
+        "{ v = Where(c, x, w) s = Slice(v, b, e, a) m = Mul(z, s) y = Compress <axis=0> (m, k) }",
+        18,
+        {
+            "x": np.array([-1.5, -1.5], np.float16), "c": np.array([False, True]),
+            "z": np.array([-0.5], np.float16), "k": np.array([True]),
+        },
+    ),
     "an image of one pixel, mirrored at its centre": (
         'm (float[1,1,1,1] x, float[1,1,2,2] g) => (float[a,b,c,d] y) '
         '{ y = GridSample <align_corners=1, mode="linear", padding_mode="reflection"> (x, g) }',
