@@ -73,6 +73,12 @@ OPERATIONS = (
         {"kind": "string", "axis": "integer"},
     ),
     OperationDefinition(
+        "tile.halves",
+        "The even and the odd columns (or rows, as the results' layout says) of a tile whose threads hold both of every pair.",
+        ("tile",),
+        ("even", "odd"),
+    ),
+    OperationDefinition(
         "tile.scan",
         "Every column combined with those before it and with `carry`, one value a line; `exclusive` leaves the column itself out. And "
         "the total of each line, which is the next tile's carry.",
@@ -187,6 +193,16 @@ OPERATIONS = (
         {"rank": "integer"},
         {"blocks": "integer"},
     ),
+    OperationDefinition(
+        "tile.store_boxes",
+        "Write a register tile to a tensor from `coordinates` on (innermost first, in elements): as many columns at a time as the shared "
+        "tile `scratch` has, by way of its stages `stage` to `stage + slots` in turn. Nothing is written outside the tensor. Each group of "
+        "four warps stores its own rows, 64 a box. Asynchronous.",
+        ("tile", "scratch", "stage", "map", "coordinates*"),
+        (),
+        {"slots": "integer"},
+    ),
+    OperationDefinition("tile.stores_wait", "Wait until no store of boxes reads shared memory any more.", (), ()),
     OperationDefinition(
         "tile.dot_wait",
         "The accumulator once at most `pending` asynchronous products are still running; `others` of them (none, if left out) belong to "

@@ -276,18 +276,24 @@ def _matrix(builder: TileBuilder, view: Contraction, dimension: int) -> Matrix |
     if address is None or address.inside or found.conditions or address.argument.element not in DATA_TYPES:
         return None
     element = address.argument.element
-    strides = [stride for stride in map(address.offset.coefficient, names) if stride is not None]
-    if len(strides) < len(names) or any(name in stride.symbols for name in names for stride in strides):
+    strides = strides_of(address.offset, names)
+    if strides is None or (strides[0] != 1 and strides[1] != 1):
         return None
-    whole = sum((stride * own for stride, own in zip(strides, (line, depth, batch), strict=True)), ZERO)
-    if address.offset != whole or (strides[0] != 1 and strides[1] != 1):
-        return None
-    box = Matrix(
-        builder.inputs.index(address.argument), element, dimension, extents, (strides[0], strides[1], strides[2])
-    )
+    box = Matrix(builder.inputs.index(address.argument), element, dimension, extents, strides)
     outer = [box.strides[axis] for axis in box.order[1:]]
     access = ACCESS_BYTES // byte_width(scalar_type(element))
     return box if all(stride.divisible_by(access) and stride != 0 for stride in outer) else None
+
+
+def strides_of(
+    offset: Expression, names: tuple[str, str, str]
+) -> tuple[Expression, Expression, Expression] | None:
+    """(a, b, c) where the offset is a * first + b * second + c * third of the symbols, and nothing else."""
+    strides = [stride for stride in map(offset.coefficient, names) if stride is not None]
+    if len(strides) < len(names) or any(name in stride.symbols for name in names for stride in strides):
+        return None
+    whole = sum((stride * Expression.symbol(name) for stride, name in zip(strides, names, strict=True)), ZERO)
+    return (strides[0], strides[1], strides[2]) if offset == whole else None
 
 
 def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:

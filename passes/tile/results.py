@@ -6,6 +6,7 @@ because every kind of contraction program ends like this.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlir import ir
@@ -14,9 +15,10 @@ from ...dialects.tensors import element_of, scalar_type
 from ...runtime.symbolic import Expression
 from .builder import TileBuilder
 from .contraction import Contraction
-from .elements import ElementEmitter
+from .elements import ElementEmitter, Indices
 from .forward import forward_position
 from .loop import store
+from .paired_results import emit_pairs
 from .scalars import convert
 from .tile_types import element, map_
 
@@ -45,26 +47,83 @@ def emit_epilogue(
     position: Position,
     sums: ir.Value,
 ) -> None:
-    """One map over the sums: convert, run the rest of the kernel, store."""
-    batch, first_row, first_column = position
+    """One map over the sums, or pairs of them: convert, run the rest of the kernel, store."""
+    if view.pairs is not None:
+        emit_pairs(builder, view, returned, tile, position, sums)
+        return
 
-    def body(i: ir.Value, j: ir.Value) -> None:
+    def body(row: Expression, column: Expression, own: ir.Value) -> None:
+        store_results(builder, view, returned, (own, tile.element), (position[0], row, column))
+
+    _map_sums(builder, view, tile, position, sums, body)
+
+
+def epilogue_tile(
+    builder: TileBuilder, view: Contraction, made: ir.Value, tile: ResultTile, position: Position, sums: ir.Value
+) -> ir.Value:
+    """The same map where it stores nothing: its values, in registers, become the tile of the one result `made`."""
+
+    def body(row: Expression, column: Expression, own: ir.Value) -> ir.Value:
+        return _Results(builder, view, (own, tile.element), (position[0], row, column)).element(made)
+
+    values = _map_sums(builder, view, tile, position, sums, body, scalar_type(element_of(made)))
+    assert values is not None
+    return values
+
+
+def _map_sums(
+    builder: TileBuilder,
+    view: Contraction,
+    tile: ResultTile,
+    position: Position,
+    sums: ir.Value,
+    body: Callable[[Expression, Expression, ir.Value], ir.Value | None],
+    element_type: ir.Type | None = None,
+) -> ir.Value | None:
+    """A map whose body gets the row, the column and the sum there."""
+
+    def at(i: ir.Value, j: ir.Value) -> ir.Value | None:
         row = builder.variable(i, "row", view.rows)
         column = builder.variable(j, "column", view.columns)
         with builder.vectorised(column, tile.width):
             if tile.width > 1:
                 builder.varying.add(j)
-            own = element(sums, scalar_type(tile.element))
-            store_results(builder, view, returned, (own, tile.element), (batch, row, column))
+            return body(row, column, element(sums, scalar_type(tile.element)))
 
-    origin = (builder.index(first_row), builder.index(first_column))
+    origin = (builder.index(position[1]), builder.index(position[2]))
     limits = (builder.index(view.rows), builder.index(view.columns))
     complete = [
         name
         for name, extent, step in zip(("rows", "columns"), (view.rows, view.columns), tile.steps, strict=True)
         if extent.divisible_by(step)
     ]
-    map_(builder, origin, limits, tile.shape, tile.layout, body, full_dimensions=complete)
+    return map_(
+        builder, origin, limits, tile.shape, tile.layout, at, element_type=element_type, full_dimensions=complete
+    )
+
+
+class _Results:
+    """Elements of what a kernel makes of a sum (value, dtype) at (batch, row, column)."""
+
+    def __init__(
+        self, builder: TileBuilder, view: Contraction, total: tuple[ir.Value, str], place: Position
+    ) -> None:
+        own, accumulator = total
+        self.builder, self.result = builder, view.operation.results[0]
+        value = convert(own, accumulator, element_of(self.result))
+        if builder.vector is not None and builder.vector.width > 1:
+            builder.varying.update((own, value))
+        self.emitter = ElementEmitter(builder)
+        self.emitter.bind(self.result, lambda _: value)
+        self.position = view.result(*place)
+
+    def indices(self, made: ir.Value) -> Indices:
+        """Where in `made` the element lies."""
+        return forward_position(self.builder, self.result, self.position, made)
+
+    def element(self, made: ir.Value) -> ir.Value:
+        """The element of `made`."""
+        return self.emitter.element(made, self.indices(made))
 
 
 def store_results(
@@ -75,15 +134,7 @@ def store_results(
     place: Position,
 ) -> None:
     """Run the rest of the kernel on a sum (value, dtype) at (batch, row, column) and store all that is returned."""
-    own, accumulator = total
-    result = view.operation.results[0]
-    value = convert(own, accumulator, element_of(result))
-    if builder.vector is not None and builder.vector.width > 1:
-        builder.varying.update((own, value))
-    emitter = ElementEmitter(builder)
-    emitter.bind(result, lambda _: value)
-    position = view.result(*place)
+    results = _Results(builder, view, total, place)
     for argument, made in zip(builder.outputs, returned, strict=True):
-        indices = forward_position(builder, result, position, made)
-        offset = builder.linearize(indices, argument.shape)
-        store(builder, emitter.element(made, indices), argument.memory, offset, argument.element)
+        offset = builder.linearize(results.indices(made), argument.shape)
+        store(builder, results.element(made), argument.memory, offset, argument.element)

@@ -17,6 +17,7 @@ LINE_BYTES = 128  # of k, in a tile that wgmma reads: four instructions
 MOST_STAGES = 7
 PADDING = 8  # f32 between the rows of sums in shared memory, against bank conflicts
 EXCHANGE_LINE = 32 + PADDING  # f32 of a row of the tile through which sums reach the epilogue
+RESULT_ROW = 256  # bytes of shared memory for a row on its way out: a line of two boxes, or of the exchange tile
 BARRIERS_ROOM = 1024  # bytes of shared memory kept for barriers
 CONSUMER_GROUP = 4  # warps that run wgmma together
 
@@ -65,14 +66,17 @@ class Candidate:
     cycles: float
 
 
-def wgmma_candidates(problem: Problem, kind: str, target: Target, ragged: bool = False) -> list[Candidate]:
+def wgmma_candidates(
+    problem: Problem, kind: str, target: Target, ragged: bool = False, strip: int = 0
+) -> list[Candidate]:
     """Every schedule that fits, least predicted time first; `kind` is the end of the instruction's name.
 
     A line of k has four instructions of 32 bytes whatever the type, so the model needs to know bytes only. Where blocks
-    share k, `ragged` lets them go past its end, where all is zero.
+    share k, `ragged` lets them go past its end, where all is zero. Tiles of whole strips of `strip` columns are stored in
+    boxes; 0 where none are.
     """
     schedules = _schedules(problem, kind, target, ragged)
-    found = [Candidate(schedule, _cycles(problem, schedule, target)) for schedule in schedules]
+    found = [Candidate(schedule, _cycles(problem, schedule, target, strip)) for schedule in schedules]
     return sorted(found, key=lambda candidate: candidate.cycles)
 
 
@@ -83,7 +87,7 @@ def _schedules(problem: Problem, kind: str, target: Target, ragged: bool) -> Ite
     kinds = [(tile, consumers, 1) for tile, consumers in TILES] + [(tile, CONSUMER_GROUP, 2) for tile in IN_TURN]
     for (rows, columns), consumers, turns in kinds:
         stage_bytes = (rows + columns) * LINE_BYTES
-        room = target.shared_per_block - BARRIERS_ROOM - turns * rows * EXCHANGE_LINE * 4
+        room = target.shared_per_block - BARRIERS_ROOM - turns * rows * RESULT_ROW
         for cluster, split in _clusters((rows, columns), consumers, splits, depth, target):
             if turns > 1 and split > 1:
                 continue  # a block that shares k has one tile only
@@ -121,7 +125,7 @@ def _clusters(
             yield 1, split
 
 
-def _cycles(problem: Problem, schedule: Schedule, target: Target) -> float:
+def _cycles(problem: Problem, schedule: Schedule, target: Target, strip: int) -> float:
     """Waves of tiles, each of which takes its steps and its epilogue; the first boxes are waited for once."""
     rows, columns, depth = schedule.block
     batch, height, width, length = map(size_guess, (problem.batch, problem.rows, problem.columns, problem.depth))
@@ -129,12 +133,16 @@ def _cycles(problem: Problem, schedule: Schedule, target: Target) -> float:
     waves = -(-clusters // (target.multiprocessors // schedule.together))
     steps = -(-length // (depth * schedule.split))
     sums = rows * columns
-    epilogue = sums / schedule.split * _RESULT_BYTES / _MEMORY
-    if schedule.split == 1:
-        epilogue += 2 * sums * 4 / _SHARED  # through shared memory, to neighbours in one thread
-    else:
-        epilogue += sums * 4 / _SHARED + sums * 4 / _REMOTE + 2 * _CLUSTER_BARRIER + waves * _LATENCY
+    stores = sums / schedule.split * _RESULT_BYTES / _MEMORY
     products = steps * _step_cycles(schedule)
+    if strip and schedule.split == 1 and columns % strip == 0:  # the boxes of one tile leave during the next one
+        exchange = sums * _RESULT_BYTES / _SHARED + columns / strip * _STEP
+        busy = max(products, (products + exchange) / 2) if schedule.turns > 1 else products + exchange
+        return _LATENCY + waves * max(busy, stores) + stores
+    if schedule.split == 1:
+        epilogue = stores + 2 * sums * 4 / _SHARED  # through shared memory, to neighbours in one thread
+    else:
+        epilogue = stores + sums * 4 / _SHARED + sums * 4 / _REMOTE + 2 * _CLUSTER_BARRIER + waves * _LATENCY
     if schedule.turns > 1:  # the epilogue of one tile goes on during the products of the next
         return _LATENCY + waves * max(products, (products + epilogue) / 2) + epilogue
     return _LATENCY + waves * (products + epilogue)

@@ -20,7 +20,8 @@ from .boxes import Operands, find_boxes
 from .builder import TileBuilder
 from .contraction import Contraction
 from .programs import Request
-from .results import Position, ResultTile, emit_epilogue
+from .result_boxes import ResultBox, find_result_box
+from .results import Position, ResultTile, emit_epilogue, epilogue_tile
 from .schedule import Problem, Schedule, size_guess
 from .schedule_wgmma import CONSUMER_GROUP, wgmma_candidates
 from .tile_order import tile_count, tile_position
@@ -42,6 +43,7 @@ class WarpPlan:
     schedule: Schedule
     accumulator: str
     returned: list[ir.Value]
+    box: ResultBox | None = None  # the result, where the schedule stores it in boxes
 
     @property
     def threads(self) -> int:
@@ -60,31 +62,42 @@ class WarpPlan:
 
     @cached_property
     def result(self) -> ResultTile:
-        """The sums of a block as its epilogue gets them: neighbours in one thread, for accesses of 16 bytes."""
+        """The sums of a block as its epilogue gets them: as they are, where boxes are stored; else with neighbours in
+        one thread, for accesses of 16 bytes.
+        """
         schedule = self.schedule
+        if self.box is not None:
+            return ResultTile(schedule.block[:2], self.sums, 2, self.accumulator, self.together)
         rows, columns = schedule.block[0] // schedule.split, schedule.block[1]
         stored = min(byte_width(scalar_type(element_of(value))) for value in self.returned)
-        width = min(max(2, ACCESS_BYTES // stored), rows * columns // schedule.consumers)
+        down, pair = (2 if self.view.pairs == axis else 1 for axis in (0, 1))
+        width = min(max(2, ACCESS_BYTES // stored) * pair, rows * columns // schedule.consumers // down)
         while not self.view.columns.divisible_by(width):
             width //= 2
         strip = min(EXCHANGE_COLUMNS, columns) if schedule.split == 1 else columns
         across = min(strip // width, schedule.consumers)
-        layout = f"blocked<{schedule.consumers // across}x{across}, vector={width}>"
+        pairs = f", down={down}" if down > 1 else ""
+        layout = f"blocked<{schedule.consumers // across}x{across}, vector={width}{pairs}>"
         return ResultTile((rows, columns), layout, width, self.accumulator, self.together)
+
+    @property
+    def sums(self) -> str:
+        """The layout of the accumulator."""
+        rows, columns, _ = self.schedule.block
+        return str(WarpgroupLayout(rows, columns, self.schedule.warps[0] // CONSUMER_GROUP))
 
     @cached_property
     def program(self) -> WarpSpecialized:
         """The program around the epilogue."""
-        rows, columns, _ = self.schedule.block
-        accumulator = WarpgroupLayout(rows, columns, self.schedule.warps[0] // CONSUMER_GROUP)
         return WarpSpecialized(
             self.builder,
             self.schedule,
             self.operands,
             self.accumulator,
-            (str(accumulator), self.result.layout),
+            (self.sums, self.result.layout),
             tile_count(self.view, self.together),
             lambda number: tile_position(self.builder, self.view, number, self.together, strips=True),
+            self.box,
         )
 
     def emit(self) -> None:
@@ -93,8 +106,11 @@ class WarpPlan:
         if self.schedule.together > 1:
             self.builder.set_attribute("tile.cluster", i64(self.schedule.together))
 
-        def epilogue(position: Position, sums: ir.Value) -> None:
+        def epilogue(position: Position, sums: ir.Value) -> ir.Value | None:
+            if self.box is not None:
+                return epilogue_tile(self.builder, self.view, self.returned[0], self.result, position, sums)
             emit_epilogue(self.builder, self.view, self.returned, self.result, position, sums)
+            return None
 
         self.program.emit(epilogue)
 
@@ -124,11 +140,17 @@ def plan_warp_specialized(
     problem = Problem(view.batch, view.rows, view.columns, expression(operands.depth), size)
     # Where k is not contiguous, a tile of the right operand consists of whole lines along the columns.
     least = 0 if operands.right.depth_contiguous else operands.right.layout().line
-    candidates = wgmma_candidates(problem, kind, request.target, operands.zero_past_depth)
+    box = find_result_box(builder, view, request.returned)
+    strip = 0 if box is None else box.strip
+    candidates = wgmma_candidates(problem, kind, request.target, operands.zero_past_depth, strip)
     schedules = [found.schedule for found in candidates if found.schedule.block[1] >= least]
+    if view.pairs is not None:  # a thread has both of a pair
+        schedules = [own for own in schedules if own.block[0] * own.block[1] >= 2 * own.split * own.consumers]
     reads = f"{kind} left={operands.left.depth_contiguous} right={operands.right.depth_contiguous}"
     schedule = request.choose("wgmma", f"{describe(problem)} {reads}", schedules)
-    return WarpPlan(builder, view, operands, schedule, "i32" if whole else "f32", request.returned)
+    if box is not None and (schedule.split > 1 or not box.suits(schedule.block[1])):
+        box = None
+    return WarpPlan(builder, view, operands, schedule, "i32" if whole else "f32", request.returned, box)
 
 
 def _boxed(builder: TileBuilder, view: Contraction) -> tuple[Contraction, Operands] | None:

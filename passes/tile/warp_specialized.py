@@ -2,7 +2,8 @@
 
 In: the plan of a kernel of kind ``dot`` whose operands are dense in memory. Out: a persistent program with two roles.
 One thread of the producer keeps a ring of shared tiles full; the consumers, groups of four warps, run wgmma on them
-and the epilogue on their registers. docs/hopper.md tells the protocol.
+and the epilogue on their registers, whose results go to memory in boxes as well or by the threads that hold them.
+docs/hopper.md tells the protocol.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..lower.dot_layouts import SharedLayout
 from .boxes import Boxes, Operands
 from .builder import TileBuilder
 from .elements import zero as element_zero
+from .result_boxes import SLOTS, ResultBox
 from .results import Position
 from .roles import PRODUCER_WARPS, Ring, make_barriers, region, role
 from .schedule import Schedule
@@ -42,6 +44,7 @@ class WarpSpecialized:
     layouts: tuple[str, str]  # of the accumulator, and of the sums as the epilogue gets them
     count: Expression  # tiles of the result, counted in clusters of them
     position: Callable[[Expression], Position]
+    result: ResultBox | None = None  # where what the epilogue makes is stored in boxes
 
     @property
     def grid(self) -> Expression:
@@ -51,8 +54,8 @@ class WarpSpecialized:
         cluster, split = self.schedule.cluster, self.schedule.split
         return self.count * split if split > 1 else minimum(self.count, self.schedule.resident // cluster) * cluster
 
-    def emit(self, epilogue: Callable[[Position, ir.Value], None]) -> None:
-        """Both roles; `epilogue` gets the place of a tile and its accumulator."""
+    def emit(self, epilogue: Callable[[Position, ir.Value], ir.Value | None]) -> None:
+        """Both roles; `epilogue` gets the place of a tile and its sums, and returns what is to be stored in boxes."""
         rows, columns, depth = self.schedule.block
         left, right = self.operands.both
         cluster = self.schedule.cluster
@@ -64,7 +67,7 @@ class WarpSpecialized:
             _allocate(box, shape, self.schedule.stages)
             for box, shape in ((left, (rows, depth)), (right, (depth, columns)))
         ]
-        self.scratch = self._exchange_tile() if self.schedule.split == 1 else self._partial_sums()
+        self.scratch = self._scratch()
         consumers = self.schedule.warps[0] * self.schedule.turns
         self.filled = make_barriers(self.schedule.stages, 1)
         self.emptied = make_barriers(self.schedule.stages, self.schedule.warps[0] * cluster)
@@ -183,7 +186,12 @@ class WarpSpecialized:
             )
 
     # The consumers --------------------------------------------------------------------------------------------------
-    def _consume(self, epilogue: Callable[[Position, ir.Value], None]) -> None:
+    def _consume(self, epilogue: Callable[[Position, ir.Value], ir.Value | None]) -> None:
+        self._consume_tiles(epilogue)
+        if self.result is not None:
+            ir.Operation.create("tile.stores_wait")
+
+    def _consume_tiles(self, epilogue: Callable[[Position, ir.Value], ir.Value | None]) -> None:
         rows, columns, _ = self.schedule.block
         turns, stages = self.schedule.turns, self.schedule.stages
         start_values = self._start()
@@ -210,7 +218,7 @@ class WarpSpecialized:
                 epilogue(*self._combined(position, done))
                 return
             ir.Operation.create("tile.arrive", operands=[self.emptied, previous], attributes=self._everywhere())
-            epilogue(position, self._exchanged(done))
+            self._finish_tile(epilogue, position, done)
             ring = Ring(stage, parity)
             if turns > 1:
                 ring = ring.after(self._steps, stages)
@@ -235,6 +243,28 @@ class WarpSpecialized:
             arith.select(leads, zero, later.parity),
             arith.select(leads, one, zero),
         ]
+
+    def _finish_tile(
+        self, epilogue: Callable[[Position, ir.Value], ir.Value | None], position: Position, sums: ir.Value
+    ) -> None:
+        if self.result is None:
+            epilogue(position, self._exchanged(sums))
+            return
+        made = epilogue(position, sums)
+        assert made is not None
+        slot = self.builder.index(0)
+        if self.group is not None:
+            slot = arith.muli(self.group, self.builder.index(SLOTS))
+        self.result.store(self.builder, made, (self.scratch, slot, self.result_map), position)
+
+    def _scratch(self) -> ir.Value:
+        """The shared tile through which the sums, or what the epilogue makes of them, leave."""
+        if self.schedule.split > 1:
+            return self._partial_sums()
+        if self.result is None:
+            return self._exchange_tile()
+        self.result_map = self.builder.tensor_map(self.result.boxed(), scalar_type(self.result.element))
+        return self.result.allocate(self.schedule.block[0], self.schedule.turns)
 
     def _exchange_tile(self) -> ir.Value:
         columns = min(EXCHANGE_COLUMNS, self.schedule.block[1])

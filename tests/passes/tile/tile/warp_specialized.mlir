@@ -1,16 +1,19 @@
 // RUN: tilewright opt %s --from tile --target sm_90a | FileCheck %s --check-prefix=HOPPER
 // RUN: tilewright opt %s --from tile --target sm_100 | FileCheck %s --check-prefix=OTHER
 // On Hopper a product of f16 has two roles: consumers wait for a full stage, multiply it and give it back; one thread
-// of the producer waits for an empty one and fetches a box of each operand. Other targets keep the plain loop.
+// of the producer waits for an empty one and fetches a box of each operand. What the epilogue makes leaves in boxes, too;
+// the last of them are waited for before the block ends. Other targets keep the plain loop.
 
-!x = tensor<1024x512xf16>
-!w = tensor<512x1024xf16>
-!y = tensor<1024x1024xf32>
+!x = tensor<4096x4096xf16>
+!w = tensor<4096x4096xf16>
+!y = tensor<4096x4096xf32>
 
 // HOPPER: func.func @dot_0(
 // HOPPER-SAME: %[[LEFT_MAP:[^:]*]]: !tile.tensor_map<f16, {{[^>]*}}>, %[[RIGHT_MAP:[^:]*]]: !tile.tensor_map<f16,
+// HOPPER-SAME: %[[RESULT_MAP:[^:]*]]: !tile.tensor_map<f32, [32, 64], "128b">
 // HOPPER: %[[LEFT:.*]] = "tile.allocate"() {{.*}}swizzle=128
 // HOPPER: %[[RIGHT:.*]] = "tile.allocate"() {{.*}}swizzle=128
+// HOPPER: %[[OUT:.*]] = "tile.allocate"() {stages = 2
 // HOPPER: %[[FULL:.*]] = "tile.make_barriers"() {arrivals = 1
 // HOPPER: %[[EMPTY:.*]] = "tile.make_barriers"()
 // HOPPER: {{"tile.(cluster_)?barrier"}}
@@ -20,7 +23,9 @@
 // HOPPER: "tile.dot_wait"{{.*}}pending = 1
 // HOPPER: "tile.arrive"(%[[EMPTY]],
 // HOPPER: "tile.dot_wait"{{.*}}pending = 0
-// HOPPER: "tile.store"
+// HOPPER: %[[MADE:.*]] = "tile.map"
+// HOPPER: "tile.store_boxes"(%[[MADE]], %[[OUT]], %{{.*}}, %[[RESULT_MAP]], %{{.*}}, %{{.*}}) {slots = 2 : i64}
+// HOPPER: "tile.stores_wait"
 // HOPPER: "tile.warps"
 // HOPPER: "tile.single"
 // HOPPER: "tile.await"(%[[EMPTY]], %[[STAGE:.*]], %{{.*}})
@@ -102,10 +107,35 @@ func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot",
 // HOPPER: %[[THEIRS:.*]] = arith.xori %[[GROUP]]
 // HOPPER-NEXT: "tile.arrive"(%[[ORDER]], %[[THEIRS]])
 // HOPPER-NEXT: "tile.dot_wait"{{.*}}pending = 0
-// HOPPER: "tile.exchange"(%{{.*}}, %{{.*}}, %[[GROUP]])
+// HOPPER: %[[SLOT:.*]] = arith.muli %[[GROUP]], %c2
+// HOPPER: "tile.store_boxes"(%{{.*}}, %{{.*}}, %[[SLOT]],
 // HOPPER: apart, count = 8 : i64, first = 0 : i64
 // OTHER-NOT: tile.group
 func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
   %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !y
   return %0 : !y
+}
+
+// -----
+// An epilogue that reads a whole tensor beside the sums does so 16 bytes at a time: the sums change threads on the way,
+// and the threads store what they hold.
+
+!x = tensor<1024x512xf16>
+!w = tensor<512x1024xf16>
+!y = tensor<1024x1024xf32>
+
+// HOPPER: "tile.exchange"
+// HOPPER: "tile.load"(%{{.*}}) {lanes = "contiguous"}
+// HOPPER: "tile.store"
+// HOPPER-NOT: tile.store_boxes
+// OTHER-NOT: tile.exchange
+func.func private @dot_0(%x: !x, %w: !w, %r: !y) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
+  %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !y
+  %1 = "graph.map"() ({
+    %a = "graph.element"(%0) : (!y) -> f32
+    %b = "graph.element"(%r) : (!y) -> f32
+    %c = arith.addf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !y
+  return %1 : !y
 }

@@ -1,0 +1,159 @@
+"""tile.store_boxes and tile.stores_wait: a register tile leaves through shared memory, in bulk copies.
+
+In: a tile in the layout of a wgmma accumulator, in the type of the result. Out: for each strip of columns the pieces
+of every thread in a swizzled shared tile (stmatrix where elements have 16 bits), a fence between the proxies, and one
+thread that starts the copy. Groups of four warps go their own ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlir import ir
+from mlir.dialects import arith, llvm, nvvm, vector
+
+from ...runtime.errors import InternalError
+from .context import LoweringContext, RegisterTile, SharedTile, byte_width, lowering
+from .dot_fma import stage_offset
+from .dot_layouts import WARP, WarpgroupLayout, parse_shared
+from .roles import WARPGROUP, warpgroup_number
+
+BOX_ROWS = 64  # of four warps
+LINE_BYTES = 128
+FIRST_BARRIER = 8  # of those that groups of four warps of one role have for themselves; roles count from 1
+_CHUNK = 16  # bytes that the swizzle moves together
+_CHUNKS = LINE_BYTES // _CHUNK
+
+
+@lowering("tile.store_boxes")
+def _store_boxes(context: LoweringContext, operation: ir.Operation) -> None:
+    tile, scratch = (context.get(operand) for operand in list(operation.operands)[:2])
+    stage, tensor_map, *coordinates = (context.scalar(operand) for operand in list(operation.operands)[2:])
+    assert isinstance(tile, RegisterTile) and isinstance(scratch, SharedTile)
+    layout, shared = tile.layout, parse_shared(scratch.layout)
+    lines = shared.fast == 1 and shared.swizzle == LINE_BYTES == shared.line * byte_width(scratch.element)
+    if not isinstance(layout, WarpgroupLayout) or layout.width != 2 or not lines:
+        raise InternalError(f"tile.store_boxes: {layout} by way of lines of {LINE_BYTES} bytes, not {scratch.layout}")
+    slots = ir.IntegerAttr(operation.attributes["slots"]).value
+    strips = layout.columns // scratch.columns
+    store = _Store(context, scratch, tile, layout)
+    for strip in range(strips):
+        # The slot was read by the store before the last, or by the last where the strips of a tile are odd in number.
+        pending = 0 if strip == 0 and strips % slots else slots - 1
+        nvvm.cp_async_bulk_wait_group(pending, read=True)
+        store.meet()
+        store.write(strip, stage_offset(context, scratch, context.add(stage, strip % slots)))
+        nvvm.fence_proxy(nvvm.ProxyKind.async_shared, space=nvvm.SharedSpace.shared_cta)
+        store.meet()
+        store.start(strip, stage_offset(context, scratch, context.add(stage, strip % slots)), tensor_map, coordinates)
+
+
+@lowering("tile.stores_wait")
+def _stores_wait(context: LoweringContext, operation: ir.Operation) -> None:
+    nvvm.cp_async_bulk_wait_group(0, read=True)
+
+
+@dataclass(frozen=True)
+class _Store:
+    """The stores of one register tile by way of the shared tile `scratch`."""
+
+    context: LoweringContext
+    scratch: SharedTile
+    tile: RegisterTile
+    layout: WarpgroupLayout
+
+    @property
+    def group(self) -> ir.Value:
+        """Which group of four warps this is, of those that share the tile."""
+        return self.context.integer(0) if self.layout.warpgroups == 1 else warpgroup_number(self.context)
+
+    def meet(self) -> None:
+        """Wait for the threads of the group."""
+        if self.layout.warpgroups == 1:
+            self.context.barrier()
+            return
+        number = self.context.add(self.group, FIRST_BARRIER)
+        nvvm.barrier(None, barrier_id=number, number_of_threads=self.context.integer(WARPGROUP))
+
+    def write(self, strip: int, base: ir.Value) -> None:
+        """This thread's part of the columns of a strip, to the shared tile `base` bytes into shared memory."""
+        size = byte_width(self.scratch.element)
+        values = self._pieces(strip)
+        across = self.scratch.columns // 8
+        for block in range(self.layout.blocks):
+            rows = [values[2 * block + half] for half in (0, 1)]
+            if size == 2 and self.context.target.stmatrix:
+                for piece in range(0, across, 2):
+                    self._matrices(block, piece, base, [rows[half][piece + side] for side in (0, 1) for half in (0, 1)])
+                continue
+            for half in (0, 1):
+                for piece in range(across):
+                    self._pair(block, half, piece, base, rows[half][piece])
+
+    def _pieces(self, strip: int) -> dict[int, list[list[ir.Value]]]:
+        """By row slot: the pairs of neighbours of every 8 columns of the strip."""
+        across = self.scratch.columns // 8
+        found: dict[int, list[list[ir.Value]]] = {}
+        start = 0
+        for group in self.layout.groups():
+            pair = list(self.tile.values[start : start + group.width])
+            start += group.width
+            if group.column_slot // across == strip:
+                found.setdefault(group.row_slot, []).append(pair)
+        return found
+
+    def _matrices(self, block: int, piece: int, base: ir.Value, pairs: list[list[ir.Value]]) -> None:
+        """Four matrices of 8 x 8: rows 0-7 and 8-15 of eight columns, then of the next eight."""
+        context = self.context
+        lane = context.remainder(context.thread, WARP)
+        row = context.add(self._first_row(block), context.remainder(lane, 16))
+        chunk = context.add(context.divide(lane, 16), piece)
+        layout, shape = nvvm.MMALayout.row, ir.Attribute.parse("#nvvm.ld_st_matrix_shape<m = 8, n = 8>")
+        pointer = context.shared_pointer(context.add(base, self._place(row, chunk)))
+        words = [_packed(context, pair) for pair in pairs]
+        nvvm.stmatrix(pointer, words, layout, shape, ir.Attribute.parse("#nvvm.ld_st_matrix_elt_type<b16>"))
+
+    def _pair(self, block: int, half: int, piece: int, base: ir.Value, pair: list[ir.Value]) -> None:
+        """Two neighbours, of any width."""
+        context, size = self.context, byte_width(self.scratch.element)
+        lane = context.remainder(context.thread, WARP)
+        row = context.add(self._first_row(block), context.add(context.divide(lane, 4), 8 * half))
+        offset = context.add(context.multiply(context.remainder(lane, 4), 2 * size), piece * 8 * size)
+        inside = context.remainder(offset, _CHUNK)
+        place = context.add(self._place(row, context.divide(offset, _CHUNK)), inside)
+        packed = vector.from_elements(ir.VectorType.get([2], pair[0].type), pair)
+        llvm.store(packed, context.shared_pointer(context.add(base, place)), alignment=2 * size)
+
+    def _first_row(self, block: int) -> ir.Value:
+        """Of the 16 rows of a warp."""
+        context = self.context
+        warp = context.divide(context.remainder(context.thread, WARPGROUP), WARP)
+        first = context.multiply(self.group, self.layout.blocks * BOX_ROWS)
+        return context.add(context.add(context.multiply(warp, 16), first), block * BOX_ROWS)
+
+    def _place(self, row: ir.Value, chunk: ir.Value) -> ir.Value:
+        """Bytes from the first of the tile to 16 of a row, where the swizzle has put them."""
+        context = self.context
+        turn = context.remainder(row, _CHUNKS)
+        moved = context.pure("xori", (chunk, turn), lambda: arith.xori(chunk, turn))
+        return context.add(context.multiply(row, LINE_BYTES), context.multiply(moved, _CHUNK))
+
+    def start(self, strip: int, base: ir.Value, tensor_map: ir.Value, coordinates: list[ir.Value]) -> None:
+        """One thread copies what the group wrote. A predicate, not a branch: the next wgmma wants the warp together."""
+        context = self.context
+        thread = context.remainder(context.thread, WARPGROUP)
+        alone = arith.cmpi(arith.CmpIPredicate.eq, thread, context.integer(0))
+        for block in range(self.layout.blocks):
+            row = context.add(context.multiply(self.group, self.layout.blocks * BOX_ROWS), block * BOX_ROWS)
+            place = [context.add(coordinates[0], strip * self.scratch.columns), context.add(coordinates[1], row)]
+            source = context.shared_pointer(context.add(base, context.multiply(row, LINE_BYTES)))
+            nvvm.cp_async_bulk_tensor_global_shared_cta(
+                tensor_map, source, [*place, *coordinates[2:]], predicate=alone
+            )
+        nvvm.cp_async_bulk_commit_group()  # of no copies, for the other threads
+
+
+def _packed(context: LoweringContext, pair: list[ir.Value]) -> ir.Value:
+    """Two halves in a register."""
+    packed = vector.from_elements(ir.VectorType.get([2], pair[0].type), pair)
+    return llvm.bitcast(context.i32, packed)

@@ -1,0 +1,130 @@
+"""Results that tensor memory stores: which result of a contraction can be written in boxes, and how.
+
+In: the view of a contraction and what its kernel returns. Out: a `ResultBox`, which knows its tensor map, the shared
+tile that boxes are written from and their coordinates; or None: then threads store what they hold themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlir import ir
+
+from ...dialects.tensors import element_of, scalar_type, shape_of
+from ...runtime.symbolic import Expression, product
+from ..lower.context import byte_width
+from ..lower.dot_layouts import SharedLayout
+from ..unit import BoxedTensor
+from .boxes import DATA_TYPES, LINE_BYTES, line_length, strides_of
+from .builder import TileBuilder
+from .contraction import Contraction
+from .forward import forward_position
+from .results import Position
+from .tile_types import ACCESS_BYTES, i64, tile_of
+
+GROUP_ROWS = 64  # of a box: what four warps store together
+SLOTS = 2  # shared tiles of a group: one is written while the other is read
+
+
+@dataclass(frozen=True)
+class ResultBox:
+    """The one result of a kernel as a matrix in memory: its address is batch * c + row * a + column, in elements."""
+
+    element: str
+    extents: tuple[Expression, ...]  # columns, rows, and batches where there are any
+    strides: tuple[Expression, ...]  # of rows, and of batches
+
+    @property
+    def strip(self) -> int:
+        """Columns of a box: a line of its shared tile."""
+        return line_length(self.element)
+
+    def boxed(self) -> BoxedTensor:
+        """The tensor map."""
+        size = byte_width(scalar_type(self.element))
+        return BoxedTensor(
+            ("output", 0),
+            DATA_TYPES[self.element],
+            self.extents,
+            tuple(stride * size for stride in self.strides),
+            f"{LINE_BYTES}b",
+            (self.strip, GROUP_ROWS, 1)[: len(self.extents)],
+        )
+
+    def suits(self, columns: int) -> bool:
+        """Whether tiles of so many columns are cut into whole boxes."""
+        return columns % self.strip == 0
+
+    def allocate(self, rows: int, groups: int) -> ir.Value:
+        """Shared tiles of `rows` for each of `groups` that run apart."""
+        layout = SharedLayout("rows", self.strip, LINE_BYTES)
+        type_ = tile_of(rows, self.strip, scalar_type(self.element), str(layout))
+        return ir.Operation.create(
+            "tile.allocate", results=[type_], attributes={"stages": i64(SLOTS * groups)}
+        ).result
+
+    def store(
+        self,
+        builder: TileBuilder,
+        tile: ir.Value,
+        place: tuple[ir.Value, ir.Value, ir.Value],
+        position: Position,
+    ) -> None:
+        """Start the stores of a register tile at `position`; `place` is (shared tile, its first slot, tensor map)."""
+        batch, row, column = position
+        coordinates = [builder.index(value) for value in (column, row, batch)[: len(self.extents)]]
+        ir.Operation.create(
+            "tile.store_boxes", operands=[tile, *place, *coordinates], attributes={"slots": i64(SLOTS)}
+        )
+
+
+def find_result_box(builder: TileBuilder, view: Contraction, returned: list[ir.Value]) -> ResultBox | None:
+    """The result in boxes, where the kernel returns one tensor of known line pitch, and its epilogue reads lines only:
+    a whole tensor beside it is better read by threads that hold neighbours.
+    """
+    made = returned[0]
+    element = element_of(made)
+    if len(returned) != 1 or element not in DATA_TYPES or _reads_tensors(view.operation.results[0], made):
+        return None
+    names = ("%stored_batch", "%stored_row", "%stored_column")
+    builder.extents.update(zip(names, (view.batch, view.rows, view.columns), strict=True))
+    position = view.result(*map(Expression.symbol, names))
+    indices = forward_position(builder, view.operation.results[0], position, made)
+    strides = strides_of(builder.linearize(indices, shape_of(made)), names)
+    if strides is None or product(list(shape_of(made))) != view.batch * view.rows * view.columns:
+        return None
+    batch, row, column = strides
+    access = ACCESS_BYTES // byte_width(scalar_type(element))
+    outer = (row,) if view.batch == 1 else (row, batch)
+    if column != 1 or not all(stride != 0 and stride.divisible_by(access) for stride in outer):
+        return None
+    return ResultBox(element, (view.columns, view.rows, view.batch)[: 1 + len(outer)], outer)
+
+
+def _reads_tensors(sums: ir.Value, made: ir.Value) -> bool:
+    """Whether what is computed from the sums on the way to `made` reads anything larger than a line."""
+    pending, seen = [made], {sums}
+    while pending:
+        value = pending.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        if isinstance(value.owner, ir.Block):
+            if sum(size != 1 for size in shape_of(value)) > 1:
+                return True
+            continue
+        pending += _operands(value.owner)
+    return False
+
+
+def _operands(operation: ir.Operation) -> list[ir.Value]:
+    """What an operation of the graph reads, by its operands and in its body."""
+    found = list(operation.operands)
+
+    def visit(inner: ir.Operation) -> ir.WalkResult:
+        if inner.name == "graph.element":
+            found.append(inner.operands[0])
+        return ir.WalkResult.ADVANCE
+
+    operation.walk(visit)
+    return found
