@@ -72,8 +72,8 @@ def wgmma_candidates(
     """Every schedule that fits, least predicted time first; `kind` is the end of the instruction's name.
 
     A line of k has four instructions of 32 bytes whatever the type, so the model needs to know bytes only. Where blocks
-    share k, `ragged` lets them go past its end, where all is zero. Tiles of whole strips of `strip` columns are stored in
-    boxes; 0 where none are.
+    share k, `ragged` lets them go past its end, where all is zero. Tiles of whole strips of `strip` columns are stored
+    in boxes; 0 where none are.
     """
     schedules = _schedules(problem, kind, target, ragged)
     found = [Candidate(schedule, _cycles(problem, schedule, target, strip)) for schedule in schedules]
