@@ -69,6 +69,7 @@ STAGES = (
     Stage("fold-affine-into-convolution", "graph"),
     Stage("plan-layout", "graph"),
     Stage("merge-matmuls", "graph"),
+    Stage("pair-products", "graph"),
     Stage("plan-precision", "graph"),
     Stage("simplify-planned", "graph", transform="simplify"),
     Stage("lay-out-weights", "graph"),

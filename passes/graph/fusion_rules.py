@@ -13,12 +13,13 @@ from ...dialects.tensors import Shape, element_of
 from ...runtime.dtypes import dtype
 from ...runtime.symbolic import ONE, Expression
 from .attention_rules import copy_masks, first_contraction, form_attentions
+from .gates import alternate_columns, maps_to_join
 from .grouping import CHEAP_OPERATIONS, Group, Grouping, Node
 from .rewriting import producer
 
 MAXIMUM_INPUTS = 48  # tensors that one kernel reads
 SINGLE = {"lstm": "recurrent", "gru": "recurrent", "scan": "scan", "scatter": "scatter", "sort": "sort"}
-WEIGHT_OPERATIONS = 14  # of a map that makes weights of a few bits: a copy of them in memory costs more
+WEIGHT_OPERATIONS = 24  # of a map that makes weights of a few bits: a copy of them in memory costs more
 EPILOGUE_MOVEMENTS = ("transpose", "reshape")  # no slice: the kernel would compute, and must not store, what it drops
 PROLOGUE_MOVEMENTS = ("transpose", "reshape", "slice", "broadcast")
 
@@ -57,6 +58,11 @@ def extend_with_readers(grouping: Grouping, group: Group) -> None:
     shape = anchor.shape
     moved = False
     while True:
+        gate = [] if moved else _gate(grouping, group)
+        if gate:
+            for index in gate:
+                grouping.add(group, index)
+            moved, shape = True, grouping.nodes[gate[-1]].shape
         candidates = sorted({user for index in grouping.outputs(group) for user in grouping.nodes[index].users})
         taken = None
         for index in candidates:
@@ -75,6 +81,20 @@ def extend_with_readers(grouping: Grouping, group: Group) -> None:
         if taken is None:
             return
         grouping.add(group, taken.index)
+
+
+def _gate(grouping: Grouping, group: Group) -> list[int]:
+    """The slices and maps behind a matmul whose even and odd columns one map joins, that map last (pair-products)."""
+    outputs = grouping.outputs(group)
+    if grouping.nodes[group.anchor].name != "matmul" or outputs != [group.anchor]:
+        return []
+    slices = alternate_columns(grouping.nodes[group.anchor].operation.results[0])
+    maps = maps_to_join(*(own.results[0] for own in slices)) if slices else None
+    if slices is None or maps is None:
+        return []
+    nodes = [grouping.node_of(operation) for operation in (*slices, *maps)]
+    free = [node.index for node in nodes if node is not None and grouping.is_free(node.index)]
+    return free if len(free) == len(nodes) else []
 
 
 def _is_for_readers(grouping: Grouping, node: Node) -> bool:

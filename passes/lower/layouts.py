@@ -60,6 +60,11 @@ class Layout(ABC):
         raise ValueError(f"the lines of layout {self} are not spread over a butterfly of threads")
 
     @property
+    def holds_row_pairs(self) -> bool:
+        """Whether every thread that holds a row 2i holds row 2i + 1 as its next one."""
+        return False
+
+    @property
     def registers(self) -> int:
         return sum(group.width for group in self.groups())
 
@@ -88,18 +93,25 @@ def parse_layout(text: str, rows: int, columns: int) -> Layout:
 
 @dataclass(frozen=True)
 class Blocked(Layout):
-    """``blocked<8x32, vector=4>``: a grid of 8 x 32 threads, 4 neighbouring columns each, repeated over the tile."""
+    """``blocked<8x32, vector=4>``: a grid of 8 x 32 threads, 4 neighbouring columns each, repeated over the tile. With
+    ``down=2`` each thread has two neighbouring rows of them.
+    """
 
     rows: int
     columns: int
     thread_rows: int
     thread_columns: int
     vector: int
+    down: int = 1
     word: ClassVar[str] = "blocked"
 
     @property
     def threads(self) -> int:  # type: ignore[override]
         return self.thread_rows * self.thread_columns
+
+    @property
+    def holds_row_pairs(self) -> bool:
+        return self.down % 2 == 0
 
     def butterfly(self, axis: int) -> tuple[int, int]:
         return (1, self.thread_columns) if axis == 1 else (self.thread_columns, self.threads)
@@ -111,7 +123,8 @@ class Blocked(Layout):
 
     def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
         thread_row = context.divide(context.thread, self.thread_columns) if self.thread_rows > 1 else context.integer(0)
-        return context.add(thread_row, row_slot * self.thread_rows)
+        piece, inside = divmod(row_slot, self.down)
+        return context.add(context.multiply(thread_row, self.down), piece * self.thread_rows * self.down + inside)
 
     def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
         thread_column = context.thread
@@ -124,13 +137,13 @@ class Blocked(Layout):
 
 @register_layout("blocked")
 def _parse_blocked(parameters: str, rows: int, columns: int) -> Layout:
-    match = re.fullmatch(r"(\d+)x(\d+), vector=(\d+)", parameters)
+    match = re.fullmatch(r"(\d+)x(\d+), vector=(\d+)(?:, down=(\d+))?", parameters)
     if not match:
-        raise ValueError(f"blocked<{parameters}>: expected blocked<ROWSxCOLUMNS, vector=N>")
-    thread_rows, thread_columns, vector = map(int, match.groups())
-    if rows % thread_rows or columns % (thread_columns * vector):
+        raise ValueError(f"blocked<{parameters}>: expected blocked<ROWSxCOLUMNS, vector=N[, down=N]>")
+    thread_rows, thread_columns, vector, down = (int(part or 1) for part in match.groups())
+    if rows % (thread_rows * down) or columns % (thread_columns * vector):
         raise ValueError(f"blocked<{parameters}> does not divide a tile of {rows}x{columns}")
-    return Blocked(rows, columns, thread_rows, thread_columns, vector)
+    return Blocked(rows, columns, thread_rows, thread_columns, vector, down)
 
 
 @dataclass(frozen=True)
@@ -156,6 +169,10 @@ class Reduced(Layout):
     def threads(self) -> int:  # type: ignore[override]
         return self.parent.threads
 
+    @property
+    def holds_row_pairs(self) -> bool:
+        return self.axis == 1 and self.parent.holds_row_pairs
+
     def groups(self) -> list[Group]:
         seen: dict[int, Group] = {}
         for group in self.parent.groups():
@@ -174,11 +191,71 @@ class Reduced(Layout):
 
 @register_layout("reduced")
 def _parse_reduced(parameters: str, rows: int, columns: int) -> Layout:
+    return Reduced(*_parse_parent("reduced", parameters))
+
+
+@dataclass(frozen=True)
+class Half(Layout):
+    """``half<1, PARENT>``: every other column (or, for 0, row) of a tile of layout PARENT whose threads hold both of a
+    pair. The parent's shape stands in the text as in that of `Reduced`.
+    """
+
+    axis: int
+    parent: Layout
+    word: ClassVar[str] = "half"
+
+    @property
+    def rows(self) -> int:  # type: ignore[override]
+        return self.parent.rows // (2 if self.axis == 0 else 1)
+
+    @property
+    def columns(self) -> int:  # type: ignore[override]
+        return self.parent.columns // (2 if self.axis == 1 else 1)
+
+    @property
+    def threads(self) -> int:  # type: ignore[override]
+        return self.parent.threads
+
+    def groups(self) -> list[Group]:
+        if self.axis == 1:
+            return [Group(own.row_slot, own.column_slot, own.width // 2) for own in self.parent.groups()]
+        return [
+            Group(own.row_slot // 2, own.column_slot, own.width)
+            for own in self.parent.groups()
+            if own.row_slot % 2 == 0
+        ]
+
+    def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
+        if self.axis == 1:
+            return self.parent.row(context, row_slot)
+        return context.divide(self.parent.row(context, 2 * row_slot), 2)
+
+    def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
+        column = self.parent.column(context, column_slot)
+        return context.divide(column, 2) if self.axis == 1 else column
+
+
+@register_layout("half")
+def _parse_half(parameters: str, rows: int, columns: int) -> Layout:
+    axis, parent = _parse_parent("half", parameters)
+    if axis == 1 and any(group.width % 2 for group in parent.groups()):
+        raise ValueError(f"half<{parameters}>: a thread does not hold pairs of columns")
+    if axis == 0 and not parent.holds_row_pairs:
+        raise ValueError(f"half<{parameters}>: a thread does not hold pairs of rows")
+    return Half(axis, parent)
+
+
+def half_text(axis: int, parent: str, rows: int, columns: int) -> str:
+    """The layout text of half a tile."""
+    return f"half<{axis}, {parent}[{rows}x{columns}]>"
+
+
+def _parse_parent(word: str, parameters: str) -> tuple[int, Layout]:
     match = re.fullmatch(r"([01]), (.*)\[(\d+)x(\d+)\]", parameters)
     if not match:
-        raise ValueError(f"reduced<{parameters}>: expected reduced<AXIS, LAYOUT[ROWSxCOLUMNS]>")
+        raise ValueError(f"{word}<{parameters}>: expected {word}<AXIS, LAYOUT[ROWSxCOLUMNS]>")
     axis, parent, parent_rows, parent_columns = match.groups()
-    return Reduced(int(axis), parse_layout(parent, int(parent_rows), int(parent_columns)))
+    return int(axis), parse_layout(parent, int(parent_rows), int(parent_columns))
 
 
 def reduced_text(axis: int, parent: str, rows: int, columns: int) -> str:

@@ -60,6 +60,7 @@ class Contraction:
     right: PlaceFunction
     result: IndexFunction
     is_swapped: bool = False  # rows are the right operand's
+    pairs: int | None = None  # 1 where the rest of the kernel takes even and odd columns together, 0 for rows
 
     def swapped(self) -> Contraction:
         """The transposed problem: rows and columns, left and right change places."""
@@ -72,6 +73,7 @@ class Contraction:
             right=lambda batch, depth, column: left(batch, column, depth),
             result=lambda batch, row, column: result(batch, column, row),
             is_swapped=not self.is_swapped,
+            pairs=None if self.pairs is None else 1 - self.pairs,
         )
 
 

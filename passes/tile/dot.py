@@ -9,7 +9,7 @@ epilogue and stores. pipeline.py overlaps it.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mlir import ir
@@ -26,6 +26,7 @@ from .builder import TileBuilder
 from .contraction import Contraction, Place, contraction_of, find_contraction
 from .elements import ElementEmitter
 from .forward import forward_position
+from .paired_results import takes_pairs
 from .programs import Request, finished, tile_program
 from .results import Position, ResultTile, emit_epilogue
 from .schedule import (
@@ -125,7 +126,9 @@ def dot_program(request: Request) -> KernelProgram:
     with ir.InsertionPoint(builder.block):
         operation = find_contraction(request.function)
         view = contraction_of(builder, operation)
-        if _prefers_swapped(builder, view, request.returned[0]):
+        if takes_pairs(operation):
+            view = replace(view, pairs=1)
+        elif _prefers_swapped(builder, view, request.returned[0]):
             view = view.swapped()
         arithmetic = arithmetic_of(operation, view.is_swapped)
         program: DotProgram = (

@@ -54,9 +54,18 @@ def _sources(operation: ir.Operation) -> list[ir.Value]:
 
         operation.walk(visit)
         return found
-    if operation.name in ("graph.reshape", "graph.transpose", "graph.slice", "graph.broadcast"):
+    if operation.name in ("graph.reshape", "graph.transpose", "graph.broadcast"):
         return [operation.operands[0]]
+    if operation.name == "graph.slice":
+        # Of the two halves of pairs, the even one leads on: both go the same way.
+        odd = any(step != 1 and start != ZERO for start, step in zip(*_slice(operation), strict=True))
+        return [] if odd else [operation.operands[0]]
     return []
+
+
+def _slice(operation: ir.Operation) -> tuple[list[Expression], list[int]]:
+    starts = [expression(ir.StringAttr(item).value) for item in ir.ArrayAttr(operation.attributes["starts"])]
+    return starts, list(ir.DenseI64ArrayAttr(operation.attributes["steps"]))
 
 
 def _same_size(shape: tuple[Expression, ...], result: tuple[Expression, ...]) -> bool:
@@ -75,7 +84,8 @@ def _step(builder: TileBuilder, operation: ir.Operation, indices: Indices) -> In
     if operation.name == "graph.broadcast" and _same_size(shape_of(operation.operands[0]), result):
         return (*[ZERO] * (len(result) - len(indices)), *indices)
     if operation.name == "graph.slice":
-        starts = [expression(ir.StringAttr(item).value) for item in ir.ArrayAttr(operation.attributes["starts"])]
-        if all(step == 1 for step in ir.DenseI64ArrayAttr(operation.attributes["steps"])):
-            return tuple(index - start for index, start in zip(indices, starts, strict=True))
+        starts, steps = _slice(operation)
+        return tuple(
+            builder.divide(index - start, step) for index, start, step in zip(indices, starts, steps, strict=True)
+        )
     raise InternalError(f"'{operation.name}' cannot follow a reduction or contraction inside a kernel:\n{operation}")

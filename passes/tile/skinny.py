@@ -17,10 +17,11 @@ from mlir.dialects import arith, math, scf
 from ...dialects.tensors import element_of, scalar_type
 from ...runtime.symbolic import ZERO, Expression
 from ...runtime.tuning import describe
-from ..lower.layouts import reduced_text
+from ..lower.layouts import half_text, reduced_text
 from .builder import TileBuilder, bytes_of
 from .contraction import Contraction
 from .elements import ElementEmitter, zero
+from .paired_results import halved, halves, store_pair
 from .programs import Request
 from .results import store_results
 from .scalars import convert, is_float
@@ -67,7 +68,8 @@ class Skinny:
     def layout(self) -> str:
         """Layout text of a tile of weights, and of the partial sums of one row."""
         down, across = self.schedule.threads
-        return f"blocked<{down}x{across}, vector={self.schedule.vector}>"
+        pairs = ", down=2" if self.view.pairs is not None and self.schedule.depth_contiguous else ""
+        return f"blocked<{down}x{across}, vector={self.schedule.vector}{pairs}>"
 
     def emit(self) -> None:
         """The whole program of a block."""
@@ -167,19 +169,30 @@ class Skinny:
         layout = reduced_text(axis, self.layout, *schedule.shape)
         type_ = scalar_type(self.accumulator)
         total = reduce(partial, "sum", axis, tile_of(*shape, type_, layout))
+        parts: tuple[ir.Value, ...] = (total,)
+        if view.pairs is not None:
+            parts = halves(total, shape, layout, 1 - axis)
+            layout = half_text(1 - axis, layout, *shape)
+            shape = (shape[0] // 2, 1) if axis else (1, shape[1] // 2)
+        each = len(parts)
+        columns, first = (halved(value) if each == 2 else value for value in (view.columns, self.first))
 
         def body(i: ir.Value, j: ir.Value) -> None:
-            own, width = (i, 1) if schedule.depth_contiguous else (j, schedule.vector)
-            column = builder.variable(own, "column", view.columns)
+            own, width = (i, 1) if schedule.depth_contiguous else (j, schedule.vector // each)
+            column = builder.variable(own, "column", columns)
             with builder.vectorised(column, width):
                 if width > 1:
                     builder.varying.add(j)
                 place = (self.batch, Expression.constant(row), column)
-                store_results(builder, view, self.returned, (element(total, type_), self.accumulator), place)
+                sums = [element(part, type_) for part in parts]
+                if each == 2:
+                    store_pair(builder, view, self.returned, ((sums[0], sums[1]), self.accumulator), place)
+                else:
+                    store_results(builder, view, self.returned, (sums[0], self.accumulator), place)
 
-        zero_index, first = builder.index(0), builder.index(self.first)
-        one, columns = builder.index(1), builder.index(view.columns)
-        origin, limits = ((first, zero_index), (columns, one)) if axis else ((zero_index, first), (one, columns))
+        zero_index, one = builder.index(0), builder.index(1)
+        begin, end = builder.index(first), builder.index(columns)
+        origin, limits = ((begin, zero_index), (end, one)) if axis else ((zero_index, begin), (one, end))
         whole = view.columns.divisible_by(schedule.columns)
         map_(builder, origin, limits, shape, layout, body, full_dimensions=["rows", "columns"] if whole else [])
 
@@ -201,6 +214,8 @@ def plan_skinny(
     turned, depth = skinny_view(view), view.depth.as_constant()
     if turned is None or depth is None or size_guess(turned.columns) * depth < LEAST_WEIGHTS:
         return None
+    if turned.pairs == 0:
+        return None  # the few columns are what is taken in pairs
     few, weights = turned.left(ZERO, ZERO, ZERO), turned.right(ZERO, ZERO, ZERO)
     if few.conditions or weights.conditions:
         return None
@@ -217,6 +232,8 @@ def plan_skinny(
     sizes = size_guess(turned.batch), rows, size_guess(turned.columns), depth
     problem = WeightsProblem(*sizes, size, operand.vector, operand.fast == 0)
     schedules = [candidate.schedule for candidate in skinny_candidates(problem, request.target)]
+    if turned.pairs is not None:  # a thread has both of a pair
+        schedules = [own for own in schedules if (own.lines if own.depth_contiguous else own.vector) % 2 == 0]
     if not schedules:
         return None
     schedule = request.choose("skinny", describe(problem), schedules)
