@@ -52,6 +52,7 @@ FLOATS = {
 }
 POWERS = "f8E8M0FNU"  # a power of two: 2^(pattern - 127), 255 is NaN
 INTEGERS = {"i4": 4, "ui4": 4, "i2": 2, "ui2": 2}  # bits
+PACKED = {"i4": 2, "ui4": 2, "f4E2M1FN": 2, "i2": 4, "ui2": 4}  # elements a byte in files, the first in the low bits
 ROUNDINGS = ("up", "down", "nearest")
 
 

@@ -14,6 +14,7 @@ import onnx
 import onnx.external_data_helper
 import onnx.numpy_helper
 
+from ...dialects.narrow import PACKED
 from ...runtime.dtypes import DTYPES, DType
 from ...runtime.errors import ModelError
 from .errors import Unsupported
@@ -45,8 +46,6 @@ ELEMENT_TYPES: dict[int, str] = {
     onnx.TensorProto.UINT2: "ui2",
 }
 
-
-PACKED = {"i4": 2, "ui4": 2, "f4E2M1FN": 2, "i2": 4, "ui2": 4}  # elements a byte in files, the first in the low bits
 
 
 def stored_bytes(dtype: DType, shape: tuple[int, ...]) -> int:

@@ -14,6 +14,7 @@ from mlir import ir
 from mlir.dialects import arith
 
 from ...dialects import graph_builder
+from ...dialects.narrow import PACKED
 from ...dialects.tensors import element_of, scalar_type, shape_of
 from ...runtime.dtypes import NARROW, dtype
 from ...runtime.symbolic import expression
@@ -41,6 +42,7 @@ from .rewriting import (
 Array = np.ndarray[Any, Any]
 
 SMALL_BYTES = 1 << 20  # a result of fewer bytes is always worth keeping
+EXPANDED_BYTES = 1 << 14  # but for repeated numbers, and for weights of a few bits as wider ones
 INLINE_ELEMENTS = 16  # as many as a graph.constant may have
 
 
@@ -101,7 +103,8 @@ class _Folder:
         if not inputs or not self.is_known(result) or not has_uses(result):
             return
         size = _nbytes(result)
-        if size > max(SMALL_BYTES, sum(_nbytes(value) for value in inputs if _is_stored(value))):
+        small = EXPANDED_BYTES if _is_expansion(operation) else SMALL_BYTES
+        if size > max(small, sum(_nbytes(value) for value in inputs if _is_stored(value))):
             return
         if operation.name in ("graph.transpose", "graph.reshape") and _is_stored(inputs[0]):
             self._rearrange_later(operation, inputs[0])
@@ -176,6 +179,18 @@ def _depends_on_symbols(operation: ir.Operation) -> bool:
 def _is_stored(value: ir.Value) -> bool:
     owner = producer(value)
     return owner is not None and owner.name == "graph.weight"
+
+
+def _is_expansion(operation: ir.Operation) -> bool:
+    """What a kernel reads with less traffic as it is: a tensor that repeats another, weights of 2 and 4 bits."""
+    inputs = inputs_of(operation)
+    if operation.name == "graph.map":
+        shape = shape_of(operation.results[0])
+        return any(element_of(value) in PACKED and shape_of(value) == shape for value in inputs)
+    if operation.name in ("graph.reshape", "graph.slice", "graph.transpose"):
+        source = producer(inputs[0])
+        return source is not None and _is_expansion(source)
+    return operation.name == "graph.broadcast"
 
 
 def _nbytes(value: ir.Value) -> int:
