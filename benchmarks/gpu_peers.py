@@ -55,6 +55,10 @@ def _fused(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
     return functional.gelu(product, approximate="tanh") + tensors["residual"]
 
 
+def _gated(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    return functional.silu(tensors["a"] @ tensors["gate"]) * (tensors["a"] @ tensors["up"])
+
+
 def _convolution(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
     _, _, _, _, kernel, stride = parameters
     image = tensors["x"].permute(0, 3, 1, 2)  # a view: channels-last
@@ -106,6 +110,20 @@ def _silu_add(tensors: Tensors) -> torch.Tensor:
     return functional.silu(tensors["x"]) + tensors["z"]
 
 
+def _group_norm(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    image = tensors["x"].permute(0, 3, 1, 2)  # a view: channels-last
+    normal = functional.group_norm(image, parameters[-1], tensors["scale"], tensors["shift"])
+    return functional.silu(normal).permute(0, 2, 3, 1)
+
+
+def _transpose(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    return tensors["x"].permute(parameters[1]).contiguous()
+
+
+def _sum(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    return tensors["x"].sum(parameters[1], keepdim=True)
+
+
 _MEMORY = {"Softmax": _softmax, "LayerNormalization": _layer_norm, "RMSNormalization": _rms_norm}
 
 
@@ -120,8 +138,12 @@ def _fused_by_cudnn(parameters: tuple[Any, ...]) -> dict[str, Function]:
 PEERS = {
     "matmul": Peer(_matmul),
     "matmul + epilogue": Peer(_fused, compiled=True),
+    "gated matmul": Peer(_gated, compiled=True),
     "convolution": Peer(_convolution, others=_fused_by_cudnn),
     "attention": Peer(_attention, others=_backends),
     "attention decode": Peer(_attention, others=_backends),
     "memory": Peer(_memory, compiled=True),
+    "group norm": Peer(_group_norm, compiled=True),
+    "transpose": Peer(_transpose, compiled=True),
+    "sum": Peer(_sum, compiled=True),
 }

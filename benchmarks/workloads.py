@@ -5,6 +5,7 @@ In: nothing. Out: `WORKLOADS`, a list of `Workload`. One table for the static ch
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,6 +79,19 @@ def _fused(m: int, n: int, k: int) -> onnx.ModelProto:
     return model(nodes, {"a": (m, k), "b": (k, n), "residual": (m, n)}, (m, n), {"bias": _random(n)})
 
 
+def _gated(m: int, n: int, k: int) -> onnx.ModelProto:
+    """SwiGLU: silu(a gate) * (a up)."""
+    nodes = [
+        helper.make_node("MatMul", ["a", "gate"], ["first"], "gate"),
+        helper.make_node("MatMul", ["a", "up"], ["second"], "up"),
+        helper.make_node("Sigmoid", ["first"], ["slope"], "sigmoid"),
+        helper.make_node("Mul", ["first", "slope"], ["silu"], "silu"),
+        helper.make_node("Mul", ["silu", "second"], ["y"], "product"),
+    ]
+    weights = {"gate": _random(n, k).T.copy(), "up": _random(n, k)[::-1].T.copy()}
+    return model(nodes, {"a": (m, k)}, (m, n), weights)
+
+
 def _convolution(images: int, channels: int, size: int, outputs: int, kernel: int, stride: int) -> onnx.ModelProto:
     """In channels-last, as a convolution in the middle of a model finds its input."""
     pad = kernel // 2
@@ -116,6 +130,30 @@ def _rows(operator: str, rows: int, columns: int) -> onnx.ModelProto:
     )
 
 
+def _group_norm(images: int, size: int, channels: int, groups: int) -> onnx.ModelProto:
+    """With SiLU, in channels-last, as between the convolutions of a U-Net."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["first"], "to channels first", perm=[0, 3, 1, 2]),
+        helper.make_node("GroupNormalization", ["first", "scale", "shift"], ["normal"], "norm", num_groups=groups),
+        helper.make_node("Sigmoid", ["normal"], ["gate"], "sigmoid"),
+        helper.make_node("Mul", ["normal", "gate"], ["active"], "silu"),
+        helper.make_node("Transpose", ["active"], ["y"], "to channels last", perm=[0, 2, 3, 1]),
+    ]
+    shape, weights = (images, size, size, channels), {"scale": _random(channels), "shift": _random(channels)}
+    return model(nodes, {"x": shape}, shape, weights)
+
+
+def _transpose(shape: tuple[int, ...], permutation: tuple[int, ...]) -> onnx.ModelProto:
+    nodes = [helper.make_node("Transpose", ["x"], ["y"], "transpose", perm=permutation)]
+    return model(nodes, {"x": shape}, tuple(shape[axis] for axis in permutation))
+
+
+def _sum(shape: tuple[int, ...], axes: tuple[int, ...]) -> onnx.ModelProto:
+    nodes = [helper.make_node("ReduceSum", ["x", "axes"], ["y"], "sum")]
+    result = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    return model(nodes, {"x": shape}, result, {"axes": np.array(axes)})
+
+
 SQUARE = [(size, size, size) for size in (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)]
 TALL = [(16384, 512, 512), (8192, 1024, 4096), (4096, 64, 4096), (65536, 256, 256), (2048, 128, 8192)]
 WIDE = [(512, 16384, 512), (256, 4096, 1024), (128, 8192, 2048), (64, 16384, 4096), (1024, 3072, 768)]
@@ -139,6 +177,15 @@ ATTENTION = [
 DECODE_ATTENTION = [(1, 32, 4096, 128), (1, 32, 16384, 128), (16, 12, 1024, 64), (8, 32, 4096, 128)]  # one query each
 
 
+GATED = [(4096, 5504, 2048), (1024, 3072, 768), (64, 5504, 2048), (16, 5504, 2048), (1, 5504, 2048)]
+GROUP_NORM = [(2, 64, 320, 32), (2, 16, 1280, 32), (1, 256, 128, 32)]  # images, size, channels, groups
+TRANSPOSES = [
+    ((8192, 8192), (1, 0)), ((16, 1024, 16, 64), (0, 2, 1, 3)), ((32, 56, 56, 256), (0, 3, 1, 2)),
+    ((64, 512, 768), (0, 2, 1)),
+]  # fmt: skip
+SUMS = [((8192, 4096), (0,)), ((262144, 64), (0,)), ((32, 56, 56, 256), (1, 2)), ((8192, 4096), (0, 1))]
+
+
 def _workloads() -> list[Workload]:
     found = []
     for m, n, k in SQUARE + TALL + WIDE + DECODE + ODD:
@@ -147,6 +194,9 @@ def _workloads() -> list[Workload]:
     for m, n, k in [(1024, 3072, 768), (4096, 4096, 4096), (8192, 1024, 4096), (128, 8192, 2048)]:
         traffic = 2.0 * (m * k + k * n + 2 * m * n)
         found.append(Workload("matmul + epilogue", f"{m}x{n}x{k}", _fused, (m, n, k), 2.0 * m * n * k, traffic))
+    for m, n, k in GATED:
+        traffic = 2.0 * (m * k + 2 * k * n + m * n)
+        found.append(Workload("gated matmul", f"{m}x{n}x{k}", _gated, (m, n, k), 4.0 * m * n * k, traffic))
     for images in (1, 64):
         for channels, size, outputs, kernel, stride in RESNET + MOBILENET:
             pixels = images * ((size - 1) // stride + 1) ** 2
@@ -173,6 +223,17 @@ def _workloads() -> list[Workload]:
         for operator in ("Softmax", "LayerNormalization", "RMSNormalization"):
             name = f"{operator} {rows}x{columns}"
             found.append(Workload("memory", name, _rows, (operator, rows, columns), 0, 4.0 * size))
+    for images, size, channels, groups in GROUP_NORM:
+        name = f"GroupNormalization + silu {images}x{size}x{size}x{channels}"
+        elements = images * size * size * channels
+        parameters = (images, size, channels, groups)
+        found.append(Workload("group norm", name, _group_norm, parameters, 0, 4.0 * elements))
+    for shape, permutation in TRANSPOSES:
+        name = f"{'x'.join(map(str, shape))} by {''.join(map(str, permutation))}"
+        found.append(Workload("transpose", name, _transpose, (shape, permutation), 0, 4.0 * math.prod(shape)))
+    for shape, axes in SUMS:
+        name = f"sum of {'x'.join(map(str, shape))} over {', '.join(map(str, axes))}"
+        found.append(Workload("sum", name, _sum, (shape, axes), 0, 2.0 * math.prod(shape)))
     return found
 
 

@@ -23,6 +23,14 @@ OPERATIONS = (
     OperationDefinition(
         "tile.program_id", "The block's position in the grid along `axis`.", (), ("id",), {"axis": "integer"}
     ),
+    OperationDefinition("tile.begin_next", "The kernel after this one may start, as far as this block is concerned.", (), ()),
+    OperationDefinition("tile.prefetch_map", "Bring a tensor map near, once a block.", ("map",), ()),
+    OperationDefinition(
+        "tile.await_previous",
+        "Wait until the kernels before this one have ended and what they wrote is visible: nothing in front of it touches global memory.",
+        (),
+        (),
+    ),
     # Register tiles -----------------------------------------------------------------------------------------
     OperationDefinition(
         "tile.map",
@@ -219,6 +227,12 @@ OPERATIONS = (
         ("result",),
     ),
     OperationDefinition("tile.group", "Which group of four warps of its role this is.", (), ("number",)),
+    OperationDefinition(
+        "tile.turn",
+        "The transpose of a square tile, by way of the shared tile `scratch`; both have neighbouring columns in one thread.",
+        ("tile", "scratch"),
+        ("result",),
+    ),
     OperationDefinition(
         "tile.exchange",
         "The same tile in another layout, by way of the shared tile `scratch` (stage `stage` of it), as many columns at a time as that has. "

@@ -23,10 +23,9 @@ from .builder import TileBuilder
 from .contraction import Contraction
 from .elements import ElementEmitter
 from .forward import forward_position
-from .loop import store
 from .programs import Request
 from .scalars import convert
-from .tile_types import element, full, map_, reduce, tile_of
+from .tile_types import element, full, map_, reduce, store, tile_of
 
 LOG2_E = 1.4426950408889634
 

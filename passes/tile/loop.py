@@ -16,7 +16,8 @@ from ..unit import KernelProgram
 from .builder import TileBuilder, bytes_of
 from .elements import ElementEmitter
 from .programs import Request, finished, tile_program
-from .tile_types import map_, program_id
+from .tile_types import map_, program_id, store
+from .turned_loop import turned_program
 
 THREADS = 128
 WIDE = 16  # bytes of one access
@@ -38,6 +39,9 @@ def loop_program(request: Request) -> KernelProgram:
     shape = shape_of(returned[0])
     if any(shape_of(value) != shape for value in returned):
         raise InternalError(f"kernel {request.name}: a loop kernel returns tensors of one shape")
+    turned = turned_program(request)
+    if turned is not None:
+        return turned
     total = product(list(shape))
     vector = _vector_width(request, total)
     unroll = _unroll(request, total, vector)
@@ -72,14 +76,6 @@ def loop_program(request: Request) -> KernelProgram:
         )
         builder.finish(THREADS)
     return finished(request, builder, module, "loop", (count, ONE, ONE), THREADS)
-
-
-def store(builder: TileBuilder, value: ir.Value, memory: ir.Value, offset: Expression, element: str) -> None:
-    """A tile.store with its lanes worked out."""
-    lanes = builder.lanes(offset, element)
-    ir.Operation.create(
-        "tile.store", operands=[value, memory, builder.index(offset)], attributes={"lanes": ir.StringAttr.get(lanes)}
-    )
 
 
 def _schedule(values: dict[str, int]) -> ir.Attribute:

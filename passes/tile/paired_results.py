@@ -19,9 +19,8 @@ from .builder import TileBuilder
 from .contraction import Contraction
 from .elements import ElementEmitter, Indices
 from .forward import forward_position
-from .loop import store
 from .scalars import convert
-from .tile_types import element, map_, tile_of
+from .tile_types import element, map_, store, tile_of
 
 if TYPE_CHECKING:
     from .results import Position, ResultTile

@@ -19,10 +19,9 @@ from ...runtime.symbolic import ONE, Expression
 from ..unit import KernelProgram
 from .builder import Argument, TileBuilder
 from .elements import ElementEmitter, load_rules
-from .loop import store
 from .programs import Request, finished, tile_program
 from .scalars import accumulator, convert
-from .tile_types import element, map_, program_id
+from .tile_types import element, map_, program_id, store
 from .windows import loop_nest
 
 MAX_THREADS = 512

@@ -17,10 +17,9 @@ from .builder import TileBuilder
 from .contraction import Contraction
 from .elements import ElementEmitter, Indices
 from .forward import forward_position
-from .loop import store
 from .paired_results import emit_pairs
 from .scalars import convert
-from .tile_types import element, map_
+from .tile_types import element, map_, store
 
 Position = tuple[Expression, Expression, Expression]  # batch, first row, first column
 

@@ -23,10 +23,9 @@ from ..unit import KernelProgram
 from .builder import Argument, TileBuilder, bytes_of
 from .elements import ElementEmitter, Indices, load_rules
 from .forward import forward_position
-from .loop import store
 from .programs import Request, finished, tile_program
 from .scalars import accumulator, combine, convert, neutral, reduce_kind
-from .tile_types import ACCESS_BYTES, element, full, map_, program_id, reduce, tile_of
+from .tile_types import ACCESS_BYTES, element, full, map_, program_id, reduce, store, tile_of
 
 REGISTERS = 32  # elements of a line that a thread may keep
 THREADS = 256

@@ -20,10 +20,9 @@ from ..lower.layouts import reduced_text
 from ..unit import KernelProgram
 from .builder import TileBuilder
 from .elements import ElementEmitter, Indices, load_rules
-from .loop import store
 from .programs import Request, finished, tile_program
 from .scalars import accumulator, combine, convert, neutral, reduce_kind
-from .tile_types import element, full, i64, map_, program_id
+from .tile_types import element, full, i64, map_, program_id, store
 
 THREADS = 256
 WALKERS = 128  # threads of a block that walks

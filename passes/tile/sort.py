@@ -15,9 +15,8 @@ from ...runtime.symbolic import ONE, ZERO, Expression, minimum, product
 from ..unit import KernelProgram
 from .builder import TileBuilder
 from .elements import ElementEmitter, load_rules
-from .loop import store
 from .programs import Request, finished, tile_program
-from .tile_types import i64, map_, program_id
+from .tile_types import i64, map_, program_id, store
 
 MOST = 2048  # elements that a block sorts in shared memory
 THREADS = 256

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from mlir import ir
 
+from ...runtime.symbolic import Expression
 from .builder import TileBuilder
 
 ACCESS_BYTES = 16  # of the widest access to memory, which strides and vectors should be multiples of
@@ -80,3 +81,11 @@ def map_(
         value = body(*block.arguments)
         ir.Operation.create("gpu.yield", operands=[] if value is None else [value])
     return operation.results[0] if results else None
+
+
+def store(builder: TileBuilder, value: ir.Value, memory: ir.Value, offset: Expression, element: str) -> None:
+    """A tile.store with its lanes worked out."""
+    lanes = builder.lanes(offset, element)
+    ir.Operation.create(
+        "tile.store", operands=[value, memory, builder.index(offset)], attributes={"lanes": ir.StringAttr.get(lanes)}
+    )
