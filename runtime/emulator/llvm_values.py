@@ -62,6 +62,9 @@ def type_of(element: str, wide: bool) -> str:
     return f"<{LANES} x {element}>" if wide else element
 
 
+HALF_PREFIXES = {"half": "H", "bfloat": "R"}  # how LLVM writes their bits
+
+
 def float_literal(number: float) -> str:
     """LLVM writes float and double alike, as the bits of the double."""
     return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
@@ -71,6 +74,8 @@ def float_of_bits(bits: int, element: str) -> str:
     """The literal of a bit pattern; the payload of a NaN survives."""
     if element == "double":
         return f"0x{bits:016X}"
+    if element in HALF_PREFIXES:
+        return f"0x{HALF_PREFIXES[element]}{bits & 0xFFFF:04X}"
     exponent = bits >> 23 & 0xFF
     if exponent == 0xFF:
         wide = (bits >> 31) << 63 | 0x7FF << 52 | (bits & 0x7FFFFF) << 29

@@ -254,6 +254,15 @@ def test_narrowing_of_any_pattern(patterns: list[int]) -> None:
         )
 
 
+@pytest.mark.parametrize("type", ["f16", "bf16"])
+def test_halves_written_as_bits(type: str) -> None:
+    values = samples(type, 8, 9)
+    for pattern in values.view("u2"):
+        body = f".reg .b16 %h; .reg .f32 %c; mov.b16 %h, {pattern}; cvt.f32.{type} %c, %h; add.f32 %d, %a, %c;"
+        (result,) = apply_instruction(body, ["f32"], "f32", [np.zeros(1, "f4")], "f4")
+        np.testing.assert_equal(result, np.array(pattern).view(STORAGE[type]).astype("f4"))
+
+
 def test_directed_narrowing() -> None:
     a = samples("f32", 300, 6)
     finite = a[np.isfinite(a) & (np.abs(a) < 60000)]
