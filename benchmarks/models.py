@@ -1,9 +1,11 @@
 """Every model, compiled and compared: those of the tests, larger ones, quantised forms and exported files.
 
-In: the tables of tests/support/zoo.py, and files that `benchmarks.export_models --small DIR` wrote. Out: a table of
-models and shapes with the largest difference from onnxruntime, launches and seconds, and JSON.
+In: the tables of tests/support/zoo.py, and files that `benchmarks.export_models` wrote. Out: a table of models and
+shapes with the largest difference from onnxruntime, launches and seconds, and JSON.
 
-    python -m benchmarks.models [--only PART] [--quantized] [--exported DIR] [--json benchmarks/results/models.json]
+    python -m benchmarks.models [--only PART ...] [--quantized] [--json benchmarks/results/models.json]
+    python -m benchmarks.models --exported DIR [--only PART ...] [--json benchmarks/results/models.json]
+    python -m benchmarks.models --full DIR [--quantized FORM ...] [--json benchmarks/results/models.json]
 
 Runs on the emulator. Rows of an earlier run that the file already holds are kept; delete a row to measure it again.
 """
@@ -14,20 +16,21 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from tests.support.quantizing import FORMS, quantized
-from tests.support.zoo import LARGE, MODELS, Inputs, Model, exported
+from tests.support.zoo import LARGE, MODELS, Inputs, Model, exported, full
 
 import tilewright
 from tilewright.runtime.errors import Error
 
 QUANTIZED = ("resnet-small-dynamo", "mobilenet-small-dynamo", "bert-small-dynamo")
+FAILURES = "not_exported.json"  # written by benchmarks.export_models beside its files
 ONE_STEP = 1 / 255  # of quantised activations: a rounding that goes the other way
 
 
@@ -101,30 +104,41 @@ def chosen_models(options: argparse.Namespace) -> Iterator[tuple[str, Model]]:
     tables = {**MODELS, **LARGE}
     if options.exported:
         tables = {path.stem: exported(path) for path in sorted(options.exported.glob("*.onnx"))}
-    elif options.quantized:
-        tables = {f"{name} {form}": _in_form(MODELS[name], form) for name in QUANTIZED for form in FORMS}
+    elif options.full:
+        tables = {path.stem: full(path) for path in sorted(options.full.glob("*.onnx"))}
+    elif options.quantized is not None:
+        tables = {name: MODELS[name] for name in QUANTIZED}
     for name, model in tables.items():
-        if options.only in name:
-            yield name, model
+        for form in [""] if options.quantized is None else options.quantized or FORMS:
+            title = f"{name} {form}" if form else name
+            if all(part in title for part in options.only):
+                yield title, _in_form(model, form) if form else model
 
 
 def _in_form(model: Model, form: str) -> Model:
-    load: Callable[[], onnx.ModelProto] = partial(quantized, model.prototype(), model.inputs(), form)
+    load: Callable[[], onnx.ModelProto] = lambda: quantized(model.prototype(), model.inputs(), form)  # noqa: E731
     return replace(model, load=load, tolerance=ONE_STEP)
 
 
 def main() -> None:
     """Print the table while it grows, and keep the JSON up to date."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", default="", metavar="PART", help="models whose name contains this")
-    parser.add_argument("--quantized", action="store_true", help=f"every quantised form of {', '.join(QUANTIZED)}")
-    parser.add_argument("--exported", type=Path, metavar="DIR", help="files of benchmarks.export_models instead")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="models whose name contains all of these")
+    parser.add_argument(
+        "--quantized", nargs="*", choices=FORMS, metavar="FORM",
+        help=f"these quantised forms ({', '.join(FORMS)}; all) of {', '.join(QUANTIZED)}, or of what --full names",
+    )  # fmt: skip
+    parser.add_argument("--exported", type=Path, metavar="DIR", help="files of export_models --small instead")
+    parser.add_argument("--full", type=Path, metavar="DIR", help="files of export_models --full instead")
     parser.add_argument("--target", default="sm_80")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where rows are kept")
     options = parser.parse_args()
-    rows: dict[str, dict[str, object]] = {}
+    recorded: dict[str, Any] = {"target": options.target, "models": [], "not_exported": {}}
     if options.json and options.json.exists():
-        rows = {row["model"]: row for row in json.loads(options.json.read_text())["models"]}
+        recorded |= json.loads(options.json.read_text())
+    rows = {row["model"]: row for row in recorded["models"]}
+    if options.exported and (options.exported / FAILURES).exists():
+        recorded["not_exported"] |= json.loads((options.exported / FAILURES).read_text())
     for name, model in chosen_models(options):
         if name in rows:
             continue
@@ -136,8 +150,8 @@ def main() -> None:
             flush=True,
         )
         if options.json:
-            text = {"target": options.target, "models": sorted(rows.values(), key=lambda item: str(item["model"]))}
-            options.json.write_text(json.dumps(text, indent=1) + "\n")
+            recorded["models"] = sorted(rows.values(), key=lambda item: str(item["model"]))
+            options.json.write_text(json.dumps(recorded, indent=1) + "\n")
 
 
 if __name__ == "__main__":

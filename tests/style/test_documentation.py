@@ -1,6 +1,7 @@
-"""The documentation says what is there: links lead somewhere, and docs/operators.md lists what can be imported.
+"""The documentation says what is there: links lead somewhere, docs/operators.md lists what can be imported, and
+docs/models.md what was compared.
 
-`make docs` writes the list and the excerpts of IR again.
+`make docs` writes the lists and the excerpts of IR again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 import onnx.defs
 import pytest
 from examples.walk_ir import model
-from tests.style import operators_page
+from tests.style import models_page, operators_page
 from tests.style.sources import ROOT
 from tests.support.excerpts import MARKER, refresh
 
@@ -21,6 +22,7 @@ import tilewright
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")  # relative links; those with a scheme have a colon
 OPERATORS = ROOT / "docs" / "operators.md"
+MODELS = ROOT / "docs" / "models.md"
 NOT_ONNX = {"SimplifiedLayerNormalization"}  # onnxruntime's, which writes it in the standard domain
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -34,6 +36,13 @@ def test_operators_page_is_up_to_date() -> None:
     if os.environ.get("TILEWRIGHT_UPDATE"):
         OPERATORS.write_text(text)
     assert OPERATORS.read_text() == text, "run make docs"
+
+
+def test_tables_of_models_are_up_to_date() -> None:
+    text = models_page.page(MODELS.read_text())
+    if os.environ.get("TILEWRIGHT_UPDATE"):
+        MODELS.write_text(text)
+    assert MODELS.read_text() == text, "run make docs"
 
 
 def test_registered_operators_exist_in_onnx() -> None:

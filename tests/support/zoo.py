@@ -147,16 +147,20 @@ def _phonemes() -> list[Inputs]:
     return [{"input": words, "input_lengths": np.array([40]), "scales": np.array([0, 1, 0], np.float32)}]
 
 
-def _cached(heads: int, size: int) -> list[Inputs]:
-    """Words after a cache of earlier ones, in two layers: one word, some words, and one with an empty cache."""
+# (batch, words, words in the cache): one word, some words, and one with an empty cache.
+_DECODING = ((1, 1, 5), (2, 3, 9), (2, 1, 0))
+
+
+def _cached(heads: int, size: int, layers: int = 2, runs: tuple[tuple[int, int, int], ...] = _DECODING) -> list[Inputs]:
+    """Words after a cache of earlier ones."""
     generator = np.random.default_rng(7)
     batches: list[Inputs] = []
-    for batch, words, past in ((1, 1, 5), (2, 3, 9), (2, 1, 0)):
+    for batch, words, past in runs:
         values: Inputs = {
             "input_ids": generator.integers(1, 400, (batch, words)),
             "attention_mask": np.ones((batch, past + words), np.int64),
         }
-        for name in ("past_0_k", "past_0_v", "past_1_k", "past_1_v"):
+        for name in (f"past_{layer}_{kind}" for layer in range(layers) for kind in "kv"):
             values[name] = generator.standard_normal((batch, heads, past, size)).astype(np.float32)
         batches.append(values)
     return batches
@@ -168,34 +172,124 @@ def _limits() -> list[Inputs]:
     return [{"state": state, "limit": np.array(5)}, {"state": -state, "limit": np.array(9)}]
 
 
+def _floats(*batches: dict[str, tuple[int, ...]]) -> list[Inputs]:
+    """Noise of the shape of each input."""
+    generator = np.random.default_rng(9)
+    return [
+        {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+        for shapes in batches
+    ]
+
+
+def _noisy_latents() -> list[Inputs]:
+    """Latent images at some step of a diffusion, and states of the words that describe them."""
+    steps = ([500], [3, 981])
+    images = _floats(
+        {"x": (1, 4, 16, 16), "words": (1, 7, 24)},
+        {"x": (2, 4, 8, 16), "words": (2, 5, 24)},
+    )
+    return [{**image, "steps": np.array(step)} for image, step in zip(images, steps, strict=True)]
+
+
+def _points() -> list[Inputs]:
+    """An image and points on it, inside (1) or outside (0) of what is wanted."""
+    generator = np.random.default_rng(10)
+    return [
+        {
+            "pixel_values": generator.standard_normal((1, 3, 64, 64)).astype(np.float32),
+            "input_points": generator.uniform(0, 64, (1, 1, count, 2)).astype(np.float32),
+            "input_labels": generator.integers(0, 2, (1, 1, count)),
+        }
+        for count in (3, 1)
+    ]
+
+
+def _translations() -> list[Inputs]:
+    """Words written so far, and the states of those read, some of them padding."""
+    batches = []
+    read = _tokens(["attention_mask"], 400, (1, 7), (3, 12))
+    written = _tokens(["input_ids"], 400, (1, 4), (3, 6))
+    for number, (source, target) in enumerate(zip(read, written, strict=True)):
+        mask = source["attention_mask"]
+        states = np.random.default_rng(number).standard_normal((*mask.shape, 64)).astype(np.float32)
+        batches.append(
+            {
+                "decoder_input_ids": target["input_ids"],
+                "encoder_hidden_states": states,
+                "encoder_attention_mask": mask,
+            }
+        )
+    return batches
+
+
+def _sentences() -> list[Inputs]:
+    """Word numbers below 100."""
+    generator = np.random.default_rng(11)
+    return [{"ids": generator.integers(0, 100, shape)} for shape in ((1, 5), (3, 11))]
+
+
 _BERT = ["input_ids", "attention_mask", "token_type_ids"]
 _GPT2 = ["input_ids", "attention_mask"]
 _PIXELS = (1, 3, 224, 224)
 
 
 _WORDS = ((1, 7), (3, 20))
+_IMAGES = ((1, 3, 32, 32), (3, 3, 48, 33))
+_SQUARE = ((1, 3, 64, 64), (2, 3, 64, 64))
 # What the exported small models take, by name without the exporter.
 _EXPORTED: dict[str, Callable[[], list[Inputs]]] = {
     "bert-small": partial(_tokens, _BERT, 400, *_WORDS),
+    "convnext-small": partial(_noise, "pixel_values", (1, 3, 32, 32), (3, 3, 32, 32)),
+    "decoder-small": _limits,
+    "denoiser-small": _noisy_latents,
+    "detector-small": partial(_noise, "x", (1, 3, 64, 64), (2, 3, 48, 96)),
+    "detr-small": partial(_noise, "pixel_values", *_SQUARE),
+    "distilbert-small": partial(_tokens, _GPT2, 400, *_WORDS),
+    "efficientnet-small": partial(_noise, "pixel_values", *_SQUARE),
+    "experts-small": partial(_floats, {"x": (1, 5, 32)}, {"x": (3, 9, 32)}),
     "gpt2-small": partial(_tokens, _GPT2, 400, *_WORDS),
     "gpt2-cached-small": partial(_cached, 2, 32),
+    "gru-small": _sentences,
     "llama-small": partial(_tokens, _GPT2, 400, *_WORDS),
     "llama-cached-small": partial(_cached, 2, 16),
-    "vit-small": partial(_noise, "x", (1, 3, 48, 48), (3, 3, 48, 48)),
-    "unet-small": partial(_noise, "x", (1, 3, 32, 48), (2, 3, 16, 32)),
-    "resnet-small": partial(_noise, "x", (1, 3, 32, 32), (3, 3, 48, 33)),
-    "mobilenet-small": partial(_noise, "x", (1, 3, 32, 32), (3, 3, 48, 33)),
-    "upscaler-small": partial(_noise, "x", (1, 3, 16, 16), (2, 3, 12, 20)),
+    "lstm-small": _sentences,
+    "mobilenet-small": partial(_noise, "x", *_IMAGES),
+    "mobilenet-v3-small": partial(_noise, "x", *_IMAGES),
     "recogniser-small": partial(_noise, "x", (1, 1, 32, 48), (1, 1, 32, 80)),
-    "decoder-small": _limits,
+    "resnet-small": partial(_noise, "x", *_IMAGES),
+    "sam-small": _points,
+    "scan-small": partial(_floats, {"x": (1, 5, 32)}, {"x": (3, 9, 32)}),
+    "swin-small": partial(_noise, "pixel_values", (1, 3, 32, 32), (3, 3, 32, 32)),
+    "t5-encoder-small": partial(_tokens, _GPT2, 400, *_WORDS),
+    "t5-decoder-small": _translations,
+    "unet-small": partial(_noise, "x", (1, 3, 32, 48), (2, 3, 16, 32)),
+    "upscaler-small": partial(_noise, "x", (1, 3, 16, 16), (2, 3, 12, 20)),
+    "vit-small": partial(_noise, "pixel_values", (1, 3, 48, 48), (3, 3, 48, 48)),
+    "wav2vec-small": partial(_floats, {"input_values": (1, 800)}, {"input_values": (2, 1033)}),
+    "whisper-small": partial(_floats, {"input_features": (1, 80, 40)}, {"input_features": (3, 80, 40)}),
+}
+# What the full-size exports take; shapes that the emulator does in a minute or two.
+_FULL: dict[str, Callable[[], list[Inputs]]] = {
+    "resnet-50": partial(_noise, "x", _PIXELS),
+    "mobilenet-v2": partial(_noise, "x", _PIXELS),
+    "bert-base": partial(_tokens, _BERT, 30000, (1, 6), (2, 9)),
+    "gpt2": partial(_tokens, _GPT2, 50000, (1, 5)),
+    "gpt2-cached": partial(_cached, 12, 64, 12, ((1, 1, 7), (2, 2, 3))),
+    "unet": partial(_noise, "x", (1, 3, 32, 48)),
+    "vit-b16": partial(_noise, "pixel_values", _PIXELS),
 }
 _IN_SUITE = ("gpt2-cached", "llama-cached", "vit", "mobilenet", "upscaler", "recogniser", "decoder")
 
 
 def exported(path: Path) -> Model:
-    """A file that benchmarks/export_models.py wrote with `--small`: `<name>-<exporter>.onnx`."""
+    """A file that benchmarks/export_models.py wrote with `--small`: `<name>-<exporter>-<opset>.onnx`."""
     name = next(name for name in sorted(_EXPORTED, key=len, reverse=True) if path.stem.startswith(name))
     return Model(lambda: fill(onnx.load(path)), _EXPORTED[name], 0.02)
+
+
+def full(path: Path) -> Model:
+    """A file that benchmarks/export_models.py wrote with `--full`: `<name>.onnx`, with its weights."""
+    return Model(lambda: path, _FULL[path.stem], 10.0)
 
 
 def _small(chosen: bool) -> Iterator[tuple[str, Model]]:

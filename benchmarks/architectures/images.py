@@ -1,7 +1,6 @@
-"""Architectures written in plain torch, for export: what no package that we use brings.
+"""Networks of images in plain torch: ResNet, MobileNetV2 and V3, U-Net, RRDB super-resolution, a diffusion U-Net.
 
-In: sizes. Out: `nn.Module`s with torch's initial weights: MobileNetV2, U-Net, ResNet, RRDB super-resolution, a text
-recogniser with GRU and LSTM, and a greedy decoder with a scripted loop.
+In: sizes. Out: `nn.Module`s with torch's initial weights. No package that we use brings them.
 """
 
 from __future__ import annotations
@@ -143,47 +142,116 @@ class Upscaler(nn.Module):
         return result
 
 
-class TextRecogniser(nn.Module):
-    """CRNN (Shi et al. 2015): convolutions down to one line, then a bidirectional GRU and a bidirectional LSTM."""
+class Squeeze(nn.Module):
+    """Squeeze and excitation: channels weighed by what the whole image says (Hu et al. 2017)."""
 
-    def __init__(self, width: int, hidden: int, classes: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(width, 2 * width, 3, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU(), nn.MaxPool2d((4, 1)),
-            nn.Conv2d(2 * width, 2 * width, (4, 1)), nn.ReLU(),
-        )  # fmt: skip
-        self.gru = nn.GRU(2 * width, hidden, bidirectional=True)
-        self.lstm = nn.LSTM(2 * hidden, hidden, bidirectional=True)
-        self.last = nn.Linear(2 * hidden, classes)
+        self.narrow, self.widen = nn.Conv2d(channels, channels // 4, 1), nn.Conv2d(channels // 4, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        steps = self.convolutions(x).squeeze(2).permute(2, 0, 1)
-        y, _ = self.lstm(self.gru(steps)[0])
-        return torch.log_softmax(self.last(y), 2)
+        whole = nn.functional.adaptive_avg_pool2d(x, 1)
+        return x * nn.functional.hardsigmoid(self.widen(torch.relu(self.narrow(whole))))
 
 
-class GreedyDecoder(nn.Module):
-    """Words one after the other until the end word or a limit: a loop with a condition on data and an if in it.
+class MobileBlock(nn.Module):
+    """MobileNetV3's block: the inverted residual with squeeze and excitation and hard swish (Howard et al. 2019)."""
 
-    `forward` has to be scripted; only the legacy exporter knows scripts.
-    """
-
-    def __init__(self, words: int, width: int) -> None:
+    def __init__(self, channels: int, inner: int, out: int, kernel: int, stride: int, rich: bool) -> None:
         super().__init__()
-        self.table = nn.Embedding(words, width)
-        self.cell = nn.Linear(2 * width, width)
-        self.last = nn.Linear(width, words)
+        activation = nn.Hardswish if rich else nn.ReLU
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, inner, 1, bias=False), nn.BatchNorm2d(inner), activation(),
+            nn.Conv2d(inner, inner, kernel, stride, kernel // 2, groups=inner, bias=False), nn.BatchNorm2d(inner),
+            activation(), Squeeze(inner) if rich else nn.Identity(),
+            nn.Conv2d(inner, out, 1, bias=False), nn.BatchNorm2d(out),
+        )  # fmt: skip
+        self.plain = channels == out and stride == 1
 
-    def forward(self, state: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
-        word = torch.zeros([1], dtype=torch.int64)
-        total = torch.zeros([1])
-        count = torch.zeros([1], dtype=torch.int64)
-        for _ in range(limit):
-            if int(word) != 1:
-                state = torch.tanh(self.cell(torch.cat([self.table(word), state], 1)))
-                scores = torch.log_softmax(self.last(state), 1)
-                word = scores.argmax(1)
-                total = total + scores.max()
-                count = count + 1
-        return total, count
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.body(x)
+        return x + y if self.plain else y
+
+
+def mobilenet_v3(blocks: tuple[tuple[int, int, int, int, bool], ...], first: int, classes: int) -> nn.Module:
+    """`blocks`: inner channels, channels, kernel, stride, and whether with squeeze and hard swish."""
+    layers: list[nn.Module] = [nn.Conv2d(3, first, 3, 2, 1, bias=False), nn.BatchNorm2d(first), nn.Hardswish()]
+    channels = first
+    for inner, out, kernel, stride, rich in blocks:
+        layers.append(MobileBlock(channels, inner, out, kernel, stride, rich))
+        channels = out
+    last = [nn.Linear(channels, 2 * channels), nn.Hardswish(), nn.Linear(2 * channels, classes)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *last)
+
+
+class TimedResidual(nn.Module):
+    """Two convolutions with group normalisation, the time added between them."""
+
+    def __init__(self, channels: int, out: int, time: int) -> None:
+        super().__init__()
+        self.before = nn.Sequential(nn.GroupNorm(4, channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
+        self.time = nn.Linear(time, out)
+        self.after = nn.Sequential(nn.GroupNorm(4, out), nn.SiLU(), nn.Conv2d(out, out, 3, padding=1))
+        self.shortcut: nn.Module = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        y = self.before(x) + self.time(nn.functional.silu(time))[:, :, None, None]
+        result: torch.Tensor = self.shortcut(x) + self.after(y)
+        return result
+
+
+class ImageAttention(nn.Module):
+    """The pixels attend to each other, then to the words (Rombach et al. 2021)."""
+
+    def __init__(self, channels: int, words: int, heads: int) -> None:
+        super().__init__()
+        self.norm, self.heads = nn.GroupNorm(4, channels), heads
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
+        self.query = nn.ModuleList(nn.Linear(channels, channels, bias=False) for _ in range(2))
+        self.pairs = nn.ModuleList(nn.Linear(size, 2 * channels, bias=False) for size in (channels, words))
+        self.out = nn.ModuleList(nn.Linear(channels, channels) for _ in range(2))
+        self.gate, self.last = nn.Linear(channels, 8 * channels), nn.Linear(4 * channels, channels)
+
+    def attend(self, number: int, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        query = self.query[number](x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        pairs = self.pairs[number](other).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(query, pairs[0], pairs[1])
+        result: torch.Tensor = self.out[number](mixed.transpose(1, 2).flatten(2))
+        return result
+
+    def forward(self, x: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        y = self.norm(x).flatten(2).transpose(1, 2)
+        own = self.norms[0](y)
+        y = y + self.attend(0, own, own)
+        y = y + self.attend(1, self.norms[1](y), words)
+        value, gate = self.gate(self.norms[2](y)).chunk(2, dim=-1)
+        y = y + self.last(value * nn.functional.gelu(gate))
+        return x + y.transpose(1, 2).reshape(x.shape)
+
+
+class Denoiser(nn.Module):
+    """A step of latent diffusion: time as sines, one level down and up again, attention to words in the middle."""
+
+    def __init__(self, width: int, words: int) -> None:
+        super().__init__()
+        self.width = width
+        self.time = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
+        self.first = nn.Conv2d(4, width, 3, padding=1)
+        self.before = TimedResidual(width, width, 4 * width)
+        self.down = nn.Conv2d(width, width, 3, 2, 1)
+        self.middle = TimedResidual(width, 2 * width, 4 * width)
+        self.attention = ImageAttention(2 * width, words, 2)
+        self.up = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.after = TimedResidual(2 * width, width, 4 * width)
+        self.last = nn.Sequential(nn.GroupNorm(4, width), nn.SiLU(), nn.Conv2d(width, 4, 3, padding=1))
+
+    def forward(self, x: torch.Tensor, steps: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        half = self.width // 2
+        rates = torch.exp(torch.arange(half) * (-9.2 / half))
+        angles = steps[:, None].float() * rates[None]
+        time = self.time(torch.cat([torch.cos(angles), torch.sin(angles)], 1))
+        skip = self.before(self.first(x), time)
+        y = self.attention(self.middle(self.down(skip), time), words)
+        y = self.up(nn.functional.interpolate(y, scale_factor=2.0, mode="nearest"))
+        result: torch.Tensor = self.last(self.after(torch.cat([y, skip], 1), time))
+        return result
