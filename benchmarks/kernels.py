@@ -3,7 +3,8 @@
 In: workloads and a target. Out: for each the kernels, and of the one that does the most: registers, spills, shared
 memory, blocks on a multiprocessor, the arithmetic instructions of its main loop, the share of its global accesses that
 are 16 bytes wide, and the fraction of the roofline that full waves of tiles allow. The exit code is 1 when a kernel
-spills, is serialised, or multiplies matrices in f16 without tensor cores.
+spills, is serialised, multiplies matrices in f16 without tensor cores, or touches memory before the kernels in front of
+it have ended.
 
     python -m benchmarks.kernels [--target sm_90a] [--precision f16] [--family NAME] [--json FILE]
 
@@ -32,6 +33,7 @@ from tilewright.runtime.gpus import Gpu, gpu_of_target, occupancy
 _INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z0-9_.]+)")
 _GLOBAL = re.compile(r"^(LDG|STG|LDGSTS)\b")
 _ARITHMETIC = ("HGMMA", "HMMA", "IGMMA", "IMMA", "QGMMA", "FFMA", "HFMA2", "DFMA")
+_EARLY = re.compile(r"^(LDG|STG|LDGSTS|RED|ATOMG|UTMALDG|UTMASTG|UBLKCP)\b")  # of what waits for ACQBULK
 _BULK = re.compile(r"^(UTMALDG|UTMASTG|UBLKCP)")
 
 
@@ -61,13 +63,14 @@ def inspect(workload: Workload, target: str, precision: str) -> Row:
     for name, kernel in engine.kernels.items():
         assembly = assemble(engine.ptx(name), facts, keep_cubin=True)
         instructions = _INSTRUCTION.findall(disassemble(assembly.cubin))
-        looks.append((len(instructions), name, kernel, assembly, Counter(instructions)))
-    _, name, kernel, assembly, counts = max(looks, key=lambda look: look[0])
+        looks.append((len(instructions), name, kernel, assembly, Counter(instructions), _early(instructions)))
+    _, name, kernel, assembly, counts, _ = max(looks, key=lambda look: look[0])
     shared = kernel.shared_bytes + assembly.shared_bytes
     threads = kernel.block[0] * kernel.block[1] * kernel.block[2]
     unit, number = _arithmetic(counts)
-    problems = [f"{own.spills} bytes of spills" for _, _, own, _, _ in looks if own.spills]
-    problems += [warning for _, _, _, own, _ in looks for warning in own.warnings if "C75" in warning]
+    problems = [f"{own.spills} bytes of spills" for _, _, own, *_ in looks if own.spills]
+    problems += [warning for _, _, _, own, *_ in looks for warning in own.warnings if "C75" in warning]
+    problems += [f"{early} before the kernels in front have ended" for *_, early in looks if early]
     # What the memory bounds even on ordinary multiply-adds needs no tensor cores.
     needs_matrix_units = workload.flops / (gpu.f32 * 1e12) > workload.nbytes / (gpu.bandwidth * 1e9)
     if needs_matrix_units and precision != "strict" and unit not in ("HGMMA", "HMMA"):
@@ -89,6 +92,14 @@ def inspect(workload: Workload, target: str, precision: str) -> Row:
         _roofline(workload, engine.ir("pipeline"), grid, resident, gpu, unit),
         tuple(problems),
     )
+
+
+def _early(instructions: list[str]) -> str:
+    """The first access of global memory in front of the wait for earlier kernels, where there is such a wait."""
+    if "ACQBULK" not in instructions:
+        return ""
+    before = instructions[: instructions.index("ACQBULK")]
+    return next((opcode for opcode in before if _EARLY.match(opcode)), "")
 
 
 def _arithmetic(counts: Counter[str]) -> tuple[str, int]:

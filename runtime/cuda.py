@@ -16,6 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from .cuda_launch import (
+    LEAST_CAPABILITY,
+    LEAST_DRIVER,
+    StreamOrder,
+    dependent_configuration,
+    waits_for_previous,
+)
 from .device import Extents, LaunchArgument, release_all
 from .errors import DeviceError
 from .tensor_map import TensorMap, check
@@ -28,12 +35,13 @@ _TARGET = re.compile(r"^\s*\.target\s+sm_(\d+)([af]?)", re.MULTILINE)
 
 class CudaKernel:
     """A kernel function in a loaded module; `shared_limit` is the dynamic shared memory it may use so far, in
-    bytes.
+    bytes. One that `waits` for those before it may be launched while they run.
     """
 
-    def __init__(self, name: str, function: Any) -> None:
+    def __init__(self, name: str, function: Any, waits: bool = False) -> None:
         self.name = name
         self.function = function
+        self.waits = waits
         self.shared_limit = _STATIC_SHARED_LIMIT
 
 
@@ -69,6 +77,8 @@ class CudaDevice:
         self._context: Any = None
         self._stream: Any = None
         self._capability = (0, 0)
+        self._order = StreamOrder()
+        self._has_dependent_launch = False
         self._modules: list[Any] = []
         self._graphs: list[Any] = []
         self._allocations: set[int] = set()
@@ -94,6 +104,8 @@ class CudaDevice:
             "cuDeviceGetAttribute", attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device
         )
         self._capability = (int(major), int(minor))
+        recent = int(self._call("cuDriverGetVersion")) >= LEAST_DRIVER
+        self._has_dependent_launch = recent and self._capability >= LEAST_CAPABILITY
         name = bytes(self._call("cuDeviceGetName", 256, device)).split(b"\0")[0].decode(errors="replace")
         memory = self._call("cuDeviceTotalMem", device)
         self.description = f"{name}, compute capability {major}.{minor}, {memory / 2**30:.0f} GiB"
@@ -115,6 +127,7 @@ class CudaDevice:
             raise DeviceError(f"CUDA: {name} cannot be called: {first_line}") from error
         if int(status) != 0:
             raise DeviceError(f"CUDA: {name} failed: {self._describe(status)}")
+        self._order.note(name)
         return values[0] if len(values) == 1 else tuple(values)
 
     def _describe(self, status: Any) -> str:
@@ -217,7 +230,8 @@ class CudaDevice:
                 image = ptx.encode() + b"\0"
                 module = self._call("cuModuleLoadDataEx", image, len(keys), keys, [log, _LOG_BYTES])
                 self._modules.append(module)
-                return CudaKernel(name, self._call("cuModuleGetFunction", module, name.encode()))
+                function = self._call("cuModuleGetFunction", module, name.encode())
+                return CudaKernel(name, function, waits_for_previous(ptx))
         except DeviceError as error:
             text = bytes(log).split(b"\0")[0].decode(errors="replace").strip()
             detail = "".join(f"\n  {line}" for line in text.splitlines())
@@ -280,7 +294,7 @@ class CudaDevice:
         shared_bytes: int,
         arguments: Sequence[LaunchArgument],
     ) -> None:
-        """Put a launch into the stream."""
+        """Put a launch into the stream. Right behind another one, a kernel that waits itself may begin early."""
         # Bytes go as a structure, whose own type says how long it is.
         values = tuple(_structure(value) if isinstance(value, bytes) else value for _, value in arguments)
         types = tuple(None if kind == "bytes" else _ARGUMENT_TYPES[kind] for kind, _ in arguments)
@@ -290,6 +304,10 @@ class CudaDevice:
                 self._call("cuFuncSetAttribute", kernel.function, attribute, shared_bytes)
                 kernel.shared_limit = shared_bytes
             parameters = (values, types) if values else 0
+            if kernel.waits and self._has_dependent_launch and self._order.after_kernel:
+                early = dependent_configuration(self._driver, grid, block, shared_bytes, self._stream)
+                self._call("cuLaunchKernelEx", early, kernel.function, parameters, 0)
+                return
             self._call(
                 "cuLaunchKernel", kernel.function, *grid, *block, shared_bytes, self._stream, parameters, 0
             )

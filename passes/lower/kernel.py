@@ -109,12 +109,15 @@ def _written_arguments(function: ir.Operation) -> set[int]:
 
 
 def _shell_text(name: str, function: ir.Operation, threads: int, target: Target) -> str:
+    # With a wait for the kernels before, an argument may be written while this kernel runs already: nothing is promised
+    # of it that would let a read move in front of the wait or take the cache that is not coherent.
+    dependent = any(view.operation.name == "tile.await_previous" for view in function.regions[0].blocks[0].operations)
     written = _written_arguments(function)
     parameters = []
     for number, argument in enumerate(function.regions[0].blocks[0].arguments):
         if isinstance(argument.type, ir.MemRefType):
-            readonly = "" if number in written else "llvm.readonly, "
-            parameters.append(f"%a{number}: !llvm.ptr<1> {{llvm.noalias, {readonly}llvm.align = 16 : i64}}")
+            promises = "llvm.noalias, " if number in written else "llvm.noalias, llvm.readonly, "
+            parameters.append(f"%a{number}: !llvm.ptr<1> {{{'' if dependent else promises}llvm.align = 16 : i64}}")
         elif str(argument.type).startswith("!tile.tensor_map"):
             parameters.append(f"%a{number}: !llvm.ptr {{{_BY_VALUE}, llvm.align = 64 : i64, nvvm.grid_constant}}")
         else:

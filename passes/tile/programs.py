@@ -17,6 +17,7 @@ from ...runtime.tuning import Tuning
 from ..target import Target
 from ..unit import KernelProgram
 from .builder import TileBuilder
+from .launch_order import order_launches
 
 T = TypeVar("T")
 
@@ -72,6 +73,8 @@ def finished(
     threads: int,
 ) -> KernelProgram:
     """The record of a built program; verifies the module."""
+    if request.target.dependent_launch and builder.tile_function is not None:
+        order_launches(builder.tile_function)
     module.operation.verify()
     return KernelProgram(
         name=request.name,

@@ -40,6 +40,8 @@ class FakeDriver:
     CUjit_option = SimpleNamespace(CU_JIT_ERROR_LOG_BUFFER=5, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES=6)
     CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8)
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_RELAXED=2)
+    CUlaunchAttributeID = SimpleNamespace(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION=6)
+    CUlaunchAttribute = CUlaunchAttributeValue = CUlaunchConfig = SimpleNamespace
 
     def __init__(self, fail_at: int = -1, raises: bool = False, capability: tuple[int, int] = (9, 0)) -> None:
         self.fail_at = fail_at
@@ -96,6 +98,9 @@ class FakeDriver:
 
     def cuInit(self, flags: int) -> tuple[Status]:
         return (OK,)
+
+    def cuDriverGetVersion(self) -> tuple[Status, int]:
+        return OK, 13000
 
     def cuDeviceGetCount(self) -> tuple[Status, int]:
         return OK, 1
@@ -193,11 +198,20 @@ class FakeDriver:
         return (OK,)
 
     def cuLaunchKernel(self, function: str, *arguments: Any) -> tuple[Status]:
+        return self.launch(function, *arguments)
+
+    def launch(self, function: str, *arguments: Any) -> tuple[Status]:
         assert len(arguments) == 10 and min(arguments[:6]) > 0
         assert arguments[6] <= max(self.shared.get(function, 0), 48 * 1024)
         values, types = arguments[8]
         assert all(t in (ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64) for t in types)
         return self.do(lambda: KERNELS[function](self.view, values))
+
+    def cuLaunchKernelEx(self, early: SimpleNamespace, function: str, *arguments: Any) -> tuple[Status]:
+        (attribute,) = early.attrs
+        assert (attribute.id, attribute.value.programmaticStreamSerializationAllowed, early.numAttrs) == (6, 1, 1)
+        sizes = [getattr(early, f"{what}Dim{axis}") for what in ("grid", "block") for axis in "XYZ"]
+        return self.launch(function, *sizes, early.sharedMemBytes, early.hStream, *arguments)
 
     @staticmethod
     def view(address: int, element: type, count: int) -> np.ndarray:

@@ -9,7 +9,7 @@
 typedef struct { char kind; char name[16]; uint64_t values[4]; size_t bytes; } Step;
 typedef struct { int count; Step steps[64]; } Graph;
 
-static int live, pushed, capturing, stream_storage, context_storage, largest_shared = 49152;
+static int live, pushed, capturing, early, stream_storage, context_storage, largest_shared = 49152;
 static Graph recorded;
 
 static void run(const Step *step) {
@@ -96,6 +96,15 @@ static int cuLaunchKernel_(void *function, unsigned gx, unsigned gy, unsigned gz
     step.values[3] = *(int32_t *)parameters[3];
     return stream == &stream_storage ? take(step) : 400;
 }
+/* A CUlaunchConfig with one attribute: what it is (6: programmatic stream serialisation), padding, its value. */
+typedef struct { int id, padding, value[16]; } Attribute;
+typedef struct { unsigned grid[3], block[3], shared; void *stream; Attribute *attributes; unsigned count; } Configuration;
+static int cuLaunchKernelEx_(const Configuration *given, void *function, void **parameters, void **extra) {
+    if (given->count != 1 || given->attributes->id != 6 || given->attributes->value[0] != 1) return 1;
+    early++;
+    return cuLaunchKernel_(function, given->grid[0], given->grid[1], given->grid[2], given->block[0], given->block[1],
+                           given->block[2], given->shared, given->stream, parameters, extra);
+}
 typedef struct { uint64_t words[16]; } Map;
 static void describe(Map *map, int type, unsigned rank, void *address, const uint64_t *shape, const uint64_t *strides,
                      const unsigned *steps, const int *rest) {
@@ -165,6 +174,7 @@ static int cuEventElapsedTime_(float *milliseconds, Event *first, Event *last) {
 static int cuEventDestroy_(Event *event) { free(event); live--; return 0; }
 
 /* What is still alive, for the test. */
+int stand_in_early(void) { return early; }
 int stand_in_live(void) { return live * 1000 + pushed; }
 
 #define ENTRY(name) {#name, (void *)name##_}
@@ -174,7 +184,7 @@ static const struct { const char *name; void *function; } table[] = {
     ENTRY(cuCtxPushCurrent), ENTRY(cuCtxPopCurrent), ENTRY(cuCtxSynchronize), ENTRY(cuStreamCreate),
     ENTRY(cuStreamSynchronize), ENTRY(cuStreamDestroy), ENTRY(cuMemAlloc), ENTRY(cuMemFree), ENTRY(cuMemcpyHtoDAsync),
     ENTRY(cuMemcpyDtoHAsync), ENTRY(cuMemcpyDtoDAsync), ENTRY(cuModuleLoadDataEx), ENTRY(cuModuleGetFunction),
-    ENTRY(cuModuleUnload), ENTRY(cuFuncSetAttribute), ENTRY(cuLaunchKernel), ENTRY(cuStreamBeginCapture),
+    ENTRY(cuModuleUnload), ENTRY(cuFuncSetAttribute), ENTRY(cuLaunchKernel), ENTRY(cuLaunchKernelEx), ENTRY(cuStreamBeginCapture),
     ENTRY(cuStreamEndCapture), ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphLaunch), ENTRY(cuGraphDestroy),
     ENTRY(cuEventCreate), ENTRY(cuEventRecord), ENTRY(cuEventSynchronize), ENTRY(cuEventElapsedTime), ENTRY(cuEventDestroy),
     ENTRY(cuTensorMapEncodeTiled), ENTRY(cuTensorMapEncodeIm2col),

@@ -69,6 +69,21 @@ for made in (tiled, im2col):
 device.close()
 """
 
+EARLY = """
+import ctypes
+import numpy as np
+from tilewright.runtime.cuda import CudaDevice
+
+device = CudaDevice()
+out = np.zeros(16, "u8")
+kernel = device.load("peek", ".target sm_90 // peek\\n griddepcontrol.wait;")
+for _ in range(3):
+    device.launch(kernel, (1, 1, 1), (128, 1, 1), 64, [("bytes", bytes(range(128))), ("pointer", out.ctypes.data)])
+    assert out.tobytes() == bytes(range(128))
+print("early:", ctypes.CDLL("libcuda.so.1").stand_in_early())
+device.close()
+"""
+
 # Type, rank, address, interleave, swizzle, promotion, fill; extent, step and stride of each dimension; box; the rest.
 MAPS_EXPECTED = """\
 9 2 1000 0 2 2 1 800100000040 200000030 0 0 0 100020 0 0 0
@@ -76,9 +91,12 @@ MAPS_EXPECTED = """\
 """
 
 
+TALKS = [("session", SCRIPT, EXPECTED), ("maps", MAPS, MAPS_EXPECTED), ("early", EARLY, "early: 2\n")]
+
+
 @pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C compiler on Linux")
-@pytest.mark.parametrize(("script", "expected"), [(SCRIPT, EXPECTED), (MAPS, MAPS_EXPECTED)], ids=["session", "maps"])
-def test_arguments_reach_the_driver(tmp_path: Path, script: str, expected: str) -> None:
+@pytest.mark.parametrize(("name", "script", "expected"), TALKS, ids=[name for name, *_ in TALKS])
+def test_arguments_reach_the_driver(tmp_path: Path, name: str, script: str, expected: str) -> None:
     source = Path(__file__).with_name("libcuda_stand_in.c")
     library = tmp_path / "libcuda.so.1"
     subprocess.run([str(COMPILER), "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
