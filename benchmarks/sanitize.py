@@ -1,11 +1,11 @@
 """Does the sanitizer find anything in the kernels of the test models? A table of models, targets and orders.
 
     python -m benchmarks.sanitize [--only NAME] [--target sm_80 ...] [--precision strict ...] [--order lockstep ...]
-[--small] [--json FILE] [ENGINE.tw | MODEL.onnx ...]
+[--small | --large] [--json FILE] [ENGINE.tw | MODEL.onnx ...]
 
 In: the models of tests/support/zoo.py, or files. Out: for each the launches watched, the findings, the time beside
 a plain run, and whether every order gave the bits of the first; the exit code is 1 when there is a finding or a
-difference.
+difference. What the JSON file holds already is not run again, so that hours of this can be done in pieces.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from tests.support.zoo import MODELS, Inputs
+from tests.support.zoo import LARGE, MODELS, Inputs, Model
 
 import tilewright
 from tilewright.compiler.random_inputs import fill_inputs
 from tilewright.runtime.sanitizing import Arrays, parse_order, sanitize
 
 SMALL_GIGAFLOP = 0.1
+Key = tuple[str, str, str, str]
+"""Model, target, precision and order."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Outcome:
     same_bits: bool = True
     findings: list[str] = field(default_factory=list)
     error: str = ""
+
+    @property
+    def key(self) -> Key:
+        """What was run."""
+        return self.model, self.target, self.precision, self.order
 
     @property
     def is_clean(self) -> bool:
@@ -78,24 +85,52 @@ def _bytes(outputs: Arrays) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in outputs.items()}
 
 
-def engines(chosen: argparse.Namespace) -> Iterator[tuple[str, str, str, tilewright.Engine | str, list[Inputs]]]:
-    """(name, target, precision, the engine or why there is none, inputs) of everything asked for."""
+def chosen_models(chosen: argparse.Namespace) -> dict[str, Model]:
+    """By name, the ones with the least work first."""
+    models = LARGE if chosen.large else MODELS
+    wanted = {
+        name: model for name, model in models.items()
+        if chosen.only in name and not (chosen.small and model.gigaflop > SMALL_GIGAFLOP)
+    }  # fmt: skip
+    return dict(sorted(wanted.items(), key=lambda item: item[1].gigaflop))
+
+
+def outcomes_of(chosen: argparse.Namespace, known: set[Key]) -> Iterator[Outcome]:
+    """The outcome of everything asked for that is not among `known`."""
     for path in chosen.models:
         engine = tilewright.Engine.load(path) if path.suffix == ".tw" else tilewright.compile(path)
-        yield path.stem, engine.target, engine.precision, engine, [fill_inputs(engine, {}, {}, 0)]
+        yield from watch(path.stem, engine, [fill_inputs(engine, {}, {}, 0)], chosen.order)
     if chosen.models:
         return
-    for name, model in MODELS.items():
-        if chosen.only not in name or (chosen.small and model.gigaflop > SMALL_GIGAFLOP):
-            continue
+    for name, model in chosen_models(chosen).items():
         for target, precision in itertools.product(chosen.target, chosen.precision):
+            orders = [order for order in chosen.order if (name, target, precision, order) not in known]
+            if not orders:
+                continue
             try:
-                made: tilewright.Engine | str = tilewright.compile(
-                    model.load(), target=target, precision=precision
-                )
+                engine = tilewright.compile(model.load(), target=target, precision=precision)
             except tilewright.Error as error:
-                made = str(error)
-            yield name, target, precision, made, model.inputs()
+                yield Outcome(name, target, precision, orders[0], error=str(error))
+                continue
+            yield from watch(name, engine, model.inputs(), orders)
+
+
+def table_of(outcomes: list[Outcome]) -> Table:
+    """One row each."""
+    columns = ("model", "target", "precision", "order", "kernels", "launches", "findings", "same bits", "s", "plain s")
+    table = Table(*columns, title="emulator sanitizer")
+    for outcome in outcomes:
+        table.add_row(*cells(outcome))
+    return table
+
+
+def cells(outcome: Outcome) -> list[str]:
+    """A row of the table."""
+    return [
+        outcome.model, outcome.target, outcome.precision, outcome.order, str(outcome.kernels), str(outcome.launches),
+        outcome.error or str(len(outcome.findings)), "yes" if outcome.same_bits else "NO",
+        f"{outcome.seconds:.1f}", f"{outcome.plain_seconds:.1f}",
+    ]  # fmt: skip
 
 
 def main() -> None:
@@ -104,31 +139,21 @@ def main() -> None:
     parser.add_argument("models", nargs="*", type=Path)
     parser.add_argument("--only", default="", help="only models whose name contains this")
     parser.add_argument("--small", action="store_true", help=f"only models up to {SMALL_GIGAFLOP} GFLOP")
+    parser.add_argument("--large", action="store_true", help="the models that the test suite leaves out")
     parser.add_argument("--target", nargs="+", default=["sm_80", "sm_90a"])
     parser.add_argument("--precision", nargs="+", default=["strict", "tf32", "f16", "bf16"])
     parser.add_argument("--order", nargs="+", default=["lockstep"])
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    columns = ("model", "target", "precision", "order", "kernels", "launches", "findings", "same bits", "s", "plain s")
-    table = Table(*columns, title="emulator sanitizer")
     outcomes: list[Outcome] = []
-    for name, target, precision, engine, inputs in engines(chosen):
-        if isinstance(engine, str):
-            found = iter([Outcome(name, target, precision, "", error=engine)])
-        else:
-            found = watch(name, engine, inputs, chosen.order)
-        for outcome in found:
-            outcomes.append(outcome)
-            count = outcome.error or str(len(outcome.findings))
-            row = (str(outcome.kernels), str(outcome.launches), count, "yes" if outcome.same_bits else "NO")
-            times = (f"{outcome.seconds:.1f}", f"{outcome.plain_seconds:.1f}")
-            table.add_row(outcome.model, outcome.target, outcome.precision, outcome.order, *row, *times)
-            print(outcome.model, outcome.target, outcome.precision, outcome.order, *row, *times, flush=True)
-            for finding in outcome.findings:
-                print(finding, flush=True)
-    Console(width=150).print(table)
-    if chosen.json:
-        chosen.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
+    if chosen.json and chosen.json.exists():
+        outcomes = [Outcome(**values) for values in json.loads(chosen.json.read_text())]
+    for outcome in outcomes_of(chosen, {outcome.key for outcome in outcomes}):
+        outcomes.append(outcome)
+        print(*cells(outcome), *outcome.findings, flush=True)
+        if chosen.json:
+            chosen.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
+    Console(width=150).print(table_of(outcomes))
     sys.exit(not all(outcome.is_clean for outcome in outcomes))
 
 

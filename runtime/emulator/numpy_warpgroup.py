@@ -137,8 +137,9 @@ class _Call:
         block = thread // chunk.geometry.padded
         if chunk.observer is not None:
             listed = address.reshape(-1).astype("u8")
-            for own in threads:
-                chunk.observer.bulk_accessed(own, self.line, READ, "shared", listed, _PIECE, block=block, group=WGMMA)
+            chunk.observer.bulk_accessed(
+                thread, self.line, READ, "shared", listed, _PIECE, block=block, group=WGMMA, others=threads[1:]
+            )
         index = (address + block * chunk.shared_stride) >> 4
         raw = chunk.view("shared", "c16").take(index.reshape(-1))
         matrix = to_f32(type, raw).reshape(len(address), -1)

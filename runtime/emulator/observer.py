@@ -7,6 +7,7 @@ compiled without the calls.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +58,15 @@ class Observer:
         block: int | None = None,
         mbarrier: int | None = None,
         group: str | None = None,
+        others: Sequence[int] = (),
     ) -> None:
         """A TMA or bulk copy, or a wgmma, that `thread` has begun reads or writes (`kind`) through the asynchronous
         proxy `nbytes` bytes at each of `addresses` (an array of byte addresses).
 
         `block` is whose shared memory is meant, counted within the chunk; by default that of `thread`. It is
         complete when the current phase of the mbarrier at shared address `mbarrier` of that block is, or when the
-        thread's open group of kind `group` is (`BULK`, or `WGMMA`, of which each warp that takes part tells).
+        thread's open group of kind `group` is (`BULK` or `WGMMA`). `others` are threads of the other warps that take
+        part in the same access.
         """
 
     # Asynchronous groups.

@@ -8,6 +8,7 @@ runtime/profiling.py.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,10 +153,12 @@ class ChunkProfile(Observer):
     def bulk_accessed(
         self, thread: int, line: int, kind: str, space: str, addresses: Any, nbytes: int,
         *, block: int | None = None, mbarrier: int | None = None, group: str | None = None,
+        others: Sequence[int] = (),
     ) -> None:  # fmt: skip
         starts = np.asarray(addresses, np.int64).reshape(-1)
         if space != "global":
-            count = -(-nbytes * len(starts) // 128)  # swizzled as they are meant to be, such reads do not conflict
+            # Swizzled as they are meant to be, such reads do not conflict.
+            count = -(-nbytes * len(starts) // 128) * (1 + len(others))
             self._launch.counts.wavefronts += count
             self._launch.counts.ideal += count
             return

@@ -6,6 +6,7 @@ of masks, addresses and instructions; this is where they meet.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +131,7 @@ class ChunkSanitizer(Observer):
     def bulk_accessed(
         self, thread: int, line: int, kind: str, space: str, addresses: Any, nbytes: int,
         *, block: int | None = None, mbarrier: int | None = None, group: str | None = None,
+        others: Sequence[int] = (),
     ) -> None:  # fmt: skip
         starts = np.asarray(addresses, np.uint64).reshape(-1)
         if space == "global":
@@ -149,10 +151,16 @@ class ChunkSanitizer(Observer):
         each = -(-nbytes // granule)
         cells = ((offsets + block * self._shared.cells)[:, None] + np.arange(each)).reshape(-1)
         count, low, high = len(starts), int(offsets.min()), int(offsets.max()) + each
+        warps = np.array([thread, *others]) // 32
         actors = Actors(
-            np.array([thread // 32]), np.array([agent]), np.array([clock], np.uint32), np.full(count, thread),
+            warps, np.full(len(warps), agent), np.full(len(warps), clock, np.uint32), np.full(count, thread),
             np.full(count, agent), np.full(count, clock, np.uint32), each, low, high, line, True,
         )  # fmt: skip
+        if others and self._shared.may_race(actors):
+            # Rare, and what one warp knows another may not: each is asked by itself.
+            for own in (thread, *others):
+                self.bulk_accessed(own, line, kind, space, starts, nbytes, block=block, mbarrier=mbarrier, group=group)
+            return
         self._shared.touch(kind, cells, actors)
 
     # Asynchronous groups and fences.

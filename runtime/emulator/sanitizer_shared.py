@@ -156,6 +156,10 @@ class SharedShadow:
         if len(actors.warps) > 1:
             self._check_collisions(kind, cells, records, actors)
 
+    def may_race(self, actors: Actors) -> bool:
+        """Whether a write near the cells touched may not be over for one of the acting warps."""
+        return bool(self._newest_write.late(actors, fences=True))
+
     def _record_read(self, cells: Array, records: Array, actors: Actors) -> None:
         """A row of cells for each warp of a cluster, and one for each asynchronous agent that reads."""
         if not actors.asynchronous:
