@@ -24,8 +24,8 @@ from .ptx import Instruction, Negated, Operand, Register
 if TYPE_CHECKING:
     from .llvm_control import Control
 
-ENDED, BLOCKED, WAITS = range(3)
-"""What `warp` returns: all lanes ended; still waiting as before; got further, and waits now."""
+ENDED, BLOCKED, WAITS, PAUSES = range(4)
+"""What `warp` returns: all lanes ended; still waiting as before; got further, and waits now; some lanes spin."""
 
 RECORD_PLACE, RECORD_ENDED, RECORD_SLOTS = 0, 4, 16
 SLOT_BYTES = 16
@@ -239,9 +239,9 @@ class Barriers:
         for field, value in (("lanes", lanes), ("number", number), ("generation", generation), ("expected", expected)):
             self.code.line(f"store {value.typed}, ptr {self._slot(block, field)}")
 
-    def _return_waiting(self, place: int) -> None:
+    def _return_waiting(self, place: int, outcome: int | str = WAITS) -> None:
         self.code.line(f"store i32 {place}, ptr %record")
-        self.code.line(f"ret i32 {WAITS}")
+        self.code.line(f"ret i32 {outcome}")
 
     def _save(self, registers: int) -> None:
         """Registers to the record."""
@@ -294,7 +294,8 @@ class Barriers:
         code, number = self.code, block.number
         address, parities = self.waits.operands(block)
         self.control.leave(block)
-        going = self.waits.over(block, address, parities, lanes)
+        pauses = self.waits.yields(number)
+        going = code.integer("i32", 0) if pauses else self.waits.over(block, address, parities, lanes)
         target = block.exit.targets[0]
         if self.partial[number]:
             self.control.send(target, going)
@@ -316,7 +317,7 @@ class Barriers:
         code.label(f"save{number}")
         self.waits.store(number, addresses=code.widen(address), parities=parities, lanes=lanes)
         self._save(self._resumed(block))
-        self._return_waiting(number + 1)
+        self._return_waiting(number + 1, PAUSES if pauses else WAITS)
         code.label(f"through{number}")
         self.emit.begin_block()
         self.control.go(target)
@@ -325,7 +326,10 @@ class Barriers:
         """Where a whole warp goes on after a wait."""
         code, number = self.code, block.number
         code.label(f"resume{number}")
-        over = code.compare("icmp eq", self._free(number), self.waits.load(number, "lanes"))
+        pauses = self.waits.yields(number)
+        over = code.integer("i1", 1)
+        if not pauses:
+            over = code.compare("icmp eq", self._free(number), self.waits.load(number, "lanes"))
         code.line(f"br i1 {over.text}, label %restore{number}, label %still{number}")
         code.label(f"still{number}")
         code.line(f"ret i32 {BLOCKED}")
@@ -415,6 +419,7 @@ class Barriers:
             code.line(f"store {kept.typed}, ptr {self._lanes_at(number)}")
             self.control.send(self.blocks[number].exit.targets[0], free)
             going, waiting = code.binary("or", going, free), code.binary("or", waiting, kept)
+        self._set_turn(0)
         some = code.compare("icmp ne", going, code.integer("i32", 0))
         first = f"visit{min(self.control.visited)}"
         code.line(f"br i1 {some.text}, label %{first}, label %nobody")
@@ -428,7 +433,21 @@ class Barriers:
         for number in self.gathering:
             here = code.emit(f"load i32, ptr %pending{number}", "i32", False)
             code.line(f"store {here.typed}, ptr {self._gathered_at(number)}")
-        self._return_waiting(self.end + 1)
+        self._return_waiting(self.end + 1, self._outcome_of_parts())
+
+    def _outcome_of_parts(self) -> str:
+        """What `warp` returns when parts of it stand at different places."""
+        code = self.code
+        pausing = code.integer("i32", 0)
+        for number in self.loose_waits:
+            if self.waits.yields(number):
+                pausing = code.binary("or", pausing, self.waits.load(number, "lanes"))
+        some = code.compare("icmp ne", pausing, code.integer("i32", 0))
+        return code.select(some, code.integer("i32", PAUSES), code.integer("i32", WAITS)).text
+
+    def _set_turn(self, lanes: int) -> None:
+        if any(self.waits.yields(number) for number in self.loose_waits):
+            self.code.line(f"store i32 {lanes}, ptr %turn")
 
     def _loose_registers(self) -> int:
         registers = 0
@@ -441,6 +460,7 @@ class Barriers:
     def resume_loose(self) -> None:
         code = self.code
         code.label("resume_loose")
+        self._set_turn(-1)
         any_free = code.integer("i32", 0)
         for number in self.loose:
             any_free = code.binary("or", any_free, self._free(number))

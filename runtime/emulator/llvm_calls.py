@@ -128,11 +128,21 @@ load_by_host, store_by_host = _typed("load", 1), _typed("store", 1)
 
 def atomic_by_host(
     emit: Generator, results: Sequence[str], values: Sequence[Value], space: str, type: str, operation: str,
-    wanted: bool,
+    wanted: bool, lanes: Value | None = None,
 ) -> list[Value]:  # fmt: skip
     """As `load_by_host`; reductions have no result."""
-    static = {"type": type, "space": space, "operation": operation, "wanted": wanted}
+    static = {"type": type, "space": space, "operation": operation, "wanted": wanted, "lanes": lanes}
     return _typed("atomic", 1)(emit, [type] if wanted else [], values, **static)
+
+
+def mma_by_host(
+    emit: Generator, results: Sequence[str], values: Sequence[Value], counts: tuple[int, int, int], c: str,
+    **static: Any,
+) -> list[Value]:  # fmt: skip
+    """Products that no kernel in a hurry makes."""
+    behind = counts[0] + counts[1]
+    typed = dict.fromkeys(range(behind, behind + counts[2]), DTYPES["b32" if c == "f16" else c])
+    return host_call(emit, results, values, "mma", typed, counts=counts, c=c, **static)
 
 
 HOST_ROUTINES: dict[str, Callable[..., list[Value]]] = {

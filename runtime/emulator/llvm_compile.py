@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .affine import Affine
-from .control_flow import Block, Program, uses_and_definitions
+from .control_flow import Program
 from .kernel_facts import KernelFacts, kernel_facts
 from .latches import with_single_latches
 from .llvm_codegen import Extents, Generator, Unsupported
@@ -24,15 +24,13 @@ from .llvm_module import Module, Site
 from .llvm_patterns import expected_addresses
 from .llvm_runner import DECLARATION, runner
 from .numpy_layout import Layout
+from .spins import YIELD, with_yields
 from .uniformity import analyse
 
 _SOURCES = (
-    "llvm_*.py", "isa/*.py", "uniformity.py", "affine.py", "control_flow.py", "latches.py", "parser.py", "ptx.py",
-    "numpy_layout.py", "kernel_facts.py", "memory.py",
+    "llvm_*.py", "isa/*.py", "uniformity.py", "affine.py", "control_flow.py", "latches.py", "spins.py", "parser.py",
+    "ptx.py", "numpy_layout.py", "numpy_small_floats.py", "kernel_facts.py", "memory.py",
 )  # fmt: skip
-
-_EXITS = frozenset({"fall", "jump", "branch", "switch", "barrier", "wait", "exit", "trap"})
-
 
 @dataclass(frozen=True, slots=True)
 class Translation:
@@ -53,6 +51,11 @@ class Translation:
     record_bytes: int
     local_bytes: int
     atomics: bool
+
+    @property
+    def spins(self) -> bool:
+        """Whether warps may wait for memory that others write, in a loop."""
+        return any(opcode == YIELD for _, opcode, _, _ in self.waits)
 
     def site(self, number: int) -> Site:
         """What the memory access of this number is."""
@@ -92,54 +95,6 @@ def engine_version() -> str:
     return digest.hexdigest()
 
 
-def refusal(program: Program) -> str:
-    """Why this engine cannot run `program` at all; an empty string when nothing speaks against it."""
-    for block in program.blocks:
-        ender = block.exit.instruction
-        if block.exit.kind not in _EXITS:
-            return f"{ender.name if ender else block.exit.kind} waits for other threads"
-        if block.polls and _decides_a_loop(program, block):
-            return "threads may spin on memory"
-    return ""
-
-
-def _decides_a_loop(program: Program, polling: Block) -> bool:
-    """Whether what `polling` reads may decide how long a loop around it turns."""
-    tainted: set[str] = set()
-    for instruction in polling.instructions:
-        if instruction.opcode in ("ld", "atom", "mbarrier"):
-            tainted.update(uses_and_definitions(instruction)[1])
-    before = -1
-    while before != len(tainted):
-        before = len(tainted)
-        for block in program.blocks:
-            for instruction in block.instructions:
-                used, defined = uses_and_definitions(instruction)
-                if tainted.intersection(used):
-                    tainted.update(defined)
-    around = _reachable(program, polling.number)
-    if polling.number not in around:
-        return False
-    for number in around:
-        ender = program.blocks[number].exit.instruction
-        inside = polling.number in _reachable(program, number)
-        if inside and ender is not None and tainted.intersection(uses_and_definitions(ender)[0]):
-            return True
-    return False
-
-
-def _reachable(program: Program, start: int) -> set[int]:
-    """Blocks after `start`; itself only when it lies in a loop."""
-    found: set[int] = set()
-    work = list(program.blocks[start].exit.targets)
-    while work:
-        number = work.pop()
-        if number < len(program.blocks) and number not in found:
-            found.add(number)
-            work.extend(program.blocks[number].exit.targets)
-    return found
-
-
 def write_module(
     program: Program, addresses: dict[str, int], shape: Extents, symbol: str, wide: bool
 ) -> tuple[str, Module, Control, bool]:
@@ -164,10 +119,7 @@ def translate(
     program: Program, addresses: dict[str, int], shape: Extents, symbol: str, library: Library
 ) -> tuple[Translation, dict[str, str]]:
     """Compile for the host; also gives the IR of each helper. Raises Unsupported where an instruction is missing."""
-    reason = refusal(program)
-    if reason:
-        raise Unsupported(reason)
-    program = with_single_latches(program)
+    program = with_single_latches(with_yields(program))
     wide = all(map(library.host.has, ("avx512f", "avx512bw", "avx512dq")))
     try:
         text, module, control, atomics = write_module(program, addresses, shape, symbol, wide)

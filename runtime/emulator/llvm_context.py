@@ -23,10 +23,14 @@ CONTEXT = np.dtype(
         ("grid", "u4", 3), ("block", "u4", 3), ("dynamic_bytes", "u4"), ("fault_space", "u4"),
         ("fault_kind", "u4"), ("fault_site", "u4"), ("fault_lanes", "u4"), ("fault_warp", "u4"),
         ("warp", "u4"), ("block_number", "u4"), ("rank", "u4"), ("hurry", "u4"),
-        ("cluster_arrived", "u4"), ("cluster_expected", "u4"), ("cluster_generation", "u4"), ("padding", "u4"),
+        ("cluster_arrived", "u4"), ("cluster_expected", "u4"), ("cluster_generation", "u4"), ("turn", "u4"),
         ("fault_address", "u8", LANES),
     ]
 )  # fmt: skip
+
+NEW, AGAIN, HURRIED = range(3)
+"""Values of `turn`, of the first block to run: from its beginning; from where its threads spun; and there without lanes
+that wait for others of their warp."""
 
 BARRIERS = 16
 BARRIER_BYTES = 32

@@ -94,6 +94,8 @@ class Control:
             code.line(f"%pending{number} = alloca i32")
         for number in sorted(self.visited):
             code.line(f"store i32 0, ptr %pending{number}")
+        code.line("%turn = alloca i32")
+        code.line("store i32 0, ptr %turn")
         code.line("%all_lanes = " + self._all_lanes())
         cases = [f"i32 {number + 1}, label %resume{number}" for number in self.waits.stops if not self.partial[number]]
         if self.waits.loose:

@@ -7,6 +7,7 @@ everything that costs time while a kernel runs is in its compiled code; here con
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import struct
 import threading
 from collections import deque
@@ -18,10 +19,11 @@ import numpy as np
 
 from .kernel_facts import Extents
 from .llvm_compile import Translation
-from .llvm_context import BARRIER_BYTES, BARRIERS, CONTEXT
-from .llvm_faults import finding
+from .llvm_context import AGAIN, BARRIER_BYTES, BARRIERS, CONTEXT, HURRIED, NEW
+from .llvm_faults import finding, spin
 from .llvm_host import Host, call_of, shared_stride
 from .llvm_library import Library
+from .llvm_runner import DONE, FOUND, SPINS
 from .llvm_values import LANES
 from .numpy_chunk import Launch
 from .numpy_engine import available_cores
@@ -31,6 +33,8 @@ _SMALL_LAUNCH_WARPS = 16
 """A launch of fewer warps than this runs on the calling thread."""
 _SHARES_PER_CORE = 4
 """Each core takes its blocks in about so many portions, so that none waits for another for long."""
+_MOST_RESIDENT, _RESIDENT_BYTES = 1024, 1 << 28
+"""Blocks of a kernel that spins that are there at once, and the memory of all of them."""
 _SCRATCH_BYTES = 1 << 14
 _ALIGNMENT = 128
 _MARGIN_BYTES = 16
@@ -69,6 +73,11 @@ class Kernel:
                 if symbol not in library.symbols:
                     library.add(helper(symbol), symbol)
             self.function = _FUNCTION(library.load(translation.content, translation.symbol))
+
+    def most_resident(self, launch: Launch) -> int:
+        """How many blocks (or clusters) of a launch may be there at once."""
+        own = sum(nbytes for _, nbytes in self.rooms) + self.cluster_blocks * shared_stride(launch.shared_bytes)
+        return max(1, min(_MOST_RESIDENT, _RESIDENT_BYTES // own))
 
 
 def _aligned(nbytes: int) -> tuple[Array, int]:
@@ -151,12 +160,15 @@ class LlvmEngine:
         self._idle: deque[Workspace] = deque()
         self._pool: ThreadPoolExecutor | None = None
         self._last_block = ctypes.c_uint32(_EVERY_BLOCK)
-        self._never = ctypes.addressof(self._last_block)
+        self.never = ctypes.addressof(self._last_block)
 
     def run(self, kernel: Kernel, launch: Launch) -> None:
         """Run all blocks of `launch`, several at a time, handed out in order. Raises DeviceError for a finding."""
         x, y, z = launch.grid
         total = x * y * z // kernel.cluster_blocks
+        if kernel.translation.spins:
+            self._run_resident(kernel, launch, total)
+            return
         if self.cores == 1 or total * kernel.warps < _SMALL_LAUNCH_WARPS or total == 1 or kernel.translation.atomics:
             self._run_here(kernel, launch, total)
             return
@@ -169,11 +181,31 @@ class LlvmEngine:
         """All blocks on the calling thread; for a small launch this is most of its time."""
         workspace = self.workspace()
         try:
-            workspace.prepare(kernel, launch, self._never)
+            workspace.prepare(kernel, launch, self.never)
             if kernel.function(workspace.address, 0, total):
                 raise finding(kernel, launch, workspace)
         finally:
             self._idle.append(workspace)
+
+    def _run_resident(self, kernel: Kernel, launch: Launch, total: int) -> None:
+        """Blocks that may wait for each other in loops: as on a GPU many of them are there at once, and take turns."""
+        present: list[_Resident] = []
+        begun, calm = 0, True
+        while begun < total or present:
+            changed = False
+            while begun < total and len(present) < kernel.most_resident(launch):
+                present.append(_Resident(self, kernel, launch, begun))
+                begun, changed = begun + 1, True
+                if present[-1].take_turn(NEW):
+                    present.pop().leave()
+            for resident in list(present):
+                if resident.take_turn(AGAIN if calm else HURRIED):
+                    resident.leave()
+                    present.remove(resident)
+                changed = changed or resident.changed
+            if not changed and not calm:
+                raise spin(kernel, launch, present[0].workspace)
+            calm = changed
 
     def _run_together(self, task: _Task, total: int) -> list[tuple[int, BaseException] | None]:
         """Several threads take portions of the blocks; the calling one waits."""
@@ -207,6 +239,36 @@ class LlvmEngine:
             self._pool.shutdown()
             self._pool = None
         self._idle.clear()
+
+
+class _Resident:
+    """A block (or cluster) of a kernel that spins, in a workspace of its own. `changed`: its threads have, since their
+    turn before, come to another place or to other values."""
+
+    def __init__(self, engine: LlvmEngine, kernel: Kernel, launch: Launch, block: int) -> None:
+        self.engine, self.kernel, self.launch, self.block = engine, kernel, launch, block
+        self.workspace = engine.workspace()
+        self.workspace.prepare(kernel, launch, engine.never)
+        self.changed = True
+        self._before = b""
+
+    def take_turn(self, turn: int) -> bool:
+        """Run until only spinning warps are left; whether the block has ended. Raises DeviceError for a finding."""
+        context = self.workspace.context
+        context["turn"] = turn
+        outcome = self.kernel.function(self.workspace.address, self.block, self.block + 1)
+        if outcome == FOUND:
+            raise finding(self.kernel, self.launch, self.workspace)
+        if outcome == SPINS:
+            nbytes = self.kernel.translation.record_bytes * self.kernel.warps * self.kernel.cluster_blocks
+            now = hashlib.sha256(self.workspace.records()[:nbytes].tobytes()).digest()
+            self.changed, self._before = now != self._before, now
+        return bool(outcome == DONE)
+
+    def leave(self) -> None:
+        """The block has ended."""
+        self.changed = True
+        self.engine.give_back(self.workspace)
 
 
 class _Task:

@@ -29,6 +29,7 @@ from .numpy_memory import beyond_limit, misaligned, out_of_bounds
 from .numpy_waits import Parked, Waits
 from .numpy_warpgroup import beyond_shared, highest_piece
 from .ptx import Instruction
+from .spins import YIELD
 
 if TYPE_CHECKING:
     from .llvm_engine import Kernel, Workspace
@@ -50,6 +51,18 @@ def finding(kernel: Kernel, launch: Launch, workspace: Workspace) -> BaseExcepti
     except DeviceError as error:
         return error
     raise AssertionError
+
+
+def spin(kernel: Kernel, launch: Launch, workspace: Workspace) -> BaseException:
+    """The error of threads that read for ever what nobody changes, with those who wait elsewhere."""
+    waits, spinning = _parked(kernel.translation, workspace)
+    line, mask = spinning[0]
+    thread = int(mask.argmax())
+    what = f"threads spin for ever on memory that nobody changes{waits.describe(thread)}"
+    try:
+        workspace.host.chunk().fault(line, what, thread)
+    except DeviceError as error:
+        return error
 
 
 def _lanes(chunk: Chunk, warp: int, bits: int) -> Any:
@@ -98,8 +111,15 @@ _WAIT = np.dtype([("lanes", "u4"), ("parities", "u4"), ("padding", "u4", 14), ("
 
 def _tell_waits(translation: Translation, workspace: Workspace) -> None:
     """Raise the DeviceError of a deadlock in which threads wait for mbarriers or their cluster, if any does."""
+    waits, _ = _parked(translation, workspace)
+    if waits.parked:
+        waits.deadlock()
+
+
+def _parked(translation: Translation, workspace: Workspace) -> tuple[Waits, list[tuple[int, Any]]]:
+    """Threads that wait for mbarriers or their cluster; PTX line and mask of those that spin on memory."""
     chunk = workspace.host.chunk()
-    waits = Waits(chunk, [])
+    waits, spinning = Waits(chunk, []), []
     records = workspace.records()
     for line, opcode, modifiers, start in translation.waits:
         mask, addresses = np.zeros(chunk.threads, bool), np.zeros(chunk.threads, "u8")
@@ -108,11 +128,14 @@ def _tell_waits(translation: Translation, workspace: Workspace) -> None:
             found = records[place : place + _WAIT.itemsize].view(_WAIT)[0]
             mask |= _lanes(chunk, warp, int(found["lanes"]))
             addresses[warp * LANES : (warp + 1) * LANES] = found["addresses"]
-        if mask.any():
-            instruction = Instruction(opcode, tuple(modifiers), (), None, False, line)
-            waits.parked.append(Parked(mask, Block(0, [], Exit("wait", (), instruction)), (addresses, None)))
-    if waits.parked:
-        waits.deadlock()
+        if not mask.any():
+            continue
+        if opcode == YIELD:
+            spinning.append((line, mask))
+            continue
+        instruction = Instruction(opcode, tuple(modifiers), (), None, False, line)
+        waits.parked.append(Parked(mask, Block(0, [], Exit("wait", (), instruction)), (addresses, None)))
+    return waits, spinning
 
 
 def _tell_deadlock(kernel: Kernel, launch: Launch, workspace: Workspace) -> NoReturn:

@@ -16,6 +16,7 @@ from .llvm_calls import SLOT_BYTES
 from .llvm_module import HostCall
 from .llvm_values import LANES
 from .numpy_chunk import Array, Chunk, Geometry, Launch
+from .numpy_matrix import multiply
 from .numpy_mbarrier import complete
 from .numpy_routines import ROUTINES
 
@@ -29,7 +30,7 @@ def _phase_is_complete(chunk: Chunk, mask: Array, line: int, *values: Any, count
     return (complete(chunk, mask, line, *values, **static),)
 
 
-_ROUTINES: dict[str, Callable[..., Any]] = {**ROUTINES, "phase_is_complete": _phase_is_complete}
+_ROUTINES: dict[str, Callable[..., Any]] = {**ROUTINES, "phase_is_complete": _phase_is_complete, "mma": multiply}
 
 
 def shared_stride(shared_bytes: int) -> int:

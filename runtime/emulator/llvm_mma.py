@@ -14,10 +14,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .llvm_calls import mma_by_host
 from .llvm_memory import result_type, return_words, taken_words
 from .llvm_module import call
+from .llvm_operands import decoded
 from .llvm_operations import apply
 from .llvm_shuffles import HALF, joined
 from .llvm_values import LANES, Code, Value, type_of
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 _WORDS = type_of("i32", True)
 _VECTOR = f"<{HALF} x float>"
-_ELEMENTS_PER_WORD = {"f16": 2, "bf16": 2, "tf32": 1, "s8": 4, "u8": 4}
+_ELEMENTS_PER_WORD = {"f16": 2, "bf16": 2, "tf32": 1, "s8": 4, "u8": 4, "e4m3": 4, "e5m2": 4}
 _ROWS = 16
 _PREPARED_AT_ONCE = 16
 """Fragments of A, and of B, that a block keeps prepared: what a host's innermost cache holds beside other data."""
@@ -78,6 +80,8 @@ def _slice(code: Code, text: str, kind: str, total: int, first: int, count: int)
 
 def _widened(code: Code, type: str, piece: str) -> str:
     """16 neighbouring elements as f32; exact for every type."""
+    if type in ("e4m3", "e5m2"):
+        return decoded(code, type, piece, HALF)
     name = code.name()
     if type == "f16":
         code.line(f"{name} = fpext <{HALF} x half> {piece} to {_VECTOR}")
@@ -94,7 +98,7 @@ def _widened(code: Code, type: str, piece: str) -> str:
     return name
 
 
-_PACKED = {"f16": "half", "bf16": "i16", "s8": "i8", "u8": "i8"}
+_PACKED = {"f16": "half", "bf16": "i16", "s8": "i8", "u8": "i8", "e4m3": "i8", "e5m2": "i8"}
 
 
 def _lane_values(code: Code, type: str, registers: Sequence[Value]) -> list[str]:
@@ -270,11 +274,11 @@ def _finish(code: Code, products: list[Value], accumulators: Sequence[Value], ty
 # The routine.
 def mma(
     emit: Generator, results: Sequence[str], values: Sequence[Value], counts: tuple[int, int, int], a: str, b: str,
-    c: str, **others: bool,
+    c: str, **others: Any,
 ) -> list[Value]:  # fmt: skip
-    """`counts` registers of A, B and C, of types `a`, `b`, `c`."""
-    if any(others.values()) or a not in _ELEMENTS_PER_WORD or b not in _ELEMENTS_PER_WORD:
-        emit.unsupported("this form of mma")
+    """`counts` registers of A, B and C, of types `a`, `b`, `c`. Rare forms are left to the host."""
+    if others or a not in _ELEMENTS_PER_WORD or b not in _ELEMENTS_PER_WORD:
+        return mma_by_host(emit, results, values, counts=counts, a=a, b=b, c=c, **others)
     code = emit.code
     shape = _Shape(counts[1], _ELEMENTS_PER_WORD[b])
     words = [code.widen(code.bits(value)) for value in values]

@@ -13,6 +13,7 @@ from functools import partial
 from .llvm_functions import FUNCTIONS
 from .llvm_integers import INTEGER_OPERATIONS, INTEGER_PATTERNS
 from .llvm_rounding import ROUNDING_OPERATIONS, ROUNDING_PATTERNS
+from .llvm_small_floats import SMALL_FLOAT_PATTERNS
 from .llvm_values import BITS, ELEMENTS, Code, Value
 from .memory import LOCAL_WINDOW, PARAMETER_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES
 
@@ -259,4 +260,5 @@ _PATTERNS: list[tuple[re.Pattern[str], Callable[..., Operation]]] = [
     (re.compile(r"reinterpret_(\w+)"), partial(_reinterpret)),
     *INTEGER_PATTERNS,
     *ROUNDING_PATTERNS,
+    *SMALL_FLOAT_PATTERNS,
 ]

@@ -7,6 +7,7 @@ each choose a helper function here; the helpers stand in the modules of their ki
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .control_flow import Program
@@ -32,7 +33,7 @@ from .llvm_tensor import load_boxes
 from .llvm_values import BITS, ELEMENTS, LANES, Value
 from .llvm_warp import WARP_ROUTINES
 from .llvm_warpgroup import WARPGROUP_ROUTINES
-from .memory import RANK_SHIFT
+from .memory import RANK_SHIFT, SHARED_WINDOW
 from .ptx import TYPE_BITS
 
 if TYPE_CHECKING:
@@ -230,23 +231,31 @@ def _atomic(
     wanted: bool,
 ) -> list[Value]:  # fmt: skip
     emit.atomics = True
+    by_host = partial(atomic_by_host, emit, results, values, space=space, type=type, operation=operation, wanted=wanted)
     if _is_in_cluster(emit, space):
-        return atomic_by_host(emit, results, values, space=space, type=type, operation=operation, wanted=wanted)
-    address, *operands = (emit.code.widen(value) for value in values)
-    if space not in ("global", "shared"):
-        emit.unsupported(f"atomics on {space} space")
-    nbytes = TYPE_BITS[type] // 8
-    site = emit.site(space, "atomic", nbytes)
-    operands = [emit.code.bits(operand) for operand in operands]
-    address = emit.code.resize(address, "i64")
-    name = atomic_helper(emit.module, space, type, operation, len(operands))
+        return by_host()
+    where = "global" if space == "generic" else space
+    name = atomic_helper(emit.module, where, type, operation, len(values) - 1)
+    if space == "generic" and emit.module.local_bytes:
+        emit.unsupported("generic atomics beside local memory")
     if name is None:
-        emit.unsupported(f"atomic {operation} on {type}")
-    vector = f"<{LANES} x i{TYPE_BITS[type]}>"
-    rest = "".join(f", {operand.typed}" for operand in operands)
-    found = call(emit.code, vector, name, f"ptr %context, i32 {site}, {address.typed}, {emit.active().typed}{rest}")
-    value = Value(found, f"i{TYPE_BITS[type]}", True)
-    return [emit.code.cast("bitcast", value, ELEMENTS[type])] if wanted else []
+        return by_host()
+    code, (address, *operands) = emit.code, (emit.code.widen(value) for value in values)
+    address, lanes = code.resize(address, "i64"), emit.active()
+    if space == "generic":
+        inside = code.cast_mask(code.compare("icmp ult", address, code.integer("i64", SHARED_WINDOW)))
+        elsewhere = code.binary("and", lanes, code.binary("xor", inside, code.integer("i32", -1)))
+        lanes = code.binary("and", lanes, inside)
+    element = f"i{TYPE_BITS[type]}"
+    rest = "".join(f", {code.bits(operand).typed}" for operand in operands)
+    site = emit.site(where, "atomic", TYPE_BITS[type] // 8)
+    arguments = f"ptr %context, i32 {site}, {address.typed}, {lanes.typed}{rest}"
+    found = Value(call(code, f"<{LANES} x {element}>", name, arguments), element, True)
+    answers = [code.cast("bitcast", found, ELEMENTS[type])] if wanted else []
+    if space != "generic":
+        return answers
+    others = by_host(lanes=elsewhere)
+    return [code.select(code.lanes(inside), *pair) for pair in zip(answers, others, strict=True)]
 
 
 def _copy_async(emit: Generator, results: Sequence[str], values: Sequence[Value], nbytes: int) -> list[Value]:

@@ -6,26 +6,33 @@ a launch of one small block costs microseconds.
 
 The blocks of a cluster run together, as one block with that many times the warps: what `first` and `behind` count are
 clusters. In a round where nobody could go on `hurry` is set: lanes that wait for others of their warp then do without.
+When for some rounds nobody did but those who spin on memory, the function returns, so that other blocks may write what
+these wait for; it is called again with `turn` set in the context.
 """
 
 from __future__ import annotations
 
-from .llvm_barriers import BLOCKED, ENDED, RECORD_ENDED, RECORD_PLACE, Record
-from .llvm_context import BARRIER_BYTES, BARRIERS, FAULT_DEADLOCK, offset
+from .llvm_barriers import BLOCKED, ENDED, PAUSES, RECORD_ENDED, RECORD_PLACE, Record
+from .llvm_context import BARRIER_BYTES, BARRIERS, FAULT_DEADLOCK, HURRIED, NEW, offset
 from .llvm_module import REGISTER_CALL
 from .llvm_values import LANES
+
+DONE, FOUND, SPINS = range(3)
+"""What the function returns: all blocks have ended; the context holds a finding; the threads of a block spin."""
+_PATIENCE = 32
+"""Rounds in which nobody but spinning warps goes on, before other blocks have their turn."""
 
 
 def runner(
     symbol: str, record: Record, threads: int, local_bytes: int, sites: int, cluster: tuple[int, int, int]
 ) -> str:  # fmt: skip
-    """The text of the function `symbol`, which gives 0, or 1 when the context holds a finding. `sites` is the number of
-    memory instructions; what each of them touched last is forgotten at the start, as allocations may have changed."""
+    """The text of the function `symbol`. `sites` is the number of memory instructions; what each of them touched last
+    is forgotten at the start, as allocations may have changed."""
     warps = -(-threads // LANES)
     blocks = cluster[0] * cluster[1] * cluster[2]
     text = _RUNNER
     for name in ("stop", "grid", "block", "shared", "shared_base", "shared_limit", "local", "local_base", "warps",
-                 "warp", "rank", "hurry", "fault_kind", "barriers", "block_number", "recent",
+                 "warp", "rank", "hurry", "turn", "fault_kind", "barriers", "block_number", "recent",
                  "cluster_arrived", "cluster_expected", "cluster_generation"):  # fmt: skip
         text = text.replace(f"<{name}>", str(offset(name)))
     for name, number in (
@@ -38,6 +45,8 @@ def runner(
         ("recent_bytes", 16 * sites), ("cluster_x", cluster[0]), ("cluster_y", cluster[1]), ("cluster_z", cluster[2]),
         ("cluster_xy", cluster[0] * cluster[1]),
         ("ended", RECORD_ENDED), ("ENDED", ENDED), ("BLOCKED", BLOCKED), ("DEADLOCK", FAULT_DEADLOCK),
+        ("PAUSES", PAUSES), ("NEW", NEW), ("HURRIED", HURRIED), ("PATIENCE", _PATIENCE), ("DONE", DONE),
+        ("FOUND", FOUND), ("SPINS", SPINS),
         ("grid_y", offset("grid") + 4), ("block_y", offset("block") + 4), ("block_z", offset("block") + 8),
     ):  # fmt: skip
         text = text.replace(f"${name}$", str(number))
@@ -87,6 +96,7 @@ entry:
   %frames = load ptr, ptr %frames_at
   %across = udiv i32 %grid_x, $cluster_x$
   %down = udiv i32 %grid_y, $cluster_y$
+  %turn_at = getelementptr i8, ptr %context, i64 <turn>
   br label %blocks
 blocks:
   %block = phi i32 [ %first, %entry ], [ %next_block, %block_done ]
@@ -106,6 +116,13 @@ begin:
   %first_z = mul i32 %cluster_layer, $cluster_z$
   %first_number = mul i32 %block, $blocks$
   store i32 %first_number, ptr %number_at
+  %turn_given = load i32, ptr %turn_at
+  store i32 $NEW$, ptr %turn_at
+  %in_a_hurry = icmp eq i32 %turn_given, $HURRIED$
+  %hurry_first = zext i1 %in_a_hurry to i32
+  %is_new = icmp eq i32 %turn_given, $NEW$
+  br i1 %is_new, label %fresh, label %sweep
+fresh:
   store i32 0, ptr %arrived_at
   store i32 0, ptr %generation_at
   store i32 $all_threads$, ptr %expected_at
@@ -114,7 +131,7 @@ begin:
   call void @llvm.memset.p0.i64(ptr %barriers, i8 0, i64 $all_barriers$, i1 false)
   br label %clear
 clear:
-  %cleared = phi i64 [ 0, %begin ], [ %clear_next, %clear ]
+  %cleared = phi i64 [ 0, %fresh ], [ %clear_next, %clear ]
   %clear_offset = mul i64 %cleared, $record_bytes$
   %clear_record = getelementptr i8, ptr %warps, i64 %clear_offset
   call void @llvm.memset.p0.i64(ptr %clear_record, i8 0, i64 $header_bytes$, i1 false)
@@ -122,13 +139,15 @@ clear:
   %clear_more = icmp ult i64 %clear_next, $all_warps$
   br i1 %clear_more, label %clear, label %sweep
 sweep:
-  %hurry = phi i32 [ 0, %clear ], [ %hurry_next, %again ]
+  %hurry = phi i32 [ 0, %clear ], [ %hurry_first, %begin ], [ %hurry_next, %again ], [ %hurry, %spinning ]
+  %idle = phi i32 [ 0, %clear ], [ 0, %begin ], [ 0, %again ], [ %idle_more, %spinning ]
   store i32 %hurry, ptr %hurry_at
   br label %warp
 warp:
   %number = phi i64 [ 0, %sweep ], [ %next_number, %warp_done ]
   %left = phi i32 [ 0, %sweep ], [ %left_now, %warp_done ]
   %moved = phi i1 [ false, %sweep ], [ %moved_now, %warp_done ]
+  %spins = phi i1 [ false, %sweep ], [ %spins_now, %warp_done ]
   %record_offset = mul i64 %number, $record_bytes$
   %record = getelementptr i8, ptr %warps, i64 %record_offset
   %ended_at = getelementptr i8, ptr %record, i64 $ended$
@@ -192,18 +211,34 @@ fewer:
 counted:
   %waits = xor i32 %ends32, 1
   %left_more = add i32 %left, %waits
-  %progressed = icmp ne i32 %outcome, $BLOCKED$
+  %stands = icmp eq i32 %outcome, $BLOCKED$
+  %pauses = icmp eq i32 %outcome, $PAUSES$
+  %idles = or i1 %stands, %pauses
+  %progressed = xor i1 %idles, true
   %moved_more = or i1 %moved, %progressed
+  %spins_more = or i1 %spins, %pauses
   br label %warp_done
 warp_done:
   %left_now = phi i32 [ %left, %warp ], [ %left_more, %counted ]
   %moved_now = phi i1 [ %moved, %warp ], [ %moved_more, %counted ]
+  %spins_now = phi i1 [ %spins, %warp ], [ %spins_more, %counted ]
   %next_number = add i64 %number, 1
   %more = icmp ult i64 %next_number, $all_warps$
   br i1 %more, label %warp, label %swept
 swept:
   %none_left = icmp eq i32 %left_now, 0
-  br i1 %none_left, label %block_done, label %again
+  br i1 %none_left, label %block_done, label %unfinished
+unfinished:
+  %still = xor i1 %moved_now, true
+  %only_spins = and i1 %spins_now, %still
+  br i1 %only_spins, label %spinning, label %again
+spinning:
+  %idle_more = add i32 %idle, 1
+  %impatient = icmp uge i32 %idle_more, $PATIENCE$
+  br i1 %impatient, label %leave, label %sweep
+leave:
+  store ptr %barriers, ptr %barriers_at
+  ret i32 $SPINS$
 again:
   %hurry_next = select i1 %moved_now, i32 0, i32 1
   %hurried = icmp ne i32 %hurry, 0
@@ -218,9 +253,9 @@ block_done:
   br label %blocks
 finding:
   store ptr %barriers, ptr %barriers_at
-  ret i32 1
+  ret i32 $FOUND$
 all_done:
   store ptr %barriers, ptr %barriers_at
-  ret i32 0
+  ret i32 $DONE$
 }
 """

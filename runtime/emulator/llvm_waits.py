@@ -1,11 +1,12 @@
-"""Waits of the fast engine: mbarrier.try_wait and barrier.cluster.wait, where lanes stay until others have come.
+"""Waits of the fast engine: mbarrier.try_wait and barrier.cluster.wait, where lanes stay until others have come; and
+pauses of loops that spin on memory (`spins.py`), where they stay until the warp's next turn.
 
 In: the blocks of a warp function that end in a wait. Out: IR that asks whether a wait is over, and what is kept of it
 in the warp's record meanwhile. Why: whether the phase of an mbarrier is complete is one look at its word in shared
 memory.
 
 A record keeps for each wait the lanes that stand there, the parities of the phases they wait for as one bit each, and
-the addresses of their mbarriers.
+the addresses of their mbarriers. `%turn` is -1 where a part of a warp that paused has its next turn, else 0.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .llvm_values import LANES, Value
 from .numpy_mbarrier import PARITY_SHIFT
 from .numpy_waits import wait_space
 from .ptx import Instruction
+from .spins import YIELD
 
 if TYPE_CHECKING:
     from .llvm_barriers import Barriers
@@ -79,10 +81,14 @@ class Waits:
         for name, value in values.items():
             self._code.line(f"store {value.typed}, ptr {self.field(number, name)}")
 
+    def yields(self, number: int) -> bool:
+        """Whether block `number` ends in a pause between two looks at memory."""
+        return self._ender(self._blocks[number]).opcode == YIELD
+
     def operands(self, block: Block) -> tuple[Value, Value]:
         """(address, parities) of the wait that the current lanes have reached; try_wait gives true."""
         emit, code, ender = self._emit, self._code, self._ender(block)
-        if ender.opcode == "barrier":
+        if ender.opcode in ("barrier", YIELD):
             return code.integer("i64", 0), code.integer("i32", 0)
         place, token, parity = wait_operands(ender)
         address = emit.address(address_operand(emit, place))
@@ -101,6 +107,9 @@ class Waits:
     def over(self, block: Block, address: Value, parities: Value, lanes: Value) -> Value:
         """Of `lanes` those whose wait is over; all of them or none where they share the address."""
         emit, ender = self._emit, self._ender(block)
+        if ender.opcode == YIELD:
+            turn = emit.code.emit("load i32, ptr %turn", "i32", False)
+            return emit.code.binary("and", lanes, turn)
         emit.instruction, outside = ender, (emit.mask, emit.guard)
         emit.mask, emit.guard = lanes, None
         try:

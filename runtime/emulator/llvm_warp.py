@@ -7,10 +7,12 @@ host does in an instruction or two.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .llvm_calls import host_call
 from .llvm_module import begin_lanes, call
 from .llvm_values import ELEMENTS, LANES, Code, Value, constant_vector, type_of
+from .numpy_operations import DTYPES
 
 if TYPE_CHECKING:
     from .llvm_codegen import Generator
@@ -105,8 +107,6 @@ def _shuffle_helper(emit: Generator, mode: str) -> str:
 
 def _participants(emit: Generator, members: Value) -> Value:
     """Which lanes take part: the active ones that the member mask names."""
-    if members.wide:
-        emit.unsupported("a member mask that may differ between lanes of a warp")
     members = emit.code.lane(members, emit.first_lane())
     active = emit.active()
     if members.is_literal and int(members.text) == -1:
@@ -177,10 +177,7 @@ def _match_helper(emit: Generator, element: str) -> str:
 def _redux(
     emit: Generator, results: Sequence[str], values: Sequence[Value], mode: str, nan: bool, absolute: bool
 ) -> list[Value]:
-    type = results[0]
-    if ELEMENTS[type] != "i32":
-        emit.unsupported("redux of floats")
-    code, signed = emit.code, type[0] == "s"
+    code, signed = emit.code, results[0][0] == "s"
     part = _participants(emit, values[1])
     neutral = {"min": 0x7FFFFFFF if signed else -1, "max": -0x80000000 if signed else 0, "and": -1}.get(mode, 0)
     filled = code.select(code.lanes(part), code.widen(values[0]), code.integer("i32", neutral))
@@ -203,8 +200,22 @@ def _elect(emit: Generator, results: Sequence[str], values: Sequence[Value]) -> 
     return [leader, code.lanes(lowest)]
 
 
+def _by_members(routine: str, compiled: Callable[..., list[Value]]) -> Callable[..., list[Value]]:
+    """`compiled`; or, where lanes of a warp may name different members or the values are floats, a call of the host."""
+
+    def run(emit: Generator, results: Sequence[str], values: Sequence[Value], **static: Any) -> list[Value]:
+        if values[-1].wide or ELEMENTS[results[0]] == "float":
+            typed = {0: DTYPES[results[0]]} if routine == "redux" else {}
+            return host_call(emit, results, values, routine, typed, **static)
+        return compiled(emit, results, values, **static)
+
+    return run
+
+
 WARP_ROUTINES: dict[str, Callable[..., list[Value]]] = {
-    "shuffle": _shuffle, "vote": _vote, "match": _match, "redux": _redux, "active_mask": _active_mask,
-    "elect": _elect,
+    "shuffle": _shuffle, "active_mask": _active_mask,
+    **{name: _by_members(name, compiled) for name, compiled in (
+        ("vote", _vote), ("match", _match), ("redux", _redux), ("elect", _elect),
+    )},
 }  # fmt: skip
 """By emitter name."""

@@ -99,6 +99,17 @@ def multiply_fragments(
     return tuple(outputs)
 
 
+def multiply(
+    chunk: Chunk, mask: Mask, line: int, *registers: Values, counts: tuple[int, int, int], a: str, b: str, c: str,
+    count: int, **options: bool,
+) -> tuple[Values, ...]:  # fmt: skip
+    """mma.sync at once: `counts` registers of A, of B and of C, whose elements are of types `a`, `b` and `c`."""
+    behind_a, behind_b = counts[0], counts[0] + counts[1]
+    left = fragment_a(chunk, a, registers[:behind_a])
+    right = fragment_b(chunk, b, registers[behind_a:behind_b])
+    return multiply_fragments(chunk, mask, line, left, right, *registers[behind_b:], c=c, **options)
+
+
 def require_whole_warps(chunk: Chunk, mask: Array, line: int, name: str) -> None:
     """`.sync.aligned` instructions need all 32 lanes of a warp; a fault names the first lane that is missing."""
     rows = mask.reshape(-1, 32)

@@ -63,6 +63,12 @@ def _midpoints(name: str) -> Array:
     return np.asarray((finite[1:] + finite[:-1]) / 2)
 
 
+def largest(name: str) -> float:
+    """The largest finite value."""
+    values = _values(name)[: FORMATS[name].sign]
+    return float(values[np.isfinite(values)].max())
+
+
 def small_to_f32(name: str, patterns: Array) -> Array:
     """Patterns (u1) as f32, exactly."""
     return np.asarray(_values(name).take(patterns))

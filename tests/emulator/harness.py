@@ -23,9 +23,11 @@ CUDA = Path(__file__).parent / "cuda"
 class Runner:
     """A device and the kernels of one PTX text."""
 
-    def __init__(self, ptx: str, engine: str | None = None) -> None:
-        """`engine` as in `EmulatorDevice`; by default the environment decides (conftest.py sets it)."""
+    def __init__(self, ptx: str, engine: str | None = None, refusals: bool = False) -> None:
+        """`engine` as in `EmulatorDevice`; by default the environment decides (conftest.py sets it). `refusals`: the
+        fast engine may lack what the kernels need."""
         self.ptx = ptx
+        self.refusals = refusals
         self.device = EmulatorDevice(engine=engine)
 
     @classmethod
@@ -56,6 +58,8 @@ class Runner:
         gx, gy, gz = (*grid, 1, 1)[:3]
         bx, by, bz = (*block, 1, 1)[:3]
         self.device.launch(kernel, (gx, gy, gz), (bx, by, bz), shared, packed)
+        refused = [choice.reason for choice in kernel.choices.values() if choice.engine == "refused"]
+        assert self.refusals or not refused, refused
         results = []
         for address, array in pointers:
             result = np.empty_like(array)

@@ -124,13 +124,14 @@ class TestChoice:
         assert _engine_of(runner, "add_one") == "llvm"
 
     def test_what_the_fast_engine_lacks_runs_all_the_same(self) -> None:
-        body = ".reg .b32 %n; redux.sync.max.f32 %n, %a, 0xffffffff; mov.b32 %d, %n;"
-        x = np.arange(32, dtype="f4")
-        runner = Runner(instruction_kernel(body, ["f32"], "f32"), "llvm")
-        assert (runner("k", x, np.zeros(32, "f4"))[1] == 31).all()
-        kernel = runner.device.load("k", runner.ptx)
-        (choice,) = kernel.choices.values()
-        assert choice.engine == "refused" and "redux" in choice.reason
+        # The halves of a warp meet at one barrier from two places, and count.
+        count = "barrier.red.popc.u32 %d, 1, 32, %low;"
+        body = f".reg .pred %low; setp.lt.u32 %low, %a, 9; @%low bra OTHERS; {count} bra END; OTHERS: {count} END:"
+        x = np.arange(32, dtype="u4")
+        runner = Runner(instruction_kernel(body, ["u32"], "u32"), "llvm", refusals=True)
+        assert (runner("k", x, np.zeros(32, "u4"))[1] == 9).all()
+        (choice,) = runner.device.load("k", runner.ptx).choices.values()
+        assert choice.engine == "refused" and "a reducing barrier" in choice.reason
 
     def test_compiled_kernels_are_found_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
