@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def add_workloads(folder: Path, target: str) -> list[str]:
     for workload in WORKLOADS:
         try:
             engine = tilewright.compile(workload.make(), target=target, precision="f16")
-            engine.save(folder / f"{workload.slug}.tw")
+            save_hollow(engine, folder / f"{workload.slug}.hollow", kept_bytes=math.inf)  # packed, with all its weights
         except tilewright.Error as error:
             failures.append(workload.slug)
             print(f"{workload.family} {workload.name}: {error}", flush=True)

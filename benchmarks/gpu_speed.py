@@ -25,8 +25,8 @@ from benchmarks.report import ratio
 from benchmarks.workloads import WORKLOADS, Workload
 from onnx import numpy_helper
 
-from tilewright.runtime.engine import Engine
 from tilewright.runtime.errors import Error
+from tilewright.runtime.hollow import load_hollow
 from tilewright.runtime.measuring import Measurement, measure
 
 CACHE_BYTES = 128 << 20  # inputs of this size together leave nothing in the second-level cache of any GPU so far
@@ -118,7 +118,7 @@ def run_ours(
     bundle: Path, workload: Workload, sets: Sequence[dict[str, torch.Tensor]], device: str
 ) -> tuple[torch.Tensor, Measurement]:
     """Our answer for the first set, with every buffer full of NaN before, and our time."""
-    engine = Engine.load(bundle / "workloads" / f"{workload.slug}.tw")
+    engine = load_hollow(bundle / "workloads" / f"{workload.slug}.hollow")
     names = [given.name for given in engine.inputs]
     given = [{name: tensors[name] for name in names} for tensors in sets]
     place = "cuda" if device == "cuda" else "emulator"

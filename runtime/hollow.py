@@ -23,13 +23,15 @@ from .manifest import Manifest
 KEPT_BYTES = 1 << 14  # a weight of up to this size is kept as it is: tables of indices, biases, scales
 
 
-def save_hollow(engine: Engine, path: Path) -> None:
-    """Write `engine` without its large float weights. Raises ModelError when the file cannot be written."""
+def save_hollow(engine: Engine, path: Path, kept_bytes: float = KEPT_BYTES) -> None:
+    """Write `engine`, packed, without its float weights larger than `kept_bytes`. Raises ModelError when the file cannot
+    be written.
+    """
     moments: dict[str, list[float]] = {}
     kept: dict[str, np.ndarray[Any, Any]] = {}
     for buffer, weight in engine.weights():
         array = np.asarray(weight)
-        if array.nbytes <= KEPT_BYTES or array.dtype.kind in "iub":
+        if array.nbytes <= kept_bytes or array.dtype.kind in "iub":
             kept[buffer.name] = array.reshape(-1).view(np.uint8)
         else:
             values = array.astype(np.float32)
