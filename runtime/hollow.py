@@ -24,9 +24,7 @@ KEPT_BYTES = 1 << 14  # a weight of up to this size is kept as it is: tables of 
 
 
 def save_hollow(engine: Engine, path: Path, kept_bytes: float = KEPT_BYTES) -> None:
-    """Write `engine`, packed, without its float weights larger than `kept_bytes`. Raises ModelError when the file cannot
-    be written.
-    """
+    """Write `engine`, packed, without float weights of more than `kept_bytes`. Raises ModelError when it cannot."""
     moments: dict[str, list[float]] = {}
     kept: dict[str, np.ndarray[Any, Any]] = {}
     for buffer, weight in engine.weights():
