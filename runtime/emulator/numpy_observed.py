@@ -143,6 +143,8 @@ def call_after(instruction: Instruction) -> str:
     if opcode in _FENCES and not instruction.has("mbarrier_init"):
         kind = "memory" if not instruction.has("proxy") else "async" if instruction.has("async") else ""
         return f"T.observer.fenced({{mask}}, {line}, {kind!r})" if kind else ""
+    if opcode == "griddepcontrol" and instruction.has("wait"):
+        return f"T.observer.previous_awaited({{mask}}, {line})"
     if opcode in _MEETINGS or (opcode in ("bar", "barrier") and instruction.has("warp")):
         return f"T.observer.warps_met({{mask}}, {line})"
     return ""

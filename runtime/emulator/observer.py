@@ -116,6 +116,9 @@ class Observer:
     def cluster_barrier_passed(self, mask: Mask, line: int) -> None:
         """barrier.cluster.wait has let these threads, of every block of their clusters, go on."""
 
+    def previous_awaited(self, mask: Mask, line: int) -> None:
+        """griddepcontrol.wait: the kernels in front have ended, and what they wrote is visible to these threads."""
+
     # The end.
     def ended(self) -> None:
         """Every thread of the chunk has ended."""

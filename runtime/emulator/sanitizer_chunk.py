@@ -64,7 +64,7 @@ class ChunkSanitizer(Observer):
         if not len(acting.threads):
             return
         if space == "global":
-            self._global.touch(self._chunk, kind, acting.threads, line, acting.addresses, nbytes, strong)
+            self._touch_global(kind, acting.threads, line, acting.addresses, nbytes, strong)
             places = acting.addresses.astype(np.int64)
         else:
             cells, bounds = self._cells(acting, nbytes)
@@ -72,6 +72,16 @@ class ChunkSanitizer(Observer):
             places = -1 - cells[:: bounds.each]
         if strong and self._facts.flags:
             self._flag(kind, acting.threads // 32, places, line)
+
+    def _touch_global(
+        self, kind: str, threads: Array, line: int, addresses: Array, nbytes: int, strong: bool = False
+    ) -> None:
+        """An access of global memory, by threads that may not have waited for the kernels in front yet."""
+        if self._facts.begins_early:
+            early = ~self._clocks.have_awaited(threads // 32)
+            if early.any():
+                self._global.check_early(self._chunk, kind, threads[early], line, addresses[early], nbytes)
+        self._global.touch(self._chunk, kind, threads, line, addresses, nbytes, strong)
 
     def _flag(self, kind: str, warps: Array, places: Array, line: int) -> None:
         """A strong access may bring order between the warps of a block. `places`: global addresses, or shared cells
@@ -97,14 +107,14 @@ class ChunkSanitizer(Observer):
         chunk = self._chunk
         reading = self._acting(mask, source)
         if size is None:
-            self._global.touch(chunk, READ, reading.threads, line, reading.addresses, nbytes)
+            self._touch_global(READ, reading.threads, line, reading.addresses, nbytes)
         else:
             wanted = np.broadcast_to(size, (chunk.threads,))[reading.threads]
             full = wanted >= nbytes
             if full.any():
-                self._global.touch(chunk, READ, reading.threads[full], line, reading.addresses[full], nbytes)
+                self._touch_global(READ, reading.threads[full], line, reading.addresses[full], nbytes)
             for thread, address, count in self._partial(reading, wanted, nbytes):
-                self._global.touch(chunk, READ, thread, line, address + np.arange(count, dtype=np.uint64), 1)
+                self._touch_global(READ, thread, line, address + np.arange(count, dtype=np.uint64), 1)
         first = self._clocks.copy_agents()
         groups = self._clocks.groups(COPY)
         writing = self._acting(mask, target)
@@ -137,7 +147,7 @@ class ChunkSanitizer(Observer):
         if space == "global":
             width = min(nbytes & -nbytes, 16)
             spread = (starts[:, None] + np.arange(0, nbytes, width, dtype=np.uint64)).reshape(-1)
-            self._global.touch(self._chunk, kind, np.full(len(spread), thread), line, spread, width)
+            self._touch_global(kind, np.full(len(spread), thread), line, spread, width)
             return
         own_block = thread // self._chunk.geometry.padded
         block = own_block if block is None else block
@@ -181,6 +191,9 @@ class ChunkSanitizer(Observer):
             self._global.fence(self._chunk, self._everyone if mask is None else np.flatnonzero(mask))
 
     # Synchronisation of threads.
+    def previous_awaited(self, mask: Mask, line: int) -> None:
+        self._clocks.await_previous(mask)
+
     def warps_met(self, mask: Mask, line: int) -> None:
         self._clocks.tick(self._clocks.warps_of(mask))
 

@@ -4,10 +4,10 @@ In: barriers, mbarriers, waits and fences as they happen. Out: for each warp the
 may rely on. Why: a race is a matter of what synchronises, not of the order in which the emulator happens to run the
 warps; with clocks a missing wait is found even where the answer was right.
 
-An agent is a warp, the cp.async of a warp, the bulk copies of a warp, the wgmma of a warpgroup, or an mbarrier (for
-what completes there). Warps of one cluster share a numbering of agents. Clocks of asynchronous agents number their
-groups, those of an mbarrier its phases. There are two layers: what a warp knows to have happened, and of that what
-a fence.proxy.async has made visible to the asynchronous proxy.
+An agent is a warp, the cp.async of a warp, the bulk copies of a warp, the wgmma of a warpgroup, an mbarrier (for what
+completes there), or the kernels in front, as one. Warps of one cluster share a numbering of agents. Clocks of
+asynchronous agents number their groups, those of an mbarrier its phases. There are two layers: what a warp knows to
+have happened, and of that what a fence.proxy.async has made visible to the asynchronous proxy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .observer import BULK, COPY, WGMMA
 
 HAPPENED, VISIBLE = 0, 1
 """The two layers."""
-MBARRIER, WARP = "mbarrier", "warp"
+MBARRIER, WARP, PREVIOUS = "mbarrier", "warp", "previous"
 _WARPGROUP = 4
 
 
@@ -200,6 +200,16 @@ class Clocks:
         """barrier.cluster.wait."""
         warps = self.warps_of(mask)
         self.learn(warps, self._cluster_gathered[:, warps // self.group_warps])
+
+    def await_previous(self, mask: Mask) -> None:
+        """griddepcontrol.wait."""
+        agent = self.agent(PREVIOUS, 0)
+        self.known[HAPPENED, self.warps_of(mask), agent] = 1
+
+    def have_awaited(self, warps: Array) -> Array:
+        """Which of `warps` know that the kernels in front have ended, by their own wait or by somebody else's."""
+        agent = self.agent(PREVIOUS, 0)
+        return np.asarray(self.known[HAPPENED, warps, agent] > 0)
 
     # Asynchronous groups.
     def groups(self, kind: str) -> _Groups:

@@ -22,7 +22,8 @@ _BLOCKS, _THREADS = np.uint64((1 << 30) - 1), np.uint64((1 << 10) - 1)
 
 
 class Contents:
-    """One byte for each of device memory: 1 where something was written since it was allocated or discarded."""
+    """One byte for each of device memory: 0 where nothing was written since it was allocated or discarded, 1 where the
+    host wrote last, 3 where a kernel did."""
 
     def __init__(self, memory: GlobalMemory) -> None:
         self._memory = memory
@@ -38,7 +39,7 @@ class Contents:
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """What was never written stays so in a copy."""
-        self._written[target : target + nbytes] = self._written[source : source + nbytes]
+        self._written[target : target + nbytes] = self._written[source : source + nbytes] & 1
 
     def missing(self, address: int, nbytes: int) -> Array:
         """Offsets of the bytes of a range that nobody wrote."""
@@ -48,14 +49,22 @@ class Contents:
         """Kernel writes of `nbytes` (a power of two) bytes at aligned addresses."""
         words, index, full = self._words(addresses, nbytes)
         for part in range(max(1, nbytes // 8)):
-            words[index + part] = full
+            words[index + part] = full * words.dtype.type(3)
 
     def undefined(self, addresses: Array, nbytes: int) -> Array:
         """For each aligned address, whether one of `nbytes` bytes was never written."""
         words, index, full = self._words(addresses, nbytes)
-        wrong = words.take(index) != full
+        wrong = words.take(index) & full != full
         for part in range(1, nbytes // 8):
-            wrong |= words.take(index + part) != full
+            wrong |= words.take(index + part) & full != full
+        return np.asarray(wrong)
+
+    def of_kernels(self, addresses: Array, nbytes: int) -> Array:
+        """For each aligned address, whether a kernel wrote one of `nbytes` bytes."""
+        words, index, full = self._words(addresses, nbytes)
+        wrong = words.take(index) & ~full != 0
+        for part in range(1, nbytes // 8):
+            wrong |= words.take(index + part) & ~full != 0
         return np.asarray(wrong)
 
     def _words(self, addresses: Array, nbytes: int) -> tuple[Array, Array, np.uint64]:
@@ -201,6 +210,24 @@ class GlobalShadow:
             self._order.touch(
                 block.astype(np.int64) - 1, addresses, kind != READ, kind != WRITE, release, acquire
             )
+
+    def check_early(
+        self, chunk: Chunk, kind: str, threads: Array, line: int, addresses: Array, nbytes: int
+    ) -> None:
+        """An access before griddepcontrol.wait: to read what the host wrote is all that is allowed."""
+        wrong = self._contents.of_kernels(addresses, nbytes) if kind == READ else np.ones(len(threads), bool)
+        kernel, count = chunk.launch.kernel, int(wrong.sum())
+        key: Key = (kernel, RACE, "before the wait", line, 0)
+        if not count or self._findings.seen(key, count):
+            return
+        first = int(wrong.argmax())
+        address, verb = int(addresses[first]), {READ: "reads", WRITE: "writes"}.get(kind, "updates")
+        what = (
+            f"race on global memory at {address:#x} with the kernels in front, which may still run: no "
+            f"griddepcontrol.wait before the access ({self._memory.describe(address)})"
+        )
+        access = self._access(chunk, verb, int(threads[first]), line)
+        self._findings.add(key, Finding(RACE, kernel, what, access, count=count))
 
     def _uninitialised(
         self, chunk: Chunk, kind: str, threads: Array, line: int, addresses: Array, wrong: Array

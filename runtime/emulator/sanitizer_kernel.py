@@ -24,7 +24,8 @@ class KernelFacts:
     """`shared_granule` and `global_granule` are the bytes of the narrowest access of each space; `strong` the lines
     of volatile, relaxed, acquire and release accesses, which do not race with each other. `flags`: strong accesses
     and fences may order others, and `releases` and `acquires` are the lines of those that are fences themselves;
-    `noncoherent` those of loads through the cache that stores do not reach.
+    `noncoherent` those of loads through the cache that stores do not reach. `begins_early`: the kernel waits itself for
+    those in front (griddepcontrol.wait), so that it may be launched while they run.
     """
 
     module: Module
@@ -35,6 +36,7 @@ class KernelFacts:
     acquires: frozenset[int]
     noncoherent: frozenset[int]
     flags: bool
+    begins_early: bool
 
     @classmethod
     def of(cls, program: Program) -> KernelFacts:
@@ -50,7 +52,8 @@ class KernelFacts:
         atomics = any(instruction.opcode in ("atom", "red") for instruction in instructions)
         flags = bool(strong or atomics) and (fences or bool(releases) or bool(acquires))
         noncoherent = _lines(touching, "ld ldu", ("nc",)) | _lines(touching, "ldu", ("global",))
-        return cls(program.module, shared, everywhere, strong, releases, acquires, noncoherent, flags)
+        early = any(instruction.opcode == "griddepcontrol" and instruction.has("wait") for instruction in instructions)
+        return cls(program.module, shared, everywhere, strong, releases, acquires, noncoherent, flags, early)
 
     def describe(self, line: int) -> str:
         """The text of a PTX line."""
