@@ -7,7 +7,7 @@ model is really compiled, so that `import tilewright` and engines out of the cac
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ def compile(
     progress: Listener | None = None,
     operators: Sequence[str | os.PathLike[str]] = (),
     tuning: str | os.PathLike[str] | None = None,
+    hints: Mapping[str, int] | None = None,
 ) -> Engine:
     """Compile an ONNX model to an engine of PTX kernels. No GPU is needed.
 
@@ -44,7 +45,8 @@ def compile(
     ``{"x": (8, 3, 224, 224)}``; a string instead of a number names a dimension that stays dynamic. `dump` is
     a folder for the IR of every stage, `override` one with edited dumps that replace it. `jobs` is the number
     of worker processes, by default one a core. `cache=False` compiles everything anew. `operators` are Python files
-    that register custom operators. `tuning` is a file of measured schedules (`tilewright tune`).
+    that register custom operators. `tuning` is a file of measured schedules (`tilewright tune`). `hints` are typical
+    sizes of dynamic dimensions, ``{"batch": 1, "sequence": 384}``: schedules are chosen for them, and all sizes run.
 
     Raises ModelError for a bad model or option, UnsupportedError naming every node that cannot be compiled,
     InternalError for a bug of ours with a way to reproduce it.
@@ -60,6 +62,7 @@ def compile(
         jobs=jobs,
         cached=cache,
         tuning=read_tuning(Path(tuning), target) if tuning is not None else None,
+        hints=dict(hints or {}),
     )
     return compile_with(source, options, progress)[0]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.abc import InspectLoader
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -19,6 +21,13 @@ from . import commands
 COMMANDS: Mapping[str, str] = {
     module.name: f"{commands.__name__}.{module.name}" for module in pkgutil.iter_modules(commands.__path__)
 }
+
+
+def summary(name: str) -> str:
+    """What a command does: the first line of its file, which is not imported for that."""
+    spec = find_spec(COMMANDS[name])
+    source = spec.loader.get_source(spec.name) if spec and isinstance(spec.loader, InspectLoader) else None
+    return (source or "").split("\n", 1)[0].partition("`: ")[2]
 
 
 class Failure(click.ClickException):
@@ -41,6 +50,10 @@ class Commands(click.Group):
             return None
         command: click.Command = import_module(COMMANDS[name]).command
         return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(name)) for name in self.list_commands(context)])
 
     def invoke(self, context: click.Context) -> Any:
         try:

@@ -7,13 +7,14 @@ only results are printed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from ..passes.target import DEFAULT_TARGET, TARGETS
 from ..runtime.errors import ModelError
@@ -22,21 +23,78 @@ from .compilation import PRECISIONS, Listener, Options
 from .custom_operators import load_operators
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import Console
     from rich.table import Table
 
-F = TypeVar("F", bound=Callable[..., Any])
-TUNING = "tilewright.tuning"  # the key of the file in click's meta data of an invocation
+Command = Callable[..., Any]
 PLAIN_WIDTH = 200  # columns where there is no terminal, so that tables are not cut
 
 
-def compile_options(function: F) -> F:
-    """The options of everything that compiles."""
-    for option in (
-        click.option(
-            "--jobs", type=click.IntRange(1), metavar="N", help="Worker processes [default: one a core]."
-        ),
+@dataclass(frozen=True)
+class Choices:
+    """What the user chose about compiling, the same for every command that does. `target` is None where it was left
+    to the command: that of the GPU at hand.
+    """
+
+    target: str | None
+    precision: str
+    shapes: Mapping[str, tuple[int | str, ...]]
+    hints: Mapping[str, int]
+    jobs: int | None
+    cached: bool
+    tuning: Path | None
+
+    def options(
+        self,
+        target: str = DEFAULT_TARGET,
+        dump: Path | None = None,
+        override: Path | None = None,
+        tuning: Tuning | None = None,
+    ) -> Options:
+        """Options of a compilation, for `target` where none was chosen, with `tuning` in the place of the file."""
+        target = self.target or target
+        if tuning is None and self.tuning is not None:
+            tuning = read_tuning(self.tuning, target)
+        return Options(
+            target, self.precision, self.shapes, dump, override, self.jobs, self.cached, tuning, hints=self.hints
+        )
+
+
+def compile_options(default_target: str | None = DEFAULT_TARGET) -> Callable[[Command], Command]:
+    """Decorator: the options of everything that compiles, which the command gets as `choices`."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def with_choices(
+            target: str | None, precision: str, shapes: Sequence[str], hints: Sequence[str], jobs: int | None,
+            no_cache: bool, operators: Sequence[str], tuning: Path | None, **others: Any,
+        ) -> Any:  # fmt: skip
+            for file in operators:
+                load_operators(file)  # for the whole process: no command has to hand them on
+            fixed, typical = parse_shapes(shapes), parse_hints(hints)
+            return command(choices=Choices(target, precision, fixed, typical, jobs, not no_cache, tuning), **others)
+
+        function: Command = with_choices
+        for option in _options(default_target):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _options(default_target: str | None) -> Sequence[Callable[[Command], Command]]:
+    """Help lists them from the last to the first."""
+    return (
+        click.option("--jobs", type=click.IntRange(1), metavar="N", help="Worker processes [default: one a core]."),
         click.option("--no-cache", is_flag=True, help="Compile everything anew."),
+        click.option(
+            "--hint",
+            "hints",
+            multiple=True,
+            metavar="batch=1,sequence=384",
+            help="Typical sizes of dynamic dimensions: schedules are chosen for them, all sizes still run.",
+        ),
         click.option(
             "--shape",
             "shapes",
@@ -45,39 +103,20 @@ def compile_options(function: F) -> F:
             help="Fix an input's shape; a name instead of a number keeps that dimension dynamic.",
         ),
         click.option(
-            "--operators",
-            multiple=True,
-            metavar="FILE.py",
-            expose_value=False,
-            callback=_load_operators,
-            help="A Python file that registers custom operators.",
+            "--operators", multiple=True, metavar="FILE.py", help="A Python file that registers custom operators."
         ),
         click.option(
             "--tuning",
             type=click.Path(path_type=Path),
             metavar="FILE.json",
-            expose_value=False,
-            callback=_keep_tuning,
             help="Measured schedules, of `tilewright tune`.",
         ),
         click.option("--precision", type=click.Choice(PRECISIONS), default="strict", show_default=True),
-    ):
-        function = option(function)
-    return function
+        target_option(default_target),
+    )
 
 
-def _load_operators(_context: click.Context, _parameter: click.Parameter, files: Sequence[str]) -> None:
-    """They count for the whole process, so that no command has to hand them on."""
-    for file in files:
-        load_operators(file)
-
-
-def _keep_tuning(context: click.Context, _parameter: click.Parameter, file: Path | None) -> None:
-    """Kept with the invocation, so that no command has to hand it on."""
-    context.meta[TUNING] = file
-
-
-def target_option(default: str | None = DEFAULT_TARGET) -> Callable[[F], F]:
+def target_option(default: str | None = DEFAULT_TARGET) -> Callable[[Command], Command]:
     """`--target`; unknown ones are told by our own error, which lists the known."""
     return click.option(
         "--target",
@@ -88,22 +127,15 @@ def target_option(default: str | None = DEFAULT_TARGET) -> Callable[[F], F]:
     )
 
 
-def make_options(
-    target: str,
-    precision: str,
-    shapes: Sequence[str],
-    jobs: int | None = None,
-    no_cache: bool = False,
-    dump: Path | None = None,
-    override: Path | None = None,
-    tuning: Tuning | None = None,
-) -> Options:
-    """Options from the words of the command line."""
-    context = click.get_current_context(silent=True)
-    file = context.meta.get(TUNING) if context else None
-    if tuning is None and file is not None:
-        tuning = read_tuning(file, target)
-    return Options(target, precision, parse_shapes(shapes), dump, override, jobs, not no_cache, tuning)
+def parse_hints(words: Sequence[str]) -> dict[str, int]:
+    """``["batch=1,sequence=384"]`` -> ``{"batch": 1, "sequence": 384}``."""
+    hints = {}
+    for item in [item for word in words for item in word.split(",")]:
+        name, _, size = item.partition("=")
+        if not name or not size.isdecimal() or not int(size):
+            raise click.BadParameter(f"{item!r} is not batch=1", param_hint="--hint")
+        hints[name] = int(size)
+    return hints
 
 
 def parse_shapes(words: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
@@ -122,6 +154,8 @@ def parse_shapes(words: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
 
 def read_arrays(words: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
     """``["x=file.npy"]`` -> arrays by name. Raises ModelError for files that cannot be read."""
+    import numpy as np
+
     arrays = {}
     for word in words:
         name, separator, path = word.partition("=")

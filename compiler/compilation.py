@@ -32,7 +32,8 @@ class Options:
     processes.
 
     `dump` is a folder for the IR of every stage, `override` one whose files replace what a stage made. `tuning` is what
-    was measured, by default for the target in runtime/tunings.
+    was measured, by default for the target in runtime/tunings. `hints` are typical sizes of symbols, which schedules
+    are chosen for.
     """
 
     target: str = DEFAULT_TARGET
@@ -43,6 +44,7 @@ class Options:
     jobs: int | None = None
     cached: bool = True
     tuning: Tuning | None = None
+    hints: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         find_target(self.target)
@@ -52,6 +54,9 @@ class Options:
             for extent in shape:
                 if isinstance(extent, int) and extent < 0:
                     raise ModelError(f"shape of {name!r}: {extent} is no size")
+        for name, size in self.hints.items():
+            if size < 1:
+                raise ModelError(f"hint {name}={size}: a typical size is at least 1")
 
     @property
     def measured(self) -> Tuning:

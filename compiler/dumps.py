@@ -1,7 +1,7 @@
 """Dumps of the IR that people read and that re-enter the pipeline.
 
 In: a unit after a stage. Out: files `<NN>-<level>.<stage>.mlir` whose first line keeps what the module does
-not say (target, precision, symbols), the weights they mention beside them, and `index.tsv`. And back: a dump,
+not say (target, precision, symbols, hints), the weights they mention beside them, and `index.tsv`. And back: a dump,
 edited or not, as a unit.
 """
 
@@ -66,12 +66,14 @@ def without_locations(text: str) -> str:
 
 def header(unit: Unit) -> str:
     """The first line of a dump."""
-    facts = {
+    facts: dict[str, Any] = {
         "target": unit.target,
         "precision": unit.precision,
         "model": unit.model_name,
         "symbols": {name: [source.input, source.axis] for name, source in unit.symbols.items()},
     }
+    if unit.hints:
+        facts["hints"] = unit.hints
     return HEADER + json.dumps(facts) + "\n"
 
 
@@ -183,6 +185,7 @@ def parse_unit(text: str, name: str = "-", weights: Path | None = None, **overri
             precision=overrides.get("precision") or facts.get("precision", "strict"),
             model_name=facts.get("model", "model"),
             symbols=symbols or _symbols_of(module),
+            hints=facts.get("hints", {}),
         )
         for handle, element in mentioned_weights(module).items():
             unit.weights.add(handle, _WeightFile(weights, handle, element))

@@ -52,6 +52,7 @@ def _write(compilation: Compilation, error: InternalError) -> Path:
         "target": options.target,
         "precision": options.precision,
         "shapes": {name: list(shape) for name, shape in options.shapes.items()},
+        "hints": dict(options.hints),
         "operators": registered_files(),
         "stage": compilation.progress.stage,
     }
@@ -93,7 +94,8 @@ def read_model_repro(folder: Path) -> tuple[Path, Options]:
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
         shapes = {name: tuple(shape) for name, shape in description["shapes"].items()}
-        options = Options(description["target"], description["precision"], shapes, cached=False)
+        hints = description.get("hints", {})
+        options = Options(description["target"], description["precision"], shapes, cached=False, hints=hints)
         for file in description.get("operators", ()):
             load_operators(file)
         return folder / description["model"], options

@@ -35,7 +35,12 @@ def import_model(compilation: Compilation) -> None:
     compilation.unit_or_none = read(
         compilation.source, shapes=shapes, precision=options.precision, target=options.target
     )
-    compilation.unit_or_none.tuning = options.measured
+    unit = compilation.unit
+    unit.tuning, unit.hints = options.measured, dict(options.hints)
+    unknown = sorted(options.hints.keys() - unit.symbols.keys())
+    if unknown:
+        known = ", ".join(unit.symbols) or "none, all sizes are fixed"
+        raise ModelError(f"hint for {unknown[0]!r}, which is no dynamic dimension of the model\n  dynamic: {known}")
 
 
 def package_engine(compilation: Compilation) -> None:

@@ -1,8 +1,8 @@
 """Inputs for models nobody has data for: seeded random arrays of the right shapes and dtypes.
 
 In: the inputs of a session, arrays already given, shapes asked for and a seed. Out: an array for every input.
-Symbols take their value from given arrays and shapes first; a batch dimension is 1 and any other 32 where
-nothing says more.
+Symbols take their value from given arrays and shapes first, then from hints; a batch dimension is 1 and any other
+32 where nothing says more.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ BINARY_NAMES = ("mask", "type", "segment")
 
 
 def fill_inputs(
-    engine: Engine, given: Mapping[str, Array], shapes: Mapping[str, Sequence[int | str]], seed: int | None
+    engine: Engine,
+    given: Mapping[str, Array],
+    shapes: Mapping[str, Sequence[int | str]],
+    seed: int | None,
+    hints: Mapping[str, int] | None = None,
 ) -> dict[str, Array]:
     """`given` and a random array for every other input. Without a seed, raises ModelError when one is
     missing.
@@ -36,7 +40,7 @@ def fill_inputs(
         )
         raise ModelError(f"no array for input {wanted}\n  give --input NAME=FILE.npy, or --random SEED")
     generator = np.random.default_rng(seed)
-    symbols = _symbols(engine, given, shapes)
+    symbols = _symbols(engine, given, shapes, hints or {})
     arrays = dict(given)
     for binding in missing:
         shape = evaluate_shape(binding.shape, symbols, f"input {binding.name!r}")
@@ -45,7 +49,10 @@ def fill_inputs(
 
 
 def _symbols(
-    engine: Engine, given: Mapping[str, Array], shapes: Mapping[str, Sequence[int | str]]
+    engine: Engine,
+    given: Mapping[str, Array],
+    shapes: Mapping[str, Sequence[int | str]],
+    hints: Mapping[str, int],
 ) -> dict[str, int]:
     values = {}
     for name, source in engine.symbols.items():
@@ -55,7 +62,7 @@ def _symbols(
         elif shape is not None and source.axis < len(shape) and isinstance(shape[source.axis], int):
             values[name] = int(shape[source.axis])
         else:
-            values[name] = BATCH if source.axis == 0 else OTHER
+            values[name] = hints.get(name, BATCH if source.axis == 0 else OTHER)
     return values
 
 

@@ -143,6 +143,7 @@ class Unit:
     tuning: Tuning = field(default_factory=Tuning)
     model_name: str = "model"
     symbols: dict[str, SymbolSource] = field(default_factory=dict)
+    hints: dict[str, int] = field(default_factory=dict)  # typical sizes of symbols, which steer schedules
     kernels: dict[str, KernelProgram] = field(default_factory=dict)  # by kernel function name, after `tile`
     host: ir.Module | None = None  # the host program, after `plan-host`
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .runtime.engine import Engine, load
 from .runtime.errors import DeviceError, Error, InternalError, ModelError, UnsupportedError
 
 if TYPE_CHECKING:
     from .compiler import custom, onnx_backend
     from .compiler.api import compile
+    from .runtime.engine import Engine, load
     from .runtime.session import Session
 
 __version__ = "0.1.0"
@@ -32,12 +32,17 @@ __all__ = [
     "onnx_backend",
 ]
 
-_LAZY = {"compile": ".compiler.api", "Session": ".runtime.session"}
+_LAZY = {
+    "Engine": ".runtime.engine",
+    "Session": ".runtime.session",
+    "compile": ".compiler.api",
+    "load": ".runtime.engine",
+}
 _LAZY_MODULES = {"custom": ".compiler.custom", "onnx_backend": ".compiler.onnx_backend"}
 
 
 def __getattr__(name: str) -> Any:
-    """Load what needs the compiler, or a device, when it is first used."""
+    """Load the compiler, numpy and devices when they are first used: errors and `tilewright --help` need none."""
     place = _LAZY.get(name) or _LAZY_MODULES.get(name)
     if place is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,15 +11,14 @@ from pathlib import Path
 import click
 
 from ..api import compile_with
-from ..command_options import compile_options, make_options, progress_bar, size_text, target_option
+from ..command_options import Choices, compile_options, progress_bar, size_text
 from ..engine_cache import save_engine
 
 
 @click.command(name="compile")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Engine file [default: MODEL.tw].")
-@target_option()
-@compile_options
+@compile_options()
 @click.option(
     "--dump", type=click.Path(path_type=Path, file_okay=False), help="Folder for the IR of every stage."
 )
@@ -32,18 +31,14 @@ from ..engine_cache import save_engine
 def command(
     model: Path,
     output: Path | None,
-    target: str,
-    precision: str,
-    shapes: tuple[str, ...],
-    jobs: int | None,
-    no_cache: bool,
+    choices: Choices,
     dump: Path | None,
     override: Path | None,
     timings: bool,
 ) -> None:
     """Compile MODEL.onnx to an engine of PTX kernels. No GPU is needed."""
     started = time.perf_counter()
-    options = make_options(target, precision, shapes, jobs, no_cache, dump, override)
+    options = choices.options(dump=dump, override=override)
     with progress_bar() as progress:
         engine, compilation = compile_with(model, options, progress)
     path = output or model.with_suffix(".tw")

@@ -17,13 +17,12 @@ from ...runtime.emulator.observer import READ, WRITE
 from ...runtime.gpus import GPUS, find_gpu, gpu_of_target
 from ...runtime.profiling import LABEL, KernelProfile, ProfileReport, profile
 from ..command_options import (
+    Choices,
     compile_options,
     console,
-    parse_shapes,
     read_arrays,
     size_text,
     table,
-    target_option,
 )
 from ..random_inputs import fill_inputs
 from .run import engine_of, show_timings
@@ -43,8 +42,7 @@ COLUMNS = (
 @click.option("--gpu", metavar="GPU", help=f"Of the roofline: {', '.join(GPUS)} [default: by target].")
 @click.option("--all", "everything", is_flag=True, help="Every kernel, not only the slowest.")
 @click.option("--json", "as_json", is_flag=True, help="Print all counts as JSON.")
-@target_option()
-@compile_options
+@compile_options()
 def command(
     file: Path,
     inputs: tuple[str, ...],
@@ -53,17 +51,13 @@ def command(
     gpu: str | None,
     everything: bool,
     as_json: bool,
-    target: str,
-    precision: str,
-    shapes: tuple[str, ...],
-    jobs: int | None,
-    no_cache: bool,
+    choices: Choices,
 ) -> None:
     """Profile FILE, an engine (.tw) or an ONNX model."""
     sheet = find_gpu(gpu) if gpu else None
-    given, sizes = read_arrays(inputs), parse_shapes(shapes)
-    engine = engine_of(file, target, precision, shapes, jobs, no_cache)
-    arrays = fill_inputs(engine, given, sizes, seed)
+    given = read_arrays(inputs)
+    engine = engine_of(file, choices)
+    arrays = fill_inputs(engine, given, choices.shapes, seed, choices.hints)
     choice = choose_device(device)
     if choice.device.name == "cuda":
         with engine.session(choice.device) as session:

@@ -21,14 +21,12 @@ from ...runtime.engine import Engine
 from ...runtime.errors import ModelError
 from ...runtime.measuring import Measurement
 from ..command_options import (
+    Choices,
     compile_options,
     console,
-    make_options,
-    parse_shapes,
     progress_bar,
     read_arrays,
     table,
-    target_option,
 )
 from ..random_inputs import fill_inputs
 
@@ -52,8 +50,7 @@ Array = np.ndarray[Any, Any]
 @click.option("--profile", is_flag=True, help="Print the time of every launch.")
 @click.option("--sanitize", "sanitized", is_flag=True, help="Look for races and other faults, on the emulator.")
 @click.option("--order", default="", metavar="ORDER", help="With --sanitize: lockstep, reversed or random:SEED.")
-@target_option(default=None)
-@compile_options
+@compile_options(default_target=None)
 def command(
     file: Path,
     inputs: tuple[str, ...],
@@ -64,25 +61,21 @@ def command(
     profile: bool,
     sanitized: bool,
     order: str,
-    target: str | None,
-    precision: str,
-    shapes: tuple[str, ...],
-    jobs: int | None,
-    no_cache: bool,
+    choices: Choices,
 ) -> None:
     """Run FILE, an engine (.tw) or an ONNX model, which is compiled first.
 
     --shape NAME=... also gives the sizes of random inputs. Without --target a model is compiled for the GPU
     at hand.
     """
-    given, sizes = read_arrays(inputs), parse_shapes(shapes)
+    given = read_arrays(inputs)
     if sanitized and (device == "cuda" or profile or repeat > 1):
         raise click.UsageError("--sanitize runs once, on the emulator")
     if order and not sanitized:
         raise click.UsageError("--order needs --sanitize")
     choice = choose_device("emulator" if sanitized else device)
-    engine = engine_of(file, target or target_of(choice), precision, shapes, jobs, no_cache)
-    arrays = fill_inputs(engine, given, sizes, seed)
+    engine = engine_of(file, choices, target_of(choice))
+    arrays = fill_inputs(engine, given, choices.shapes, seed, choices.hints)
     if sanitized:
         choice.device.close()
         _sanitized(engine, arrays, order or "lockstep", save)
@@ -120,15 +113,13 @@ def _sanitized(engine: Engine, arrays: dict[str, Array], order: str, save: Path 
         raise click.exceptions.Exit(1)
 
 
-def engine_of(
-    file: Path, target: str, precision: str, shapes: tuple[str, ...], jobs: int | None, no_cache: bool
-) -> Engine:
-    """The engine in `file`, or the one that the ONNX model in it compiles to."""
+def engine_of(file: Path, choices: Choices, target: str = DEFAULT_TARGET) -> Engine:
+    """The engine in `file`, or the one that the ONNX model in it compiles to, for `target` where none was chosen."""
     if is_engine(file):
         return Engine.load(file)
     from ..api import compile_with
 
-    options = make_options(target, precision, shapes, jobs, no_cache)
+    options = choices.options(target)
     with progress_bar() as progress:
         return compile_with(file, options, progress)[0]
 

@@ -14,11 +14,10 @@ import click
 
 from ...runtime.sanitizing import ORDERS, Report, parse_order, sanitize
 from ..command_options import (
+    Choices,
     compile_options,
     console,
-    parse_shapes,
     read_arrays,
-    target_option,
 )
 from ..random_inputs import fill_inputs
 from .run import engine_of
@@ -36,8 +35,7 @@ SHOWN = 20  # findings, unless --all
 )  # fmt: skip
 @click.option("--all", "everything", is_flag=True, help="Every finding, not only the first.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of reports as JSON.")
-@target_option()
-@compile_options
+@compile_options()
 def command(
     file: Path,
     inputs: tuple[str, ...],
@@ -45,17 +43,13 @@ def command(
     orders: tuple[str, ...],
     everything: bool,
     as_json: bool,
-    target: str,
-    precision: str,
-    shapes: tuple[str, ...],
-    jobs: int | None,
-    no_cache: bool,
+    choices: Choices,
 ) -> None:
     """Run FILE, an engine (.tw) or an ONNX model, under the emulator's sanitizer."""
     wanted = [parse_order(order) for order in orders]
-    given, sizes = read_arrays(inputs), parse_shapes(shapes)
-    engine = engine_of(file, target, precision, shapes, jobs, no_cache)
-    arrays = fill_inputs(engine, given, sizes, seed)
+    given = read_arrays(inputs)
+    engine = engine_of(file, choices)
+    arrays = fill_inputs(engine, given, choices.shapes, seed, choices.hints)
     reports = [sanitize(engine, [arrays], order)[1] for order in wanted]
     if as_json:
         click.echo(json.dumps([report.to_json() for report in reports], indent=1))

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import click
 
+from ...passes.target import DEFAULT_TARGET
 from ...runtime.engine import Engine
 from ...runtime.errors import Error, ModelError
 from ...runtime.tuner import PLAN, measure_folder, write_folder, write_tuning
 from ...runtime.tuning import Decision, Tuning, merge, read_tuning
-from ..command_options import compile_options, make_options, parse_shapes, target_option
+from ..command_options import Choices, compile_options
 from ..random_inputs import fill_inputs
 
 
@@ -26,8 +27,7 @@ from ..random_inputs import fill_inputs
 @click.option("--merge", "merging", is_flag=True, help="Merge tuning files; of two schedules the faster counts.")
 @click.option("--candidates", type=click.IntRange(2), default=8, show_default=True, help="Schedules of each kernel.")
 @click.option("--seconds", type=float, default=300.0, show_default=True, help="Time no candidate after this.")
-@target_option()
-@compile_options
+@compile_options()
 def command(
     files: tuple[Path, ...],
     out: Path,
@@ -35,11 +35,7 @@ def command(
     merging: bool,
     candidates: int,
     seconds: float,
-    target: str,
-    precision: str,
-    shapes: tuple[str, ...],
-    jobs: int | None,
-    no_cache: bool,
+    choices: Choices,
 ) -> None:
     """Find the fastest schedules of MODEL, or of the candidates in FOLDER, or merge tuning FILEs.
 
@@ -56,7 +52,7 @@ def command(
         else:
             with tempfile.TemporaryDirectory(prefix="tilewright-tune-") as scratch:
                 folder = bundle or Path(scratch)
-                count = compile_variants(path, folder, candidates, target, precision, shapes, jobs, no_cache)
+                count = compile_variants(path, folder, candidates, choices)
                 if bundle is not None:
                     click.echo(f"{bundle}: {count} variants; on a machine with a GPU: tilewright tune {bundle}")
                     return
@@ -65,22 +61,19 @@ def command(
     click.echo(f"{out}: {len(found.choices)} problems with a faster schedule than the predicted one")
 
 
-def compile_variants(
-    path: Path, folder: Path, candidates: int, target: str, precision: str, shapes: tuple[str, ...], jobs: int | None,
-    no_cache: bool,
-) -> int:  # fmt: skip
+def compile_variants(path: Path, folder: Path, candidates: int, choices: Choices) -> int:
     """Write an engine for each rank of candidates: the predicted schedules, the second best of every kernel, and so on.
 
     Returns their number. Raises what compiling raises for the first; a later rank that does not compile is left out.
     """
     from ..api import compile_fully
 
+    target = choices.target or DEFAULT_TARGET
     made: list[tuple[Engine, list[Decision]]] = []
     for rank in range(candidates):
         tuning = Tuning(target, variant=rank)
         try:
-            options = make_options(target, precision, shapes, jobs, no_cache, tuning=tuning)
-            engine = compile_fully(path, options).engine
+            engine = compile_fully(path, choices.options(tuning=tuning)).engine
         except Error as error:
             if not rank:
                 raise
@@ -93,6 +86,6 @@ def compile_variants(
             raise ModelError(f"{path}: no kernel has schedules to choose from")
         if rank + 1 >= most:
             break
-    inputs = fill_inputs(made[0][0], {}, parse_shapes(shapes), seed=0)
+    inputs = fill_inputs(made[0][0], {}, choices.shapes, 0, choices.hints)
     write_folder(folder, target, made, inputs)
     return len(made)

@@ -13,14 +13,12 @@ import click
 from ...runtime.device import choose_device
 from ...runtime.errors import InternalError
 from ..command_options import (
+    Choices,
     compile_options,
     console,
-    make_options,
-    parse_shapes,
     progress_bar,
     read_arrays,
     table,
-    target_option,
 )
 from ..random_inputs import fill_inputs
 
@@ -41,8 +39,7 @@ SHOWN = 40  # rows of a table, the worst first, unless --all
     "--tolerance", type=float, help=f"Of the largest reference value [default: by precision, {TOLERANCES}]."
 )
 @click.option("--all", "everything", is_flag=True, help="Every row, not only the worst.")
-@target_option(default=None)
-@compile_options
+@compile_options(default_target=None)
 def command(
     model: Path,
     layers: bool,
@@ -51,27 +48,23 @@ def command(
     device: str,
     tolerance: float | None,
     everything: bool,
-    target: str | None,
-    precision: str,
-    shapes: tuple[str, ...],
-    jobs: int | None,
-    no_cache: bool,
+    choices: Choices,
 ) -> None:
     """Compare the compiled MODEL.onnx with onnxruntime, or with onnx's reference evaluator."""
     from .. import verification
     from ..api import compile_fully
     from .run import target_of
 
-    limit = TOLERANCES[precision] if tolerance is None else tolerance
-    given, sizes = read_arrays(inputs), parse_shapes(shapes)
+    limit = TOLERANCES[choices.precision] if tolerance is None else tolerance
+    given = read_arrays(inputs)
     choice = choose_device(device)
-    options = make_options(target or target_of(choice), precision, shapes, jobs, no_cache)
+    options = choices.options(target_of(choice))
     with progress_bar() as progress:
         compilation = compile_fully(model, options, progress)
     engine = compilation.engine
     if engine is None:
         raise InternalError("the pipeline ended without an engine")
-    arrays = fill_inputs(engine, given, sizes, seed)
+    arrays = fill_inputs(engine, given, choices.shapes, seed, choices.hints)
     reference = verification.Reference(model, layers)
     want = reference.run(arrays)
     failed = 0

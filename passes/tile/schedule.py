@@ -9,7 +9,9 @@ wave is and how busy a block keeps its multiprocessor; nothing here was measured
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 from mlir import ir
@@ -17,13 +19,14 @@ from mlir import ir
 from ...runtime.symbolic import Expression
 from ..target import Target
 
-GUESS = 64  # what a symbolic size is taken to be
+GUESS = 64  # what a symbolic size is taken to be, unless a hint says more
 SCHEDULERS = 4  # of a multiprocessor
 HIDING = 4.0  # warps of a scheduler beyond which more of them hide no more latency
 SPLIT_MARGIN = 1.15  # k is split only for a clear gain
 EXCHANGE_BYTES = 64 * 1024  # of shared memory for partial sums: fits every target
 COMBINE = 200  # issue slots of exchanging partial sums: two barriers and the latency of shared memory
 LATENCY = 16  # issue slots that a k costs a lone warp beyond its multiply-adds: shared loads, loop
+_TYPICAL: ContextVar[Mapping[str, int]] = ContextVar("typical sizes of symbols", default={})  # noqa: B039, never changed
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,23 @@ class Problem:
 
 
 def size_guess(size: Expression) -> int:
-    """The size, symbols taken as `GUESS`; at least 1."""
-    return max(1, value_guess(size, dict.fromkeys(size.symbols, GUESS)))
+    """The size, symbols taken as their hint or else as `GUESS`; at least 1."""
+    hints = _TYPICAL.get()
+    return max(1, value_guess(size, {name: hints.get(name, GUESS) for name in size.symbols}))
+
+
+@contextmanager
+def typical_sizes(hints: Mapping[str, int]) -> Iterator[None]:
+    """Within it, `size_guess` takes symbols to have these sizes.
+
+    A variable of the context rather than a parameter: guesses are asked for by every program and far below it, and
+    may only steer a choice.
+    """
+    token = _TYPICAL.set(hints)
+    try:
+        yield
+    finally:
+        _TYPICAL.reset(token)
 
 
 def value_guess(value: Expression, values: Mapping[str, int]) -> int:

@@ -13,6 +13,7 @@ from ..target import find_target
 from ..unit import Unit, register_pass
 from .elements import load_rules
 from .programs import PROGRAMS, Request
+from .schedule import typical_sizes
 
 
 @register_pass("tile", requires="kernels", ensures="tile")
@@ -24,7 +25,7 @@ def tile(unit: Unit) -> None:
     """
     load_rules()
     target = find_target(unit.target)
-    with unit.module.context, ir.Location.unknown():
+    with unit.module.context, ir.Location.unknown(), typical_sizes(unit.hints):
         for view in unit.module.body.operations:
             function = view.operation
             if function.name != "func.func" or "graph.kernel" not in function.attributes:
