@@ -111,9 +111,7 @@ def _silu_add(tensors: Tensors) -> torch.Tensor:
 
 
 def _group_norm(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
-    image = tensors["x"].permute(0, 3, 1, 2)  # a view: channels-last
-    normal = functional.group_norm(image, parameters[-1], tensors["scale"], tensors["shift"])
-    return functional.silu(normal).permute(0, 2, 3, 1)
+    return functional.silu(functional.group_norm(tensors["x"], parameters[-1], tensors["scale"], tensors["shift"]))
 
 
 def _transpose(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:

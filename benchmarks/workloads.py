@@ -132,16 +132,14 @@ def _rows(operator: str, rows: int, columns: int) -> onnx.ModelProto:
     )
 
 
-def _group_norm(images: int, size: int, channels: int, groups: int) -> onnx.ModelProto:
-    """With SiLU, in channels-last, as between the convolutions of a U-Net."""
+def _group_norm(images: int, channels: int, size: int, groups: int) -> onnx.ModelProto:
+    """With SiLU, as in a diffusion U-Net."""
     nodes = [
-        helper.make_node("Transpose", ["x"], ["first"], "to channels first", perm=[0, 3, 1, 2]),
-        helper.make_node("GroupNormalization", ["first", "scale", "shift"], ["normal"], "norm", num_groups=groups),
+        helper.make_node("GroupNormalization", ["x", "scale", "shift"], ["normal"], "norm", num_groups=groups),
         helper.make_node("Sigmoid", ["normal"], ["gate"], "sigmoid"),
-        helper.make_node("Mul", ["normal", "gate"], ["active"], "silu"),
-        helper.make_node("Transpose", ["active"], ["y"], "to channels last", perm=[0, 2, 3, 1]),
+        helper.make_node("Mul", ["normal", "gate"], ["y"], "silu"),
     ]
-    shape, weights = (images, size, size, channels), {"scale": _random(channels), "shift": _random(channels)}
+    shape, weights = (images, channels, size, size), {"scale": _random(channels), "shift": _random(channels)}
     return model(nodes, {"x": shape}, shape, weights)
 
 
@@ -180,7 +178,7 @@ DECODE_ATTENTION = [(1, 32, 4096, 128), (1, 32, 16384, 128), (16, 12, 1024, 64),
 
 
 GATED = [(4096, 5504, 2048), (1024, 3072, 768), (64, 5504, 2048), (16, 5504, 2048), (1, 5504, 2048)]
-GROUP_NORM = [(2, 64, 320, 32), (2, 16, 1280, 32), (1, 256, 128, 32)]  # images, size, channels, groups
+GROUP_NORM = [(2, 320, 64, 32), (2, 1280, 16, 32), (1, 128, 256, 32)]  # images, channels, size, groups
 TRANSPOSES = [
     ((8192, 8192), (1, 0)), ((16, 1024, 16, 64), (0, 2, 1, 3)), ((32, 56, 56, 256), (0, 3, 1, 2)),
     ((64, 512, 768), (0, 2, 1)),
@@ -225,10 +223,10 @@ def _workloads() -> list[Workload]:
         for operator in ("Softmax", "LayerNormalization", "RMSNormalization"):
             name = f"{operator} {rows}x{columns}"
             found.append(Workload("memory", name, _rows, (operator, rows, columns), 0, 4.0 * size))
-    for images, size, channels, groups in GROUP_NORM:
-        name = f"GroupNormalization + silu {images}x{size}x{size}x{channels}"
-        elements = images * size * size * channels
-        parameters = (images, size, channels, groups)
+    for images, channels, size, groups in GROUP_NORM:
+        name = f"GroupNormalization + silu {images}x{channels}x{size}x{size}"
+        elements = images * channels * size * size
+        parameters = (images, channels, size, groups)
         found.append(Workload("group norm", name, _group_norm, parameters, 0, 4.0 * elements))
     for shape, permutation in TRANSPOSES:
         name = f"{'x'.join(map(str, shape))} by {''.join(map(str, permutation))}"

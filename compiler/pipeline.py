@@ -79,6 +79,7 @@ STAGES = (
     Stage("simplify-planned", "graph", transform="simplify"),
     Stage("lay-out-weights", "graph"),
     Stage("merge-maps", "graph"),
+    Stage("split-reductions", "graph"),
     Stage("pack-weights", "graph"),
     Stage("fuse", "graph", kept=True),
     Stage("narrow-storage", "graph"),

@@ -20,7 +20,7 @@ from ...runtime.errors import InternalError
 from ...runtime.symbolic import ONE, ZERO, Expression, product
 from ..lower.layouts import reduced_text
 from ..unit import KernelProgram
-from .builder import Argument, TileBuilder, bytes_of
+from .builder import Argument, TileBuilder
 from .elements import ElementEmitter, Indices, load_rules
 from .forward import forward_position
 from .programs import Request, finished, tile_program
@@ -255,7 +255,7 @@ def row_program(request: Request) -> KernelProgram:
     real = [axis for axis in range(len(shape)) if shape[axis] != 1]
     kept_inner = bool(real) and real[-1] not in axes
     inner = _contiguous_extent(shape, axes, kept_inner)
-    widest = max(bytes_of(argument.element) for argument in builder.outputs)  # wider inputs take several accesses
+    widest = _widest(builder, product(list(shape)))
     schedule = choose_schedule(lines, length, inner, kept_inner, widest)
     with ir.InsertionPoint(builder.block):
         count = lines.ceil_divide(schedule.lines)
@@ -266,6 +266,15 @@ def row_program(request: Request) -> KernelProgram:
         _store_all(row)
         builder.finish(schedule.threads)
     return finished(request, builder, module, "row", (count, ONE, ONE), schedule.threads)
+
+
+def _widest(builder: TileBuilder, size: Expression) -> int:
+    """Bytes of the widest element of a whole line: stored, for inputs may take several accesses; else read."""
+    for arguments in (builder.outputs, builder.inputs):
+        found = [argument.bytes for argument in arguments if product(list(argument.shape)) == size]
+        if found:
+            return max(found)
+    return max(argument.bytes for argument in builder.outputs)
 
 
 def _axes(operation: ir.Operation, shape: Shape) -> tuple[int, ...]:
