@@ -25,7 +25,7 @@ from .roles import warpgroup_number
 BLOCK_ROWS = 64  # of one wgmma
 LINE_BYTES = 128  # a line of a swizzled tile
 _ATOM_LINES = 8  # lines after which the swizzle repeats
-_SWIZZLE_128 = 1 << 62
+_SWIZZLES = {128: 1 << 62, 64: 2 << 62, 32: 3 << 62}  # of a descriptor, by the bytes of a line
 
 
 # By the PTX type of the operands: the type of the sums, and which further operands there are.
@@ -215,19 +215,21 @@ class _Descriptor:
         self.context, self.tile, self.dimension = context, tile, dimension
         layout = parse_shared(tile.layout)
         self.size = byte_width(tile.element)
-        if layout.swizzle != LINE_BYTES or layout.line * self.size != LINE_BYTES:
-            raise InternalError(f"wgmma reads tiles in lines of {LINE_BYTES} swizzled bytes, not {tile.layout}")
         self.depth_contiguous = layout.fast != dimension
+        spans = (LINE_BYTES,) if self.depth_contiguous else tuple(_SWIZZLES)
+        if layout.swizzle not in spans or layout.line * self.size != layout.swizzle:
+            raise InternalError(f"wgmma reads tiles in lines of {LINE_BYTES} swizzled bytes, not {tile.layout}")
         if not self.depth_contiguous and self.size != 2:
             raise InternalError(f"wgmma reads operands of {self.size} bytes along k only, not {tile.layout}")
         lines = tile.rows if layout.fast == 1 else tile.columns
-        self.panel_bytes = lines * LINE_BYTES
+        self.span = layout.swizzle
+        self.panel_bytes = lines * self.span
         address = context.add(context.shared_address(), stage_offset(context, tile, stage))
         units = arith.shrui(address, context.integer(4))
-        atom = _ATOM_LINES * LINE_BYTES >> 4
+        atom = _ATOM_LINES * self.span >> 4
         # Leading offset: between panels along the dimension that is not k; ignored where k is contiguous.
         leading = 1 if self.depth_contiguous else self.panel_bytes >> 4
-        fixed = _SWIZZLE_128 | atom << 32 | leading << 16
+        fixed = _SWIZZLES[self.span] | atom << 32 | leading << 16
         wide = arith.extui(ir.IntegerType.get_signless(64), units)
         self.base = arith.ori(wide, _wide(fixed))
 
@@ -240,7 +242,7 @@ class _Descriptor:
             offset = panel * self.panel_bytes + inside
             stride = LINE_BYTES
         else:
-            offset, stride = depth * LINE_BYTES, self.panel_bytes // BLOCK_ROWS
+            offset, stride = depth * self.span, self.panel_bytes // BLOCK_ROWS
         value = self.base
         if line is not None:
             context = self.context
@@ -250,4 +252,4 @@ class _Descriptor:
 
 
 def _wide(value: int) -> ir.Value:
-    return arith.constant(ir.IntegerType.get_signless(64), value)
+    return arith.constant(ir.IntegerType.get_signless(64), value - (value >> 63 << 64))  # as a signed number

@@ -19,10 +19,9 @@ from .dot_layouts import WARP, WarpgroupLayout, parse_shared
 from .roles import WARPGROUP, warpgroup_number
 
 BOX_ROWS = 64  # of four warps
-LINE_BYTES = 128
 FIRST_BARRIER = 8  # of those that groups of four warps of one role have for themselves; roles count from 1
 _CHUNK = 16  # bytes that the swizzle moves together
-_CHUNKS = LINE_BYTES // _CHUNK
+_BANKS = 128  # bytes of one row of banks: as many lines of a tile as fit there have their chunks turned alike
 
 
 @lowering("tile.store_boxes")
@@ -31,9 +30,9 @@ def _store_boxes(context: LoweringContext, operation: ir.Operation) -> None:
     stage, tensor_map, *coordinates = (context.scalar(operand) for operand in list(operation.operands)[2:])
     assert isinstance(tile, RegisterTile) and isinstance(scratch, SharedTile)
     layout, shared = tile.layout, parse_shared(scratch.layout)
-    lines = shared.fast == 1 and shared.swizzle == LINE_BYTES == shared.line * byte_width(scratch.element)
+    lines = shared.fast == 1 and shared.swizzle == shared.line * byte_width(scratch.element)
     if not isinstance(layout, WarpgroupLayout) or layout.width != 2 or not lines:
-        raise InternalError(f"tile.store_boxes: {layout} by way of lines of {LINE_BYTES} bytes, not {scratch.layout}")
+        raise InternalError(f"tile.store_boxes takes wgmma sums by way of swizzled rows, not {layout} by {scratch.layout}")
     slots = ir.IntegerAttr(operation.attributes["slots"]).value
     strips = layout.columns // scratch.columns
     store = _Store(context, scratch, tile, layout)
@@ -61,6 +60,11 @@ class _Store:
     scratch: SharedTile
     tile: RegisterTile
     layout: WarpgroupLayout
+
+    @property
+    def span(self) -> int:
+        """Bytes of a line of the shared tile."""
+        return self.scratch.columns * byte_width(self.scratch.element)
 
     @property
     def group(self) -> ir.Value:
@@ -134,9 +138,9 @@ class _Store:
     def _place(self, row: ir.Value, chunk: ir.Value) -> ir.Value:
         """Bytes from the first of the tile to 16 of a row, where the swizzle has put them."""
         context = self.context
-        turn = context.remainder(row, _CHUNKS)
+        turn = context.remainder(context.divide(row, _BANKS // self.span), self.span // _CHUNK)
         moved = context.pure("xori", (chunk, turn), lambda: arith.xori(chunk, turn))
-        return context.add(context.multiply(row, LINE_BYTES), context.multiply(moved, _CHUNK))
+        return context.add(context.multiply(row, self.span), context.multiply(moved, _CHUNK))
 
     def start(self, strip: int, base: ir.Value, tensor_map: ir.Value, coordinates: list[ir.Value]) -> None:
         """One thread copies what the group wrote. A predicate, not a branch: the next wgmma wants the warp together."""
@@ -146,7 +150,7 @@ class _Store:
         for block in range(self.layout.blocks):
             row = context.add(context.multiply(self.group, self.layout.blocks * BOX_ROWS), block * BOX_ROWS)
             place = [context.add(coordinates[0], strip * self.scratch.columns), context.add(coordinates[1], row)]
-            source = context.shared_pointer(context.add(base, context.multiply(row, LINE_BYTES)))
+            source = context.shared_pointer(context.add(base, context.multiply(row, self.span)))
             nvvm.cp_async_bulk_tensor_global_shared_cta(
                 tensor_map, source, [*place, *coordinates[2:]], predicate=alone
             )

@@ -79,6 +79,17 @@ class Matrix:
     dimension: int
     extents: tuple[Expression, Expression, Expression]
     strides: tuple[Expression, Expression, Expression]
+    span: int = LINE_BYTES  # bytes of a line of the shared tile, and of its swizzle
+
+    @property
+    def line(self) -> int:
+        """Elements of a line of the shared tile."""
+        return self.span // byte_width(scalar_type(self.element))
+
+    def narrowed(self, lines: int) -> Matrix:
+        """The same for tiles of so many lines, where those are what is contiguous: no panel is wider than the tile."""
+        span = lines * byte_width(scalar_type(self.element))
+        return self if self.depth_contiguous or span >= self.span else replace(self, span=span)
 
     @property
     def depth_contiguous(self) -> bool:
@@ -93,17 +104,17 @@ class Matrix:
 
     def layout(self) -> SharedLayout:
         along_lines = (self.dimension == 1) == self.depth_contiguous
-        return SharedLayout("columns" if along_lines else "rows", line_length(self.element), LINE_BYTES)
+        return SharedLayout("columns" if along_lines else "rows", self.line, self.span)
 
     def boxed(self, lines: int, depth: int) -> BoxedTensor:
         size = byte_width(scalar_type(self.element))
-        tile = (lines, depth, 1) if self.depth_contiguous else (line_length(self.element), depth, 1)
+        tile = (lines, depth, 1) if self.depth_contiguous else (self.line, depth, 1)
         return BoxedTensor(
             ("input", self.source),
             DATA_TYPES[self.element],
             tuple(self.extents[axis] for axis in self.order),
             tuple(self.strides[axis] * size for axis in self.order[1:]),
-            f"{LINE_BYTES}b",
+            f"{self.span}b",
             tuple(min(tile[axis], MOST_BOX) for axis in self.order),
         )
 
@@ -114,8 +125,7 @@ class Matrix:
         self, builder: TileBuilder, origin: tuple[Expression, Expression, Expression], tile: tuple[int, int]
     ) -> list[Load]:
         line, depth, batch = origin
-        length = line_length(self.element)
-        step, stride = (MOST_BOX, length) if self.depth_contiguous else (length, tile[1])
+        step, stride = (MOST_BOX, self.line) if self.depth_contiguous else (self.line, tile[1])
         return [
             Load(tuple((line + first, depth, batch)[axis] for axis in self.order), (), first * stride)
             for first in range(0, tile[0], step)
@@ -136,6 +146,10 @@ class Taps:
     @property
     def element(self) -> str:
         return self.matrix.element
+
+    def narrowed(self, lines: int) -> Taps:
+        """The same for tiles of so many lines."""
+        return replace(self, matrix=self.matrix.narrowed(lines))
 
     @property
     def depth_contiguous(self) -> bool:
@@ -227,8 +241,12 @@ class Operands:
     """Both operands, and k as the loop over it counts: with the channels of a convolution padded to whole lines."""
 
     left: Boxes
-    right: Boxes
+    right: Matrix | Taps
     depth: int
+
+    def narrowed(self, columns: int) -> Operands:
+        """The same for tiles of so many columns."""
+        return replace(self, right=self.right.narrowed(columns))
 
     @property
     def both(self) -> tuple[Boxes, Boxes]:

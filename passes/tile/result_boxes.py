@@ -6,7 +6,7 @@ tile that boxes are written from and their coordinates; or None: then threads st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlir import ir
 
@@ -15,7 +15,7 @@ from ...runtime.symbolic import Expression, product
 from ..lower.context import byte_width
 from ..lower.dot_layouts import SharedLayout
 from ..unit import BoxedTensor
-from .boxes import DATA_TYPES, LINE_BYTES, line_length, strides_of
+from .boxes import DATA_TYPES, LINE_BYTES, strides_of
 from .builder import TileBuilder
 from .contraction import Contraction
 from .forward import forward_position
@@ -23,6 +23,7 @@ from .results import Position
 from .tile_types import ACCESS_BYTES, i64, tile_of
 
 GROUP_ROWS = 64  # of a box: what four warps store together
+NARROWEST = 32  # bytes of a line: two chunks of what a swizzle moves, and of what stmatrix writes at a time
 SLOTS = 2  # shared tiles of a group: one is written while the other is read
 
 
@@ -33,11 +34,12 @@ class ResultBox:
     element: str
     extents: tuple[Expression, ...]  # columns, rows, and batches where there are any
     strides: tuple[Expression, ...]  # of rows, and of batches
+    span: int = LINE_BYTES  # bytes of columns of a box: a line of its shared tile
 
     @property
     def strip(self) -> int:
-        """Columns of a box: a line of its shared tile."""
-        return line_length(self.element)
+        """Columns of a box."""
+        return self.span // byte_width(scalar_type(self.element))
 
     def boxed(self) -> BoxedTensor:
         """The tensor map."""
@@ -47,17 +49,19 @@ class ResultBox:
             DATA_TYPES[self.element],
             self.extents,
             tuple(stride * size for stride in self.strides),
-            f"{LINE_BYTES}b",
+            f"{self.span}b",
             (self.strip, GROUP_ROWS, 1)[: len(self.extents)],
         )
 
-    def suits(self, columns: int) -> bool:
-        """Whether tiles of so many columns are cut into whole boxes."""
-        return columns % self.strip == 0
+    def narrowed(self, columns: int) -> ResultBox | None:
+        """The same for tiles of so many columns; None where those are not cut into whole boxes."""
+        span = min(self.span, columns * byte_width(scalar_type(self.element)))
+        found = replace(self, span=span)
+        return found if span >= NARROWEST and columns % found.strip == 0 else None
 
     def allocate(self, rows: int, groups: int) -> ir.Value:
         """Shared tiles of `rows` for each of `groups` that run apart."""
-        layout = SharedLayout("rows", self.strip, LINE_BYTES)
+        layout = SharedLayout("rows", self.strip, self.span)
         type_ = tile_of(rows, self.strip, scalar_type(self.element), str(layout))
         return ir.Operation.create(
             "tile.allocate", results=[type_], attributes={"stages": i64(SLOTS * groups)}

@@ -135,7 +135,8 @@ def _cycles(problem: Problem, schedule: Schedule, target: Target, strip: int) ->
     sums = rows * columns
     stores = sums / schedule.split * _RESULT_BYTES / _MEMORY
     products = steps * _step_cycles(schedule)
-    if strip and schedule.split == 1 and columns % strip == 0:  # the boxes of one tile leave during the next one
+    if strip and schedule.split == 1 and (columns % strip == 0 or columns < strip):
+        # The boxes of one tile leave during the next one.
         exchange = sums * _RESULT_BYTES / _SHARED + columns / strip * _STEP
         busy = max(products, (products + exchange) / 2) if schedule.turns > 1 else products + exchange
         return _LATENCY + waves * max(busy, stores) + stores

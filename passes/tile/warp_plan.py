@@ -29,6 +29,7 @@ from .tile_types import ACCESS_BYTES, i64
 from .warp_specialized import EXCHANGE_COLUMNS, WarpSpecialized
 
 LEAST = 64  # rows and k: smaller problems leave most of a wgmma empty
+NARROWEST = 16  # columns of a tile whose columns are contiguous: 32 bytes, the least that a swizzle moves
 KINDS = {"f16": "f16", "bf16": "bf16", "f32": "tf32", "i8": "s8", "ui8": "u8"}  # dtypes as wgmma names them
 INTEGERS = ("i8", "ui8")  # which may be mixed
 
@@ -139,7 +140,7 @@ def plan_warp_specialized(
     kind = ".".join(KINDS[element] for element in (elements if whole else elements[:1]))
     problem = Problem(view.batch, view.rows, view.columns, expression(operands.depth), size)
     # Where k is not contiguous, a tile of the right operand consists of whole lines along the columns.
-    least = 0 if operands.right.depth_contiguous else operands.right.layout().line
+    least = 0 if operands.right.depth_contiguous else NARROWEST
     box = find_result_box(builder, view, request.returned)
     strip = 0 if box is None else box.strip
     candidates = wgmma_candidates(problem, kind, request.target, operands.zero_past_depth, strip)
@@ -148,8 +149,9 @@ def plan_warp_specialized(
         schedules = [own for own in schedules if own.block[0] * own.block[1] >= 2 * own.split * own.consumers]
     reads = f"{kind} left={operands.left.depth_contiguous} right={operands.right.depth_contiguous}"
     schedule = request.choose("wgmma", f"{describe(problem)} {reads}", schedules)
-    if box is not None and (schedule.split > 1 or not box.suits(schedule.block[1])):
-        box = None
+    if box is not None:
+        box = None if schedule.split > 1 else box.narrowed(schedule.block[1])
+    operands = operands.narrowed(schedule.block[1])
     return WarpPlan(builder, view, operands, schedule, "i32" if whole else "f32", request.returned, box)
 
 

@@ -24,11 +24,16 @@ FULL = [replace(ALL[name], resident=1) for name in (
     "128x192, 1 share columns, 1 share k",  # three strips: the slots begin anew with every tile
     "128x128, 1 share columns, 1 share k, in turn",
     "256x128, 1 share columns, 1 share k",  # two blocks of 64 rows for each group
+    "64x32, 1 share columns, 1 share k",  # lines of 64 bytes
+    "128x16, 1 share columns, 1 share k",  # of 32
 )]  # fmt: skip
 NUMPY = {"f16": np.float16, "f32": np.float32}
 
 
-@pytest.mark.parametrize("element,schedule", [("f32", FULL[0]), *(("f16", schedule) for schedule in FULL)])
+CASES = [("f32", FULL[0]), ("f32", FULL[-1]), *(("f16", schedule) for schedule in FULL)]
+
+
+@pytest.mark.parametrize("element,schedule", CASES)
 def test_one_block_stores_all_tiles(element: str, schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
     """With edges in both directions, and slots that are used again and again."""
     force(monkeypatch, schedule)

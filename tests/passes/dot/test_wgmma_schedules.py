@@ -16,7 +16,7 @@ from tilewright.runtime.symbolic import expression
 
 HOPPER = "sm_90a"
 EDGES = Case("f16", sizes={"m": 136, "n": 136, "k": 1024})
-LINES = replace(EDGES, transposes=(False, True))  # what tiles of less than 64 columns need
+LINES = replace(EDGES, transposes=(False, True))  # what tiles of less than 16 columns need
 
 
 def candidates(rows: int, columns: int, depth: int, ragged: bool = False) -> list[Candidate]:
@@ -55,7 +55,7 @@ def test_every_tile_is_a_candidate() -> None:
 @pytest.mark.parametrize("schedule", TRIED.values(), ids=TRIED)
 def test_against_float64(schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
     force(monkeypatch, schedule)
-    kernel = verify(EDGES if schedule.block[1] >= 64 else LINES, "bias", target=HOPPER)
+    kernel = verify(EDGES if schedule.block[1] >= 16 else LINES, "bias", target=HOPPER)
     assert ("tile.combine_blocks" in kernel.program.text) == (schedule.split > 1)
 
 
