@@ -24,10 +24,12 @@ from ..runtime.program import (
     Copy,
     Download,
     ExpressionArgument,
+    Fetch,
     Fill,
     If,
     Im2colArgument,
     Instruction,
+    Keep,
     Launch,
     Loop,
     Program,
@@ -188,6 +190,14 @@ def _upload(operation: Any, names: Mapping[ir.Value, str]) -> Upload:
     return Upload(names[operation.operands[0]], names[operation.operands[1]])
 
 
+def _keep(operation: Any, names: Mapping[ir.Value, str]) -> Keep:
+    return Keep(names[operation.operands[0]], names[operation.operands[1]], _expressions(operation, "shape"))
+
+
+def _fetch(operation: Any, names: Mapping[ir.Value, str]) -> Fetch:
+    return Fetch(names[operation.operands[0]], names[operation.operands[1]])
+
+
 def _call(operation: Any, names: Mapping[ir.Value, str]) -> Call:
     buffers = [names[value] for value in operation.operands]
     count = _integer(operation, "inputs")
@@ -210,6 +220,8 @@ _READERS: dict[str, Callable[[Any, Mapping[ir.Value, str]], Instruction]] = {
     "host.loop": _loop,
     "host.download": _download,
     "host.upload": _upload,
+    "host.keep": _keep,
+    "host.fetch": _fetch,
     "host.call": _call,
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from .definition import OperationDefinition
 
 NAME = "graph"
-TYPES: dict[str, tuple[str, ...]] = {"object": ()}  # a value on the host: strings, a sequence, a downloaded tensor
+TYPES: dict[str, tuple[str, ...]] = {"object": ()}  # a value on the host: strings, a sequence, a downloaded or kept tensor
 
 REDUCTIONS = ("sum", "product", "max", "min")
 POOLINGS = ("max", "average", "sum")
@@ -154,8 +154,16 @@ OPERATIONS = (
     # The host's part (docs/host-operations.md) ---------------------------------------------------------------
     OperationDefinition("graph.download", "The whole tensor as a host value.", ("tensor",), ("value",)),
     OperationDefinition(
-        "graph.upload", "The host value, an array of the result's element type and shape.", ("value",), ("tensor",)
+        "graph.upload",
+        "The host value as a tensor: an array of the result's element type and shape, or a list of arrays one after the "
+        "other. What the value keeps on the device is copied there.",
+        ("value",),
+        ("tensor",),
     ),
+    OperationDefinition(
+        "graph.keep", "A copy of the tensor on the device, held by a host value: it lives as long.", ("tensor",), ("value",)
+    ),
+    OperationDefinition("graph.fetch", "The host value with arrays in place of what it keeps on the device.", ("kept",), ("value",)),
     OperationDefinition(
         "graph.host",
         "A function of runtime/host_functions on host values. `options` is a JSON object, `sizes` are evaluated for it, and "

@@ -450,8 +450,18 @@ def download(tensor: ir.Value) -> ir.Value:
 
 
 def upload(value: ir.Value, shape: Sequence[ExpressionLike], element: str) -> ir.Value:
-    """The host value, which must be an array of that element type and shape, as a tensor."""
+    """The host value, which must be an array of that element type and shape or a list of as many elements, as a tensor."""
     return build("upload", shape, element, [value])
+
+
+def keep(tensor: ir.Value) -> ir.Value:
+    """A copy of the whole tensor on the device, as a host value that holds it."""
+    return ir.Operation.create("graph.keep", results=[object_type()], operands=[tensor]).result
+
+
+def fetch(value: ir.Value) -> ir.Value:
+    """The host value with what it keeps on the device brought to the host."""
+    return ir.Operation.create("graph.fetch", results=[object_type()], operands=[value]).result
 
 
 def host(

@@ -35,6 +35,14 @@ OPERATIONS = (
     ),
     OperationDefinition("host.upload", "The host value to the device buffer.", ("source", "target"), ()),
     OperationDefinition(
+        "host.keep",
+        "The whole device buffer to memory that the host value holds, an array of `shape`.",
+        ("source", "target"),
+        (),
+        {"shape": "expressions"},
+    ),
+    OperationDefinition("host.fetch", "The host value with what it keeps on the device brought to the host.", ("source", "target"), ()),
+    OperationDefinition(
         "host.call",
         "A function of runtime/host_functions; the first `inputs` buffers are read, the others written. `options` is a JSON "
         "object, `sizes` are evaluated for it, `symbols` are what it binds.",

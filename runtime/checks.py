@@ -19,7 +19,9 @@ from .program import (
     Copy,
     Download,
     ExpressionArgument,
+    Fetch,
     If,
+    Keep,
     Launch,
     Loop,
     TensorMapArgument,
@@ -118,7 +120,7 @@ def _check_program(manifest: Manifest) -> None:
             _check_written(buffers[instruction.target], place)
             if buffers[instruction.source].on_host != buffers[instruction.target].on_host:
                 raise fail(place, f"a copy between the device and the host: {instruction.source!r}")
-        elif isinstance(instruction, Download | Upload | Call):
+        elif isinstance(instruction, Download | Upload | Keep | Fetch | Call):
             _check_host(manifest, instruction, place)
         elif isinstance(instruction, If | Loop):
             condition = buffers[instruction.condition]
@@ -128,15 +130,17 @@ def _check_program(manifest: Manifest) -> None:
             _check_written(buffers[instruction.target], place)
 
 
-def _check_host(manifest: Manifest, instruction: Download | Upload | Call, place: str) -> None:
+def _check_host(manifest: Manifest, instruction: Download | Upload | Keep | Fetch | Call, place: str) -> None:
     buffers = manifest.buffer_table()
     if isinstance(instruction, Call):
         _check_expressions(manifest, instruction.sizes, place)
         if instruction.function not in known_functions():
             raise fail(place, f"this runtime has no host function {instruction.function!r}")
         on_host, written = instruction.buffers, instruction.outputs
+    elif isinstance(instruction, Fetch):
+        on_host, written = instruction.buffers, (instruction.target,)
     else:
-        if isinstance(instruction, Download):
+        if isinstance(instruction, Download | Keep):
             _check_expressions(manifest, instruction.shape, place)
         ends = (instruction.source, instruction.target)
         host, device = ends if isinstance(instruction, Upload) else ends[::-1]

@@ -7,6 +7,7 @@ every run are easy to tell.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,17 +20,21 @@ from .device import Device, Extents, Kernel, LaunchArgument
 from .dtypes import DType, raw_bytes
 from .errors import DeviceError, ModelError
 from .host_functions import HostCall, run_host_function
+from .kept import KeptArray, KeptMemory, fetched
 from .manifest import KernelDescription, Manifest, evaluate, evaluate_shape
 from .program import (
     BufferArgument,
     Call,
     Copy,
     Download,
+    Fetch,
     Fill,
     If,
     Instruction,
+    Keep,
     Launch,
     Loop,
+    Program,
     TensorMapArgument,
     Upload,
 )
@@ -117,29 +122,33 @@ class IfStep:
 
 @dataclass(frozen=True)
 class LoopStep:
-    """Runs its body while the buffer `condition` holds true."""
+    """Runs its body while the buffer `condition` holds true. The body finds the sizes `found` anew in every turn."""
 
     condition: str
     body: Branch
+    found: frozenset[str]
 
 
 @dataclass(frozen=True)
 class TransferStep:
-    """A whole tensor between a device buffer and a host value."""
+    """A whole tensor from a device buffer to a host value, or back: a download, a copy that the value keeps on the
+    device, an upload.
+    """
 
     device: str
     host: str
     element: DType
     shape: tuple[int, ...]
-    to_host: bool
+    kind: type[Download | Upload | Keep]
 
 
 @dataclass(frozen=True)
 class HandStep:
-    """A host value under another name."""
+    """A host value under another name; `fetch`: with what it keeps on the device brought to the host."""
 
     target: str
     source: str
+    fetch: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,6 +189,13 @@ class Planner:
         """The planner for what comes after a call that found these values."""
         return Planner(self._manifest, self._kernels, {**self._symbols, **values})
 
+    def forget(self, found: frozenset[str]) -> Planner:
+        """The planner without these values, as at the start of a turn that finds them anew."""
+        if not found & self._symbols.keys():
+            return self
+        kept = {symbol: value for symbol, value in self._symbols.items() if symbol not in found}
+        return Planner(self._manifest, self._kernels, kept)
+
     def prepare(self, instructions: Sequence[Instruction]) -> tuple[Step, ...]:
         """The steps to run, without launches of no blocks and copies of no bytes.
 
@@ -198,13 +214,16 @@ class Planner:
         if isinstance(instruction, Fill):
             nbytes = self._buffers[instruction.target].size(self._symbols)
             return FillStep(instruction.target, instruction.byte, nbytes) if nbytes else None
-        if isinstance(instruction, Download | Upload):
+        if isinstance(instruction, Download | Upload | Keep):
             return self._transfer(instruction)
+        if isinstance(instruction, Fetch):
+            return HandStep(instruction.target, instruction.source, fetch=True)
         if isinstance(instruction, Call):
             place = f"host function {instruction.function!r}"
             return CallStep(instruction, tuple(evaluate(size, self._symbols, place) for size in instruction.sizes))
         if isinstance(instruction, Loop):
-            return LoopStep(instruction.condition, Branch(self, instruction.body))
+            found = Program(instruction.body).bound_symbols
+            return LoopStep(instruction.condition, Branch(self, instruction.body), found)
         return IfStep(instruction.condition, Branch(self, instruction.then), Branch(self, instruction.otherwise))
 
     def _mentions(self, instruction: Instruction) -> frozenset[str]:
@@ -216,20 +235,19 @@ class Planner:
             expressions = instruction.expressions
         elif isinstance(instruction, Call):
             expressions = instruction.sizes
-        elif isinstance(instruction, Download):
+        elif isinstance(instruction, Download | Keep):
             expressions = instruction.shape
         own = frozenset().union(*(expression.symbols for expression in expressions))
         devices = (self._buffers[name] for name in instruction.buffers if not self._buffers[name].on_host)
         return own.union(*(buffer.symbols for buffer in devices))
 
-    def _transfer(self, instruction: Download | Upload) -> Step:
-        to_host = isinstance(instruction, Download)
+    def _transfer(self, instruction: Download | Upload | Keep) -> Step:
         ends = (instruction.source, instruction.target)
-        device, host = ends if to_host else ends[::-1]
+        device, host = ends[::-1] if isinstance(instruction, Upload) else ends
         buffer = self._buffers[device]
-        extents = instruction.shape if isinstance(instruction, Download) else buffer.shape
+        extents = buffer.shape if isinstance(instruction, Upload) else instruction.shape
         shape = evaluate_shape(extents, self._symbols, f"buffer {device!r}")
-        return TransferStep(device, host, buffer.element, shape, to_host)
+        return TransferStep(device, host, buffer.element, shape, type(instruction))
 
     def _copy(self, instruction: Copy) -> Step | None:
         source, target = self._buffers[instruction.source], self._buffers[instruction.target]
@@ -307,6 +325,7 @@ class Run:
 
     `place` gives the addresses of the buffers whose sizes a call has decided, from the call and all symbols.
     With `timings` the run waits after each launch, done `launches` times in a row, and notes how long one took.
+    `memory` is for tensors that host values keep on the device.
     """
 
     device: Device
@@ -314,6 +333,7 @@ class Run:
     addresses: dict[str, int]
     values: dict[str, Any]
     place: PlaceLate
+    memory: KeptMemory
     timings: list[KernelTiming] | None = None
     launches: int = 1
 
@@ -331,13 +351,15 @@ class Run:
                 self.execute((step.then if self._is_true(step.condition) else step.otherwise).steps)
             elif isinstance(step, LoopStep):
                 while self._is_true(step.condition):
+                    self.planner = self.planner.forget(step.found)
                     self.execute(step.body.steps)
             elif isinstance(step, TransferStep):
                 self._transfer(step)
             elif isinstance(step, CallStep):
                 self._call(step)
             elif isinstance(step, HandStep):
-                self.values[step.target] = self.values[step.source]
+                value = self.values[step.source]
+                self.values[step.target] = fetched(value, device) if step.fetch else value
             else:
                 ready = self.planner.prepare([step.instruction])
                 if any(isinstance(item, LateStep) for item in ready):
@@ -350,20 +372,38 @@ class Run:
         return bool(value[0])
 
     def _transfer(self, step: TransferStep) -> None:
-        if step.to_host:
+        if step.kind is Upload:
+            self._upload(step)
+        elif step.kind is Keep:
+            kept = KeptArray(self.memory.take(_nbytes(step)), step.element, step.shape)
+            if kept.nbytes:
+                self.device.copy(kept.address, self.addresses[step.device], kept.nbytes)
+            self.values[step.host] = kept
+        else:
             array = np.empty(step.shape, step.element.numpy)
             if array.nbytes:
                 self.device.download(self.addresses[step.device], array)
             self.values[step.host] = array
-            return
-        array = np.asarray(self.values[step.host])
-        if array.dtype != step.element.numpy or array.shape != step.shape:
+
+    def _upload(self, step: TransferStep) -> None:
+        value = self.values[step.host]
+        parts = [item if isinstance(item, KeptArray) else np.asarray(item) for item in _parts(value)]
+        fits = isinstance(value, list) or parts[0].shape == step.shape
+        if not fits or any(part.dtype != step.element.numpy for part in parts) or sum(
+            part.nbytes for part in parts
+        ) != _nbytes(step):
+            given = ", ".join(f"{part.dtype}{list(part.shape)}" for part in parts[:8]) or "no tensor"
             raise ModelError(
-                f"the host computed an array {array.dtype}{list(array.shape)} for buffer {step.device!r}, "
-                f"which is {step.element}{list(step.shape)}"
+                f"the host holds {given} for buffer {step.device!r}, which is {step.element}{list(step.shape)}"
             )
-        if array.nbytes:
-            self.device.upload(self.addresses[step.device], raw_bytes(array))
+        address = self.addresses[step.device] if parts else 0
+        for part in parts:
+            if isinstance(part, KeptArray):
+                if part.nbytes:
+                    self.device.copy(address, part.address, part.nbytes)
+            elif part.nbytes:
+                self.device.upload(address, raw_bytes(part))
+            address += part.nbytes
 
     def _call(self, step: CallStep) -> None:
         call = step.call
@@ -380,6 +420,14 @@ class Run:
         if call.symbols:
             self.planner = self.planner.bind(dict(zip(call.symbols, bound, strict=True)))
             self.addresses.update(self.place(call, self.planner.symbols))
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _nbytes(step: TransferStep) -> int:
+    return math.prod(step.shape) * step.element.bytes
 
 
 def _run_launch(

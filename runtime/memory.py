@@ -15,6 +15,7 @@ import numpy as np
 
 from .device import Device, release_all
 from .dtypes import raw_bytes
+from .kept import KeptMemory
 from .manifest import Buffer, align
 from .memory_plan import ALIGNMENT, ArenaPlan
 
@@ -33,6 +34,7 @@ class SessionMemory:
         self._checked = checked
         self._blocks: dict[str, tuple[int, int]] = {}  # name -> (address, bytes)
         self._weights: dict[str, int] = {}
+        self.kept = KeptMemory(device, checked)  # of tensors that values of the host hold
 
     def upload_weights(self, weights: Iterable[tuple[Buffer, np.ndarray[Any, Any]]], nbytes: int) -> None:
         """Copy the weights, `nbytes` in all, to the device."""
@@ -70,8 +72,12 @@ class SessionMemory:
                 if sizes[buffer]:
                     self._discard(address, sizes[buffer])
             return addresses
-        self._resize(f"late {name}", plan.nbytes, exact=False)
-        base = self._blocks[f"late {name}"][0]
+        block = f"late {name}"
+        if block in self._blocks and self._blocks[block][1] < plan.nbytes:
+            self._resize(block, max(plan.nbytes, 2 * self._blocks[block][1]), exact=False)  # it may grow every turn
+        else:
+            self._resize(block, plan.nbytes, exact=False)
+        base = self._blocks[block][0]
         return {buffer: base + offset for buffer, offset in plan.offsets.items()}
 
     def _discard(self, address: int, nbytes: int) -> None:
@@ -109,4 +115,4 @@ class SessionMemory:
     def close(self) -> None:
         """Free everything; the first failure is raised after all have been tried."""
         blocks, self._blocks = self._blocks, {}
-        release_all(partial(self._device.free, address) for address, _ in blocks.values())
+        release_all([self.kept.close, *(partial(self._device.free, address) for address, _ in blocks.values())])

@@ -15,6 +15,7 @@ from .records import Record, fail, read_expression, read_integer, read_signed, r
 from .symbolic import Expression
 from .tensor_map import ELEMENT_BYTES, SWIZZLE_BYTES
 
+OPERATIONS = ("launch", "copy", "fill", "if", "loop", "download", "upload", "keep", "fetch", "call")
 DEEPEST_NESTING = 32  # of `if` in `if`; exported models nest a handful deep
 
 
@@ -225,13 +226,49 @@ class Download:
 
 @dataclass(frozen=True)
 class Upload:
-    """Write the host value `source`, an array of the target's dtype and shape, to the device buffer `target`."""
+    """Write the host value `source` to the device buffer `target`: an array of its dtype and shape, or a list of
+    arrays one after the other; those that are kept on the device are copied there.
+    """
 
     source: str
     target: str
 
     def to_json(self) -> dict[str, Any]:
         return {"op": "upload", "source": self.source, "target": self.target}
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        return (self.source, self.target)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Copy the whole device buffer `source` to memory of its own, which the host value `target` holds: an array of
+    `shape` that stays on the device.
+    """
+
+    source: str
+    target: str
+    shape: tuple[Expression, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        shape = [str(extent) for extent in self.shape]
+        return {"op": "keep", "source": self.source, "target": self.target, "shape": shape}
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        return (self.source, self.target)
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Bring what the host value `source` keeps on the device to the host: `target` is the same with arrays there."""
+
+    source: str
+    target: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"op": "fetch", "source": self.source, "target": self.target}
 
     @property
     def buffers(self) -> tuple[str, ...]:
@@ -269,7 +306,7 @@ class Call:
         return self.inputs + self.outputs
 
 
-Instruction: TypeAlias = Launch | Copy | Fill | If | Loop | Download | Upload | Call
+Instruction: TypeAlias = Launch | Copy | Fill | If | Loop | Download | Upload | Keep | Fetch | Call
 
 
 @dataclass(frozen=True)
@@ -307,7 +344,7 @@ class Program:
     @property
     def returns_to_host(self) -> bool:
         """True when the host has a part in every run: it cannot be captured as one graph of launches."""
-        return any(isinstance(instruction, If | Loop | Download | Upload | Call) for instruction in self.instructions)
+        return any(not isinstance(instruction, Launch | Copy | Fill) for instruction in self.instructions)
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -345,7 +382,7 @@ def _instructions(value: Any, place: str, depth: int) -> tuple[Instruction, ...]
 
 def _instruction(value: Any, place: str, depth: int) -> Instruction:
     record = Record(value, place)
-    operation = record.text("op", choices=("launch", "copy", "fill", "if", "loop", "download", "upload", "call"))
+    operation = record.text("op", choices=OPERATIONS)
     result: Instruction
     if operation == "launch":
         result = _launch(record)
@@ -356,11 +393,13 @@ def _instruction(value: Any, place: str, depth: int) -> Instruction:
     elif operation == "loop":
         body = _instructions(record.take("body"), f"{place}.body", depth + 1)
         result = Loop(condition=record.text("condition"), body=body)
-    elif operation == "download":
+    elif operation in ("download", "keep"):
         shape = record.array("shape", read_expression)
-        result = Download(source=record.text("source"), target=record.text("target"), shape=shape)
-    elif operation == "upload":
-        result = Upload(source=record.text("source"), target=record.text("target"))
+        kind = Download if operation == "download" else Keep
+        result = kind(source=record.text("source"), target=record.text("target"), shape=shape)
+    elif operation in ("upload", "fetch"):
+        move = Upload if operation == "upload" else Fetch
+        result = move(source=record.text("source"), target=record.text("target"))
     elif operation == "call":
         result = _call(record)
     else:

@@ -254,7 +254,7 @@ class Session:
         given = {binding.buffer: values[binding.name] for binding in self._manifest.inputs}
         held = {name: value.value for name, value in given.items() if isinstance(value, HostValue)}
         late = partial(self._place_late, plan.sizes.keys())
-        return Run(self.device, plan.planner, addresses, held, late, timings, launches)
+        return Run(self.device, plan.planner, addresses, held, late, self._memory.kept, timings, launches)
 
     def _place_late(self, placed: Container[str], call: Call, symbols: Mapping[str, int]) -> dict[str, int]:
         """Addresses of the buffers whose sizes this call has decided, in memory that belongs to the call."""

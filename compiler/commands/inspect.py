@@ -19,9 +19,11 @@ from ...runtime.program import (
     Call,
     Copy,
     Download,
+    Fetch,
     Fill,
     If,
     Instruction,
+    Keep,
     Launch,
     Loop,
     TensorMapArgument,
@@ -154,7 +156,7 @@ def program_lines(instructions: Sequence[Instruction], indent: str = "") -> list
             lines.append(f"{indent}fill {item.target} with {item.byte}")
         elif isinstance(item, Loop):
             lines += [f"{indent}while {item.condition}", *program_lines(item.body, indent + "  ")]
-        elif isinstance(item, Download | Upload):
+        elif isinstance(item, Download | Upload | Keep | Fetch):
             lines.append(f"{indent}{item.to_json()['op']} {item.source} to {item.target}")
         elif isinstance(item, Call):
             bound = f" binding {', '.join(item.symbols)}" if item.symbols else ""

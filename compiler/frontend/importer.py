@@ -8,7 +8,7 @@ collected and reported together.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from .dimensions import Constraints, Dimensions, Shapes
 from .errors import Unsupported
 from .evaluation import fold
 from .functions import function_body
+from .held import HeldValue, declared_content
 from .loading import ModelSource, Source, load
 from .node import Node
 from .registry import find_operator, takes_host_values
@@ -114,6 +115,21 @@ class Importer:
                 found.append(name)
         self.constraints.found.update(found)
         return found
+
+    def trial(self) -> Callable[[], None]:
+        """To import something that may not fit: what is returned makes sizes and constraints as they are now. The
+        operations have to be in a block that is dropped.
+        """
+        constraints, materialiser = self.constraints, self.materialiser
+        pairs, found, binders = list(constraints.pairs), set(constraints.found), dict(materialiser.binders)
+
+        def undo() -> None:
+            constraints.pairs[:] = pairs
+            constraints.found.intersection_update(found)
+            materialiser.binders.clear()
+            materialiser.binders.update(binders)
+
+        return undo
 
     # Graphs -------------------------------------------------------------------------------------------------
     def run_graph(self, graph: onnx.GraphProto, scope: Scope) -> list[Tensor | None]:
@@ -325,7 +341,11 @@ def _import_main(unit: Unit, loaded: Source, shapes: Shapes | None) -> None:
             {"" if item.domain == "ai.onnx" else item.domain: item.version for item in loaded.model.opset_import},
         )
         for value, argument, dtype, shape in zip(inputs, block.arguments, dtypes, symbolic, strict=True):
-            tensor = Tensor(importer.materialiser, dtype, shape, name=value.name, value=argument)
+            content = declared_content(value.type) if dtype in ("sequence", "optional") else None
+            if content is not None:
+                tensor: Tensor = HeldValue(importer.materialiser, dtype, argument, content)
+            else:
+                tensor = Tensor(importer.materialiser, dtype, shape, name=value.name, value=argument)
             scope[value.name] = tensor
             tensor.sources = frozenset({value.name})
         outputs = importer.run_graph(graph, scope)
@@ -344,7 +364,7 @@ def _output(value: onnx.ValueInfoProto, tensor: Tensor | None) -> ir.Value:
     if tensor is None:
         raise ModelError(f"the model's output '{value.name}' is not computed")
     try:
-        return tensor.value
+        return build.fetch(tensor.value) if isinstance(tensor, HeldValue) else tensor.value
     except Unsupported as error:
         raise Unsupported(f"output '{value.name}': {error.what}", error.supported) from None
 

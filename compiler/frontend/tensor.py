@@ -247,10 +247,8 @@ class EmptyOptional(Tensor):
 
     @property
     def value(self) -> ir.Value:
-        """None on the host."""
-        if self._value is None:
-            self._value = build.host("nothing", [], 1).results[0]
-        return self._value
+        """None on the host, where it is asked for: it may be in a branch."""
+        return build.host("nothing", [], 1).results[0]
 
 
 class TensorSequence(Tensor):
@@ -262,7 +260,5 @@ class TensorSequence(Tensor):
 
     @property
     def value(self) -> ir.Value:
-        """The sequence as a host value: its tensors are downloaded."""
-        if self._value is None:
-            self._value = build.host("sequence", [element.object for element in self.elements], 1).results[0]
-        return self._value
+        """The sequence as a host value, where it is asked for: its tensors are downloaded."""
+        return build.host("sequence", [element.object for element in self.elements], 1).results[0]

@@ -123,8 +123,10 @@ class Interpreter:
             return self.run_block(region.blocks[0]) if len(region.blocks) else []
         if name == "scf.while":
             return self._loop(operation, operands)
-        if name in ("graph.download", "graph.upload"):
+        if name in ("graph.download", "graph.keep", "graph.fetch"):
             return [operands[0]]
+        if name == "graph.upload":
+            return [self._uploaded(operation, operands[0])]
         if name == "graph.host":
             return self._call_host(operation, operands)
         if name == "tensor.extract":
@@ -145,6 +147,13 @@ class Interpreter:
                 return values
             self.values.update(zip(after.arguments, values, strict=True))
             values = self.run_block(after)
+
+    def _uploaded(self, operation: ir.Operation, value: Any) -> Array:
+        if not isinstance(value, list):
+            return np.asarray(value)
+        result = operation.results[0]
+        parts = [np.zeros(0, dtype(element_of(result)).numpy), *(np.ravel(item) for item in value)]
+        return np.concatenate(parts).reshape(self.shape(result))
 
     def _call_host(self, operation: ir.Operation, operands: list[Any]) -> list[Any]:
         symbols = [str(symbol) for symbol in expressions(operation, "symbols")]

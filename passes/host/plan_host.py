@@ -20,6 +20,8 @@ from ..unit import BoxedTensor, Unit, register_pass
 from .constraints import Substitution, solve
 from .lifetimes import annotate_lifetimes
 
+TRANSFERS = ("graph.download", "graph.upload", "graph.keep", "graph.fetch")
+
 
 @register_pass("plan-host", requires="tile", ensures="host")
 def plan_host(unit: Unit) -> None:
@@ -128,10 +130,10 @@ class _Planner:
             self._plan_if(operation, written, point)
         elif name == "scf.while":
             self._plan_loop(operation, written, point)
-        elif name in ("graph.download", "graph.upload"):
+        elif name in TRANSFERS:
             target = self._result(operation.results[0], written)
             source = operation.operands[0]
-            shape = [str(self._resolve(size)) for size in shape_of(source)] if name == "graph.download" else None
+            shape = None if is_object(source) else [str(self._resolve(size)) for size in shape_of(source)]
             attributes = {} if shape is None else {"shape": _texts(shape)}
             self._create(f"host.{name[6:]}", [self._buffer(source), target], attributes, operation, point)
         elif name == "graph.host":
@@ -404,7 +406,7 @@ def _name(operation: Any) -> str:
 
 
 def _makes_buffers(operation: Any) -> bool:
-    return _name(operation) in ("func.call", "scf.if", "scf.while", "graph.download", "graph.upload", "graph.host")
+    return _name(operation) in ("func.call", "scf.if", "scf.while", "graph.host", *TRANSFERS)
 
 
 def _terminator(block: ir.Block) -> Any:

@@ -11,7 +11,6 @@ import pytest
 from onnx import TensorProto, helper
 
 import tilewright
-from tilewright import UnsupportedError
 from tilewright.compiler.frontend import import_model
 from tilewright.passes.graph.interpret import interpret
 from tilewright.runtime.program import Loop
@@ -140,21 +139,6 @@ def test_loops_inside_loops() -> None:
         np.testing.assert_array_equal(results["y"], x + sum(step * step for step in range(int(fed["trips"]))))
 
 
-def test_carried_values_that_grow_are_refused() -> None:
-    growing = body(
-        [
-            helper.make_node("Identity", ["going_in"], ["going"]),
-            helper.make_node("Concat", ["a", "a"], ["b"], axis=0),
-        ],
-        [None],
-    )
-    nodes = [helper.make_node("Loop", ["trips", "", "x"], ["y"], body=growing)]
-    model = model_of(nodes, {"x": (TensorProto.FLOAT, [2]), "trips": (TensorProto.INT64, [])}, ["y"])
-    with pytest.raises(tilewright.UnsupportedError, match="Loop whose carried values change") as caught:
-        import_model(model)
-    assert "trips" in caught.value.inputs
-
-
 def test_many_iterations_become_a_loop() -> None:
     counted = body(
         [helper.make_node("Identity", ["going_in"], ["going"]), helper.make_node("Add", ["a", "one"], ["b"])], [2]
@@ -199,19 +183,6 @@ def test_values_collected_until_a_condition_ends_the_loop() -> None:
     x = np.array([[1.0, 2.0, 3.0], [0.5, 0.25, 1.0]], np.float32)
     limit = np.array(100, np.float32)
     same_as_onnxruntime(model, [{"trips": np.array(trips), "x": x, "limit": limit} for trips in (20, 3, 0)])
-
-
-def test_a_loop_that_collects_for_as_long_as_it_likes() -> None:
-    model = parsed("""g (float x) => (float[m] rows) {
-      yes = Constant <value = bool {1}> ()
-      last, rows = Loop ("", yes, x) <body = b (int64 i, bool go, float a) => (bool again, float next, float row) {
-        next = Mul (a, a)
-        row = Identity (next)
-        again = Less (a, x)
-      }>
-    }""")
-    with pytest.raises(UnsupportedError, match="for as long as a condition holds"):
-        import_model(model)
 
 
 @pytest.mark.parametrize("backwards", [0, 1])

@@ -14,7 +14,7 @@ from tilewright.runtime.engine import Engine
 from tilewright.runtime.errors import InternalError, ModelError
 from tilewright.runtime.host_functions import HostCall, known_functions, run_host_function
 from tilewright.runtime.manifest import Buffer, Equality, Manifest, SymbolSource, TensorBinding
-from tilewright.runtime.program import Call, Copy, Download, Program, Upload
+from tilewright.runtime.program import Call, Copy, Download, Fetch, Keep, Program, Upload
 
 
 def manifest() -> Manifest:
@@ -74,6 +74,51 @@ def test_programs_survive_a_round_trip() -> None:
     assert program.returns_to_host and program.bound_symbols == {"u"}
 
 
+def keeping(last: Any) -> Manifest:
+    """y = x twice, as a sequence that the host holds, and q = that sequence."""
+    joined = {"rank": 1, "axis": 0, "stack": True, "axes": [0], "operator": "Loop"}
+    instructions = (
+        Keep("x", "h", shape("n")),
+        Call("sequence", ("h", "h"), ("h0",)),
+        Call("joined_sizes", ("h0",), (), joined, symbols=("k", "m")),
+        Upload("h0", "y"),
+        last,
+    )
+    return Manifest(
+        target="sm_80",
+        precision="strict",
+        model="kept",
+        symbols={"n": SymbolSource("x", 0)},
+        inputs=(TensorBinding("x", "f32", shape("n"), "x"),),
+        outputs=(TensorBinding("y", "f32", shape("k", "m"), "y"), TensorBinding("q", "sequence", (), "q")),
+        buffers=(
+            Buffer("x", "f32", shape("n"), "input"),
+            *(Buffer(name, "object", (), "temporary", 0, 4) for name in ("h", "h0")),
+            Buffer("y", "f32", shape("k", "m"), "output"),
+            Buffer("q", "sequence", (), "output"),
+        ),
+        kernels=(),
+        program=Program(instructions),
+    )
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_values_that_keep_tensors_on_the_device(checked: bool, tmp_path: Any) -> None:
+    """Their memory serves again; what is fetched is of the host."""
+    engine(keeping(Fetch("h0", "q"))).save(tmp_path / "kept.tw")
+    device = FakeDevice()
+    allocated = []
+    with Engine.load(tmp_path / "kept.tw").session(device, checked=checked) as session:
+        for values in ([1, 2, 3], [], [4], [1, 2, 3], [], [4]):
+            x = np.array(values, np.float32)
+            results = session.run({"x": x})
+            np.testing.assert_array_equal(results["y"], [x, x])
+            assert all(isinstance(item, np.ndarray) for item in results["q"])
+            np.testing.assert_array_equal(results["q"], [x, x])
+            allocated.append(len(device.memory))
+    assert allocated[:3] == allocated[3:] and not device.memory
+
+
 def test_profiles_show_calls() -> None:
     with engine().session(FakeDevice()) as session:
         _, timings = session.profile({"x": np.ones(2, np.float32), "t": np.array(["", ""])})
@@ -110,6 +155,8 @@ DAMAGED: dict[str, tuple[int, Any, str]] = {
     "download of a host value": (0, Download("h", "h1", shape("n")), "is a host value"),
     "upload to an input": (2, Upload("h0", "x"), "it writes the input buffer"),
     "unknown symbol": (0, Download("x", "h", shape("m")), "unknown symbol 'm'"),
+    "keep of a host value": (0, Keep("h", "h1", shape("n")), "is a host value"),
+    "fetch of a tensor": (4, Fetch("x", "s"), "'x' is no host value"),
     "copy to the host": (4, Copy("x", "s"), "between the device and the host"),
     "nowhere": (2, Upload("gone", "y"), "there is no buffer 'gone'"),
 }

@@ -14,15 +14,16 @@ from mlir import ir
 from mlir.dialects import scf, tensor
 
 from ....dialects import graph_builder as build
-from ....dialects.tensors import element_of, shape_of
 from ....runtime.symbolic import Expression
 from ..errors import Unsupported
+from ..held import State, opened
 from ..node import Node
 from ..registry import onnx_operator
 from ..shape_arithmetic import assumed_gap
-from ..tensor import Tensor
+from ..tensor import Tensor, TensorSequence
 
 EQUAL = "equal types, or a condition that is known: fixing dimensions with --shape may decide it"
+KINDS = ("sequence", "optional")
 DIFFERENT = "If whose branches give different dtypes or ranks"
 
 
@@ -66,8 +67,9 @@ def _import(node: Node, graph: onnx.GraphProto, region: ir.Region) -> Branch:
     with ir.InsertionPoint(block):
         results = _run(node, graph)
         for result in results:
-            if result is not None:
-                _ = result.value  # made here, where everything that it reads is visible
+            for tensor in result.elements if isinstance(result, TensorSequence) else [result]:
+                if tensor is not None and tensor.dtype not in KINDS:
+                    _ = tensor.value  # made here, where everything that it reads is visible
     return Branch(block, results, constraints.found - before, constraints.take(count))
 
 
@@ -86,25 +88,28 @@ def _assumed(node: Node, truth: Expression, graphs: list[onnx.GraphProto]) -> Se
 
 
 def _both(node: Node, condition: ir.Value, branches: list[Branch]) -> list[Tensor | ir.Value | None]:
-    """`scf.if` with both branches."""
-    outputs = [[result.value for result in branch.outputs] for branch in branches]
-    kinds = [result.dtype if result.is_on_host else "" for result in branches[-1].outputs]
-    types = _agree(node, [branch.block for branch in branches], outputs)
+    """`scf.if` with both branches. What they give in sizes of their own is held by the host in between."""
     inside = branches[0].found | branches[1].found
-    tensors = [value for values in outputs for value in values if value.type != build.object_type()]
-    if any(size.symbols & inside for value in tensors for size in shape_of(value)):
-        what = "If whose branches give tensors of sizes that depend on data"
-        raise Unsupported(what, "sizes known before the If", node.sources)
-    for branch, values in zip(branches, outputs, strict=True):
+    pairs = zip(*(branch.outputs for branch in branches), strict=True)
+    states = [_state(node, *pair).without(inside) for pair in pairs]
+    for branch in branches:
         with ir.InsertionPoint(branch.block):
-            scf.YieldOp(values)
+            outputs = zip(states, branch.outputs, strict=True)
+            scf.YieldOp([state.given(output, node) for state, output in outputs])
         _check(node, branch)
+    types = [value.type for value in list(branches[0].block.operations)[-1].operands]
     operation = ir.Operation.create("scf.if", results=types, operands=[condition], regions=2)
     for region, branch in zip(operation.regions, branches, strict=True):
         branch.block.append_to(region)
-    return [
-        node.on_host(value, kinds[number]) if kinds[number] else value for number, value in enumerate(operation.results)
-    ]
+    return [*opened(node, states, list(operation.results))]
+
+
+def _state(node: Node, first: Tensor, second: Tensor) -> State:
+    """What holds for the outputs of both branches. Raises Unsupported."""
+    try:
+        return State.of(first).joined(first, node).joined(second, node)
+    except Unsupported:
+        raise Unsupported(DIFFERENT, EQUAL, node.input(0).sources) from None
 
 
 def _check(node: Node, branch: Branch) -> None:
@@ -119,25 +124,3 @@ def _check(node: Node, branch: Branch) -> None:
 def _run(node: Node, graph: onnx.GraphProto) -> list[Tensor | None]:
     return node.importer.run_subgraph(graph, node.scope)
 
-
-def _agree(node: Node, blocks: list[ir.Block], outputs: list[list[ir.Value]]) -> list[ir.Type]:
-    """Make both branches' outputs of the same types: equal sizes may be spelled differently."""
-    types = []
-    for number, (first, second) in enumerate(zip(*outputs, strict=True)):
-        if first.type == second.type == build.object_type():
-            types.append(first.type)
-            continue
-        if build.object_type() in (first.type, second.type):
-            what = "If whose branches give a tensor and a value on the host"
-            raise Unsupported(what, "equal types", node.input(0).sources)
-        one, two = shape_of(first), shape_of(second)
-        if element_of(first) != element_of(second) or len(one) != len(two):
-            raise Unsupported(DIFFERENT, EQUAL, node.input(0).sources)
-        if any((a - b).as_constant() not in (None, 0) for a, b in zip(one, two, strict=True)):
-            raise Unsupported("If whose branches give different sizes", EQUAL, node.input(0).sources)
-        shape = [node.unify(a, b) for a, b in zip(one, two, strict=True)]
-        for block, values in zip(blocks, outputs, strict=True):
-            with ir.InsertionPoint(block):
-                values[number] = build.reshape(values[number], shape)
-        types.append(outputs[0][number].type)
-    return types

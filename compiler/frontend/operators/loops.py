@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,12 +19,11 @@ from ....dialects.scalar import Scalar
 from ....runtime.errors import ModelError
 from ....runtime.symbolic import ONE, ZERO, Expression
 from ..errors import Unsupported
+from ..held import HeldValue, declared_content, held
 from ..node import Node
 from ..registry import onnx_operator
-from ..tensor import Tensor
+from ..tensor import Tensor, TensorSequence
 from .repetition import MOST_ITERATIONS, Repetition
-
-MOST_TURNS = 1 << 24  # of a loop that collects: room for all is made before it begins
 
 
 class _DependsOnData(Exception):
@@ -36,41 +36,50 @@ def loop(node: Node) -> list[Tensor | ir.Value | None]:
     carried = max(len(node.inputs) - 2, 0)
     if len(node.get("body").output) < carried + 1:
         raise ModelError(f"the body of a Loop that carries {carried} values has {carried + 1} outputs or more")
-    pairs = list(node.importer.constraints.pairs)
+    undo = node.importer.trial()
+    marker = build.constant(np.array(0, np.int64), "i64").owner
     try:
-        return _unrolled(node)
+        results = _unrolled(node)
     except _DependsOnData:
-        node.importer.constraints.pairs[:] = pairs
-        return _repeated(node)
+        _erase_after(marker)
+        undo()
+        results = _repeated(node)
+    marker.erase()
+    return results
+
+
+def _erase_after(marker: Any) -> None:
+    """What was written down of a loop that turned out to depend on data."""
+    operations = list(marker.operation.block.operations)
+    first = next(place for place, item in enumerate(operations) if item.operation == marker.operation)
+    for operation in reversed(operations[first + 1 :]):
+        operation.operation.erase()
 
 
 def _repeated(node: Node) -> list[Tensor | ir.Value | None]:
-    """A loop of the program; what is collected has room for as many turns as the trip count says."""
+    """A loop of the program."""
     body: onnx.GraphProto = node.get("body")
-    carried = [node.input(position) for position in range(2, len(node.inputs))]
-    collects = len(body.output) - 1 > len(carried)
-    trips = node.reshaped(node.input(0), []) if node.has(0) else None
+    declared = [value.type for value in body.input[2:]]
+    given = [node.input(position) for position in range(2, len(node.inputs))]
+    carried = [_of_declared_rank(node, tensor, kind) for tensor, kind in zip(given, declared, strict=False)]
     repetition = Repetition(
         node,
         body,
         carried,
-        limit=trips,
+        limit=node.reshaped(node.input(0), []) if node.has(0) else None,
         start=node.reshaped(node.input(1), []) if node.has(1) else None,
         conditional=True,
-        room=_room(node) if collects else None,
         inputs=lambda number, going, states: [number, going, *states],
     )
     return repetition.run()
 
 
-def _room(node: Node) -> Expression:
-    """How many turns there are at most. Raises Unsupported where only the condition ends the loop."""
-    room = node.sizes(0, "a trip count")[0] if node.has(0) else None
-    most = room.as_constant() if room is not None else None
-    if room is None or (most is not None and most > MOST_TURNS):
-        what = "Loop that collects values for as long as a condition holds"
-        raise Unsupported(what, f"a trip count up to {MOST_TURNS}, constant or computed", node.sources)
-    return room
+def _of_declared_rank(node: Node, tensor: Tensor, kind: onnx.TypeProto) -> Tensor:
+    """An empty sequence, with what the body says of the tensors that will be in it."""
+    content = declared_content(kind) if isinstance(tensor, TensorSequence) and not tensor.elements else None
+    if content is None or content.shape is None:
+        return tensor
+    return HeldValue(node.importer.materialiser, "sequence", held(tensor), content)
 
 
 def _unrolled(node: Node) -> list[Tensor | ir.Value | None]:
@@ -114,11 +123,12 @@ def _number(node: Node, position: int) -> int:
 def _stacked(node: Node, values: list[Tensor], axis: int) -> ir.Value:
     """The values of all iterations along a new dimension."""
     if not values:
-        raise Unsupported(f"{node.operator} without iterations whose values are collected", "at least one iteration")
+        raise _DependsOnData  # on nothing, but what the body gives shows when it is imported as a loop
     rank = values[0].rank + 1
     place = node.axis(axis, rank)
-    shape = [*values[0].shape[:place], ONE, *values[0].shape[place:]]
-    return build.concatenate([node.reshaped(value, shape).value for value in values], place, node.unify)
+    shapes = [[*value.shape[:place], ONE, *value.shape[place:]] for value in values]
+    rows = [node.reshaped(value, shape).value for value, shape in zip(values, shapes, strict=True)]
+    return build.concatenate(rows, place, node.unify)
 
 
 @onnx_operator("Scan")
@@ -195,7 +205,7 @@ def _scanned_by_loop(
 
     body: onnx.GraphProto = node.get("body")
     limit = node.symbolic(np.array(length, dtype=object), "i64")
-    repetition = Repetition(node, body, states, limit, None, False, length, inputs)
+    repetition = Repetition(node, body, states, limit, None, False, inputs)
     results = repetition.run()
     outputs = len(body.output) - len(states)
     placed = node.get("scan_output_axes") or [0] * outputs
