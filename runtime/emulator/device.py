@@ -158,13 +158,14 @@ class EmulatorDevice:
         """Run a kernel to its end. `shared_bytes` is the dynamic part; arguments are ("pointer" | "i32" |
         "i64", number) or ("bytes", bytes).
         """
-        parameters = self._pack(kernel, arguments)
         latest = kernel.latest
+        given = tuple(arguments)
         if (
-            latest is None or latest.parameters != parameters or latest.grid != grid or latest.block != block
+            latest is None or kernel.arguments != given or latest.grid != grid or latest.block != block
             or latest.dynamic_bytes != shared_bytes
         ):  # fmt: skip
-            latest = kernel.latest = self._described(kernel, grid, block, shared_bytes, parameters)
+            latest = self._described(kernel, grid, block, shared_bytes, self._pack(kernel, given))
+            kernel.latest, kernel.arguments = latest, given
         kernel.launch(latest)
 
     def _described(

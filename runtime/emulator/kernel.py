@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..cache import Cache, make_key
+from ..device import LaunchArgument
 from .control_flow import Program, build, mentioned_symbols
 from .kernel_facts import Extents, KernelFacts, Packing, kernel_facts
 from .llvm_codegen import Unsupported
@@ -42,7 +43,8 @@ class Engines:
 class EmulatedKernel:
     """A kernel that `EmulatorDevice.load` made; opaque to callers. `choices` tells for each block shape which engine
     runs it, and why; `checked` is the grid, block and shared memory that was last found to be allowed, `latest` the
-    last launch, which is used again when nothing differs, `packing` how its arguments become bytes."""
+    last launch, which is used again when nothing differs from it, `arguments` what it was given; `packing` is how
+    arguments become bytes."""
 
     name: str
     ptx: str
@@ -52,6 +54,7 @@ class EmulatedKernel:
     choices: dict[Extents, Choice] = field(default_factory=dict)
     checked: tuple[Extents, Extents, int] | None = None
     latest: Launch | None = None
+    arguments: tuple[LaunchArgument, ...] = ()
     packing: Packing | None = None
     _program: Program | None = None
     _addresses: dict[str, int] = field(default_factory=dict)

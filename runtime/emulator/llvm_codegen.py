@@ -19,7 +19,7 @@ from .llvm_module import Module, field_pointer, load_field
 from .llvm_operations import apply, convert
 from .llvm_routines import ROUTINES
 from .llvm_special import special_register
-from .llvm_values import BITS, ELEMENTS, Code, Pattern, Value, float_of_bits, type_of
+from .llvm_values import BITS, ELEMENTS, IN_PLACE, Code, Pattern, Value, float_of_bits, type_of
 from .llvm_warpgroup import multiply
 from .numpy_layout import Layout
 from .ptx import (
@@ -70,7 +70,7 @@ class Generator:
         self.scalar = False
         self.atomics = False
         self.groups: dict[int, Group] = {}
-        self.fragments = Fragments()
+        self.fragments = Fragments(self.numbers)
         self.tables: dict[tuple[int, ...], str] = {}
         self.instruction = Instruction("", (), (), None, False, 0)
 
@@ -205,7 +205,7 @@ class Generator:
         return self.unsupported(f"the address of {name!r}")
 
     def write(self, operand: Operand, type: str, value: Value) -> None:
-        if isinstance(operand, Discard):
+        if isinstance(operand, Discard) or value is IN_PLACE:
             return
         if not isinstance(operand, Register):
             self.unsupported("a destination that is not a register")
@@ -293,6 +293,11 @@ class Generator:
     # For routines.
     def places_of(self, numbers: Sequence[int]) -> str:
         """A table of the places of registers, for a routine that changes them there."""
+        self.settle(numbers)
+        return self.tables.setdefault(tuple(numbers), f"%table{len(self.tables)}")
+
+    def settle(self, numbers: Sequence[int]) -> None:
+        """Have registers in their places, which a routine is about to change: nothing is known of them any more."""
         for number in numbers:
             if number in self.written:
                 self.store_home(number)
@@ -301,7 +306,6 @@ class Generator:
         changed = frozenset(numbers)
         for key in [key for key in self.views if key[0] in changed]:
             del self.views[key]
-        return self.tables.setdefault(tuple(numbers), f"%table{len(self.tables)}")
 
     def group(self) -> Group | None:
         """The group of accesses that the current instruction belongs to."""

@@ -162,7 +162,6 @@ class Control:
     def _block(self, block: Block) -> None:
         code, emit, number = self.code, self.emit, block.number
         emit.begin_block()
-        emit.fragments.begin(block)
         if number in self.visited:
             code.label(f"visit{number}")
             waiting = code.emit(f"load i32, ptr %pending{number}", "i32", False)
@@ -180,6 +179,7 @@ class Control:
             lanes = Value("%all_lanes", "i32")
         emit.partial = self.partial[number]
         emit.mask = lanes if self.partial[number] or not self.whole else None
+        emit.fragments.begin(block, whole=emit.mask is None and code.avx512)
         # Inline code takes longer to compile than calls: only where it is executed often.
         emit.groups = find_groups(emit, block) if emit.mask is None and self._in_loop(number) else {}
         for instruction in block.instructions:

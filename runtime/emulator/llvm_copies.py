@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .llvm_atomics import each_lane
 from .llvm_checks import ADDRESSES, check, inside, range_of
-from .llvm_memory import contiguous, digest, matches, parameter
+from .llvm_memory import contiguous, digest, matches, parameter, prefetch
 from .llvm_module import Module, call, load_field
 from .llvm_values import LANES, Code, Pattern, Value
 
@@ -75,6 +75,7 @@ def _fast(
         condition = code.binary("and", condition, all_of_it)
     code.line(f"br i1 {condition.text}, label %fast, label %other")
     code.label("fast")
+    _prefetch_next(code, pointers[1].text, runs)
     for to, origin, length in runs:
         for done in range(0, length, 64):
             count = min(64, length - done) // 4
@@ -85,6 +86,26 @@ def _fast(
             code.line(f"store <{count} x i32> {value}, ptr {write}, align 4")
     code.line("ret void")
     code.label("other")
+
+
+def _prefetch_next(code: Code, source: str, runs: list[tuple[int, int, int]]) -> None:
+    """Ask for what the next warp is likely to copy here: as far from this warp's rows as those are from the last's. An
+    asynchronous copy hides how long memory takes; one that is made at once must have it at hand.
+
+    The last address is kept in the record of the allocation that the write touched, which shared memory has no use for.
+    """
+    table = load_field(code, "recent", "ptr")
+    write, slot, last, distance, ahead = (code.name() for _ in range(5))
+    code.line(f"{write} = add i32 %site, 1")
+    code.line(f"{slot} = getelementptr [2 x i64], ptr {table.text}, i32 {write}")
+    code.line(f"{last} = load i64, ptr {slot}")
+    now = code.emit(f"ptrtoint ptr {source} to i64", "i64", False)
+    code.line(f"store {now.typed}, ptr {slot}")
+    code.line(f"{distance} = sub {now.typed}, {last}")
+    code.line(f"{ahead} = getelementptr i8, ptr {source}, i64 {distance}")
+    for _, origin, length in runs:
+        for done in range(0, length, 64):
+            prefetch(code, ahead, origin + done)
 
 
 def _slow(module: Module, code: Code, places: tuple[Value, Value], nbytes: int, sized: bool) -> None:

@@ -105,6 +105,7 @@ class Workspace:
         self._addresses: dict[str, int] = {}
         self.arrays: dict[str, Array] = {}
         self._parameters = memoryview(b"")
+        self._ready: tuple[Launch, tuple[int, int], int] | None = None
         self.host = Host(self)
 
     def _make_room(self, kernel: Kernel, block_bytes: int) -> None:
@@ -138,17 +139,24 @@ class Workspace:
         return self._from("scratch")
 
     def prepare(self, kernel: Kernel, launch: Launch, stop: int) -> None:
-        """Fill the context for a launch. `stop` is the address of the last block that anybody still wants."""
+        """Fill the context for a launch, unless it is as it was. `stop` is the address of the last block that anybody
+        still wants."""
+        table = launch.memory.table_address()
+        ready = self._ready
+        if ready is None or ready[0] is not launch or ready[1] != table or ready[2] != stop:
+            self._fill(kernel, launch, table, stop)
+            self._ready = (launch, table, stop)
+        self.host.begin(kernel, launch)
+
+    def _fill(self, kernel: Kernel, launch: Launch, table: tuple[int, int], stop: int) -> None:
         self._make_room(kernel, launch.shared_bytes)
         at = self._addresses
         self._parameters[: len(launch.parameters)] = launch.parameters
-        table, count = launch.memory.table_address()
         _HEAD.pack_into(
             self._head, 0, launch.memory.address, at["parameters"], at["shared"], launch.shared_bytes, at["local"],
-            at["warps"], table, count, at["recent"], stop, at["scratch"], at["local"], at["barriers"], at["shared"],
+            at["warps"], *table, at["recent"], stop, at["scratch"], at["local"], at["barriers"], at["shared"],
             self.host.pointer, *launch.grid, 0, 0, 0, launch.dynamic_bytes, 0,
         )  # fmt: skip
-        self.host.begin(kernel, launch)
 
 
 class LlvmEngine:

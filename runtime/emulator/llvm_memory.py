@@ -18,7 +18,10 @@ from .llvm_values import BITS, LANES, Code, Pattern, Value, constant_vector, typ
 _BASES = {"global": "arena", "shared": "shared", "local": "local", "parameter": "parameters"}
 _SCATTERED = ("local", "parameter")
 """Spaces without a fast path for runs."""
-_LINE_BYTES, _PAGE_BYTES = 64, 4096
+_LINE_BYTES = 64
+_AHEAD_BYTES = 2048
+"""How far lines are asked for ahead; half a page does better than a whole one, whose lines belong to the same sets of
+the host's caches as those in use."""
 
 
 def words_of(nbytes: int) -> tuple[str, int]:
@@ -209,13 +212,18 @@ def _fast_load(code: Code, space: str, address: Value, pattern: Pattern, nbytes:
 
 
 def _prefetch(code: Code, pointer: str, low: int, span: int, write: bool = False) -> None:
-    """Ask for the same lines of a page further on, which the next block is likely to load or store: the host's own
-    prefetching stops at the end of a page, and a warp's instructions fill its window before it could run ahead."""
-    code.declare("llvm.prefetch.p0", "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    """Ask for lines further on, which the next warp or block is likely to load or store: the host's own prefetching
+    stops at the end of a page, and a warp's instructions fill its window before it could run ahead."""
     for start in range(low, low + span, _LINE_BYTES):
-        place = code.name()
-        code.line(f"{place} = getelementptr i8, ptr {pointer}, i64 {start + _PAGE_BYTES}")
-        code.line(f"call void @llvm.prefetch.p0(ptr {place}, i32 {int(write)}, i32 3, i32 1)")
+        prefetch(code, pointer, start + _AHEAD_BYTES, write)
+
+
+def prefetch(code: Code, pointer: str, offset: int, write: bool = False) -> None:
+    """Ask the host for a line; no address is wrong."""
+    code.declare("llvm.prefetch.p0", "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    place = code.name()
+    code.line(f"{place} = getelementptr i8, ptr {pointer}, i64 {offset}")
+    code.line(f"call void @llvm.prefetch.p0(ptr {place}, i32 {int(write)}, i32 3, i32 1)")
 
 
 def store_helper(module: Module, space: str, nbytes: int, address: Value) -> str:

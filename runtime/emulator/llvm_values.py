@@ -57,6 +57,10 @@ class Value:
         return self.text[0] not in "%<" and not self.text.startswith("splat")
 
 
+IN_PLACE = Value("", "")
+"""Given instead of a result that its register has, or will have, without being written."""
+
+
 def type_of(element: str, wide: bool) -> str:
     """`i32` or `<32 x i32>`."""
     return f"<{LANES} x {element}>" if wide else element
