@@ -32,7 +32,7 @@ def _store_boxes(context: LoweringContext, operation: ir.Operation) -> None:
     layout, shared = tile.layout, parse_shared(scratch.layout)
     lines = shared.fast == 1 and shared.swizzle == shared.line * byte_width(scratch.element)
     if not isinstance(layout, WarpgroupLayout) or layout.width != 2 or not lines:
-        raise InternalError(f"tile.store_boxes takes wgmma sums by way of swizzled rows, not {layout} by {scratch.layout}")
+        raise InternalError(f"tile.store_boxes: wgmma sums by way of swizzled rows, not {layout} by {scratch.layout}")
     slots = ir.IntegerAttr(operation.attributes["slots"]).value
     strips = layout.columns // scratch.columns
     store = _Store(context, scratch, tile, layout)
