@@ -24,8 +24,10 @@ from .rewriting import (
     blocks_within,
     building_before,
     erase_dead,
+    expressions,
     functions,
     integer,
+    integers,
     is_constant,
     operations_of,
     producer,
@@ -112,7 +114,9 @@ def _is_supported(operation: ir.Operation, left: Quantized, right: Quantized) ->
     padded = any(pad != "0" for pad in _pads(operation))
     tabled = is_constant(right.values) and table_entries(operation) <= MOST_ENTRIES
     borders = tabled or not padded or left.zero.number == 0
-    return right.zero.number == 0 and depth >= LEAST_DEPTH and borders
+    # The sums of inputs that a zero point of weights asks for are those of all channels.
+    centred = right.zero.number == 0 or (right.zero.number is not None and integer(operation, "groups") == 1)
+    return centred and depth >= LEAST_DEPTH and borders
 
 
 def _is_by_output(operation: ir.Operation, scale: Parameter) -> bool:
@@ -147,16 +151,30 @@ def _product(operation: ir.Operation, left: Quantized, right: Quantized) -> ir.V
 # What the zero points add -----------------------------------------------------------------------------------------
 def _corrections(operation: ir.Operation, left: Quantized, right: Quantized, weights: WeightStore) -> list[Correction]:
     """sum (a - za)(b - zb) = sum ab - za sum b - zb sum a + K za zb"""
+    if operation.name == "graph.convolution":
+        return _convolution_corrections(operation, left, right, weights)
     found: list[Correction] = []
     if left.zero.number != 0:
-        if operation.name == "graph.convolution" and any(pad != "0" for pad in _pads(operation)):
-            found.append(_border_correction(operation, left, right, weights))
-        else:
-            found.append(_sum_correction(left.zero, _right_sums(operation, right)))
+        found.append(_sum_correction(left.zero, _right_sums(operation, right)))
     if right.zero.number != 0:
         found.append(_sum_correction(right.zero, _left_sums(operation, left)))
         if left.zero.number != 0:
             found.append(_constant_correction(left.zero, right.zero, _matmul_depth(operation)))
+    return found
+
+
+def _convolution_corrections(
+    operation: ir.Operation, left: Quantized, right: Quantized, weights: WeightStore
+) -> list[Correction]:
+    """sum (a - za)(b - zb) = sum ab - za sum (b - zb) - zb sum a"""
+    found: list[Correction] = []
+    if left.zero.number != 0:
+        if any(pad != "0" for pad in _pads(operation)):
+            found.append(_border_correction(operation, left, right, weights))
+        else:
+            found.append(_sum_correction(left.zero, _right_sums(operation, right)))
+    if right.zero.number != 0:
+        found.append(_sum_correction(right.zero, _window_sums(operation, left)))
     return found
 
 
@@ -179,7 +197,8 @@ def _border_correction(operation: ir.Operation, left: Quantized, right: Quantize
     """Padding is zero, not the zero point: at the borders only the taps inside the image count."""
     array = known_array(right.values, weights)
     assert array is not None
-    table = weight_sums(operation, array, weights)
+    assert right.zero.number is not None
+    table = weight_sums(operation, array.astype(np.int32) - int(right.zero.number), weights)
 
     def apply(total: Scalar, given: list[Scalar]) -> Scalar:
         return total - sum_inside(operation, table) * number_or(left.zero, given, _as_integer)
@@ -192,10 +211,14 @@ def _as_integer(value: Scalar) -> Scalar:
 
 
 def _right_sums(operation: ir.Operation, right: Quantized) -> ir.Value:
-    """The sums of the right operand over k, shaped to broadcast against the result."""
+    """The sums of the right operand over k, shaped to broadcast against the result; of a convolution's, less its zero
+    point.
+    """
     wide = build.cast(right.values, "i32")
     rank = rank_of(wide)
     if operation.name == "graph.convolution":
+        if right.zero.number:
+            wide = build.map([wide], lambda weight: weight - int(right.zero.number or 0))
         sums = build.reduce(wide, "sum", list(range(1, rank)))
         return build.reshape(sums, [shape_of(sums)[0], *[1] * (rank - 2)])
     turned = integer(operation, "transpose_right")
@@ -212,6 +235,15 @@ def _left_sums(operation: ir.Operation, left: Quantized) -> ir.Value:
     sums = build.reduce(wide, "sum", [rank - 2 if turned else rank - 1])
     shape = shape_of(sums)
     return build.reshape(sums, [*shape[:-2], shape[-1], 1]) if turned else sums
+
+
+def _window_sums(operation: ir.Operation, left: Quantized) -> ir.Value:
+    """The sums of a convolution's input over all channels and the taps of each window, [n, 1, ...]."""
+    values, kernel = left.values, shape_of(operation.operands[1])
+    over_channels = build.reduce(build.cast(values, "i32"), "sum", [1])
+    ones = build.splat(1, [1, 1, *kernel[2:]], "i32")
+    strides, dilations = integers(operation, "strides"), integers(operation, "dilations")
+    return build.convolution(over_channels, ones, 1, strides, expressions(operation, "pads"), dilations)
 
 
 # Scales ---------------------------------------------------------------------------------------------------------

@@ -51,14 +51,22 @@ def uses_tensor_cores(engine: tilewright.Engine) -> bool:
     return any("mma.sync.aligned.m16n8k32" in engine.ptx(name) for name in engine.kernels)
 
 
+@pytest.mark.parametrize("centre", [0, 131])
 @pytest.mark.parametrize("window", WINDOWS)
-def test_padding_is_no_zero_point(window: str) -> None:
-    """ConvInteger with a zero point of the input that only a run knows; free sizes, some smaller than the window."""
+def test_padding_is_no_zero_point(window: str, centre: int) -> None:
+    """ConvInteger with a zero point of the input that only a run knows; free sizes, some smaller than the window.
+
+    Weights are signed, or unsigned with a zero point as onnxruntime's dynamic quantisation writes them.
+    """
     generator = np.random.default_rng(1)
-    weight = generator.integers(-128, 128, (8, 16, *WINDOWS[window]["kernel_shape"])).astype(np.int8)
-    nodes = [FIRST, helper.make_node("ConvInteger", ["first", "w", "zero"], ["y"], **WINDOWS[window])]
+    numbers = generator.integers(-128, 128, (8, 16, *WINDOWS[window]["kernel_shape"]))
+    weights: dict[str, Array] = {"w": numbers.astype(np.int8)}
+    if centre:
+        weights = {"w": (numbers + 128).astype(np.uint8), "wz": np.array(centre, np.uint8)}
+    names = ["first", "w", "zero", *list(weights)[1:]]
+    nodes = [FIRST, helper.make_node("ConvInteger", names, ["y"], **WINDOWS[window])]
     kind = TensorProto.UINT8
-    proto = model(nodes, {"x": (kind, ["n", "h", "w", 16]), "zero": (kind, [])}, w=weight)
+    proto = model(nodes, {"x": (kind, ["n", "h", "w", 16]), "zero": (kind, [])}, **weights)
     batches = [
         {"x": generator.integers(0, 256, (2, *size, 16)).astype(np.uint8), "zero": np.array(zero, np.uint8)}
         for size, zero in (((9, 7), 131), ((5, 12), 0), ((3, 3), 255), ((1, 2), 17))
@@ -82,6 +90,18 @@ def test_fixed_sizes_have_a_smaller_table(kind: type, zero: int) -> None:
     assert uses_tensor_cores(engine)
     tables = [buffer for buffer in engine.buffers if buffer.kind == "weight" and buffer.dtype == "i32"]
     assert max(int(np.prod([int(str(size)) for size in table.shape])) for table in tables) == 7 * 7 * 24
+
+
+def test_weights_with_a_zero_point_without_padding() -> None:
+    """One pixel or nine a result: sums of the weights are the same everywhere, those of the input are not."""
+    generator = np.random.default_rng(4)
+    kind = TensorProto.UINT8
+    for size in (1, 3):
+        weights = {"w": generator.integers(0, 256, (12, 16, size, size)).astype(np.uint8), "wz": np.array(97, np.uint8)}
+        nodes = [FIRST, helper.make_node("ConvInteger", ["first", "w", "zero", "wz"], ["y"])]
+        proto = model(nodes, {"x": (kind, ["n", 8, "w", 16]), "zero": (kind, [])}, **weights)
+        batch = {"x": generator.integers(0, 256, (2, 8, 5, 16)).astype(np.uint8), "zero": np.array(201, np.uint8)}
+        assert uses_tensor_cores(compare(proto, [batch]))
 
 
 @pytest.mark.parametrize(("left", "right"), [(np.uint8, np.int8), (np.uint8, np.uint8), (np.int8, np.int8)])
