@@ -18,6 +18,7 @@ from mlir.dialects import llvm, nvvm
 from ...dialects import create_context
 from ...runtime.errors import InternalError
 from ..target import Target
+from .alias_scopes import scope_accesses
 from .context import LoweringContext, Memory
 from .control import lower_block
 
@@ -92,7 +93,14 @@ def _lower_function(function: ir.Operation, target: Target) -> LoweredKernel:
                 lowering.set(argument, parameter)
         lower_block(lowering, body)
         llvm.ReturnOp()
+        if _is_dependent(function):
+            scope_accesses(kernel)
     return LoweredKernel(name, shell, lowering.shared_bytes, threads)
+
+
+def _is_dependent(function: ir.Operation) -> bool:
+    """Whether the kernel waits for the kernels in front of it."""
+    return any(view.operation.name == "tile.await_previous" for view in function.regions[0].blocks[0].operations)
 
 
 def _written_arguments(function: ir.Operation) -> set[int]:
@@ -110,8 +118,8 @@ def _written_arguments(function: ir.Operation) -> set[int]:
 
 def _shell_text(name: str, function: ir.Operation, threads: int, target: Target) -> str:
     # With a wait for the kernels before, an argument may be written while this kernel runs already: nothing is promised
-    # of it that would let a read move in front of the wait or take the cache that is not coherent.
-    dependent = any(view.operation.name == "tile.await_previous" for view in function.regions[0].blocks[0].operations)
+    # of it that would let a read move in front of the wait or take the cache that is not coherent (alias_scopes.py).
+    dependent = _is_dependent(function)
     written = _written_arguments(function)
     parameters = []
     for number, argument in enumerate(function.regions[0].blocks[0].arguments):
