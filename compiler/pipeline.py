@@ -68,6 +68,7 @@ class Stage:
 STAGES = (
     Stage("import", "graph", import_model, kept=True),
     Stage("multiply-integers", "graph"),
+    Stage("multiply-small-floats", "graph"),
     Stage("fold-constants", "graph"),
     Stage("simplify", "graph"),
     Stage("unfold-reshapes", "graph"),

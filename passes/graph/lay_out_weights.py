@@ -32,6 +32,7 @@ from .rewriting import (
 ACCESS_BYTES = 16  # of the widest access
 BYTES_ACCESS = 4
 BYTES = {"i8", "ui8"}
+SMALL_FLOATS = {"f8E4M3FN", "f8E5M2"}
 _TURN = "transpose_right"
 
 
@@ -86,7 +87,7 @@ def _reads_along_depth(operation: ir.Operation) -> bool:
     least = BYTES_ACCESS if kinds <= BYTES else ACCESS_BYTES
     if not (depth * dtype(element_of(operation.operands[1])).bytes).divisible_by(least):
         return False
-    return kinds in ({"f16"}, {"bf16"}) or kinds <= BYTES or (rounded and kinds == {"f32"})
+    return kinds in ({"f16"}, {"bf16"}) or kinds <= BYTES or kinds <= SMALL_FLOATS or (rounded and kinds == {"f32"})
 
 
 def _turn(weights: WeightStore, operation: ir.Operation) -> None:

@@ -66,7 +66,7 @@ def quantized(value: ir.Value, weights: WeightStore) -> Quantized | None:
         converted = producer(whole)
         if converted is None or converted.name != "arith.sitofp":
             return None
-        scale = _parameter(factor)
+        scale = parameter_of(factor)
         if scale is None:
             return None
         result = converted.operands[0]
@@ -97,7 +97,7 @@ def _through(value: ir.Value, *names: str) -> ir.Value:
 
 def _zero_point(value: ir.Value, weights: WeightStore) -> Parameter | None:
     """A constant tensor of equal elements is a literal: exporters write one zero for each channel."""
-    parameter = _parameter(value)
+    parameter = parameter_of(value)
     if parameter is None or parameter.tensor is None:
         return parameter
     array = known_array(parameter.tensor, weights)
@@ -105,7 +105,7 @@ def _zero_point(value: ir.Value, weights: WeightStore) -> Parameter | None:
     return Parameter(array.flat[0].item()) if array is not None and equal else parameter
 
 
-def _parameter(value: ir.Value) -> Parameter | None:
+def parameter_of(value: ir.Value) -> Parameter | None:
     """A literal, or a captured tensor."""
     owner = producer(_through(value, *_WIDENINGS))
     if owner is None:

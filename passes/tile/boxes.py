@@ -26,7 +26,10 @@ LINE_BYTES = 128  # of a swizzled shared tile
 MOST_BOX = 256  # elements of a box along one dimension
 MOST_STRIDE = 8  # between the pixels that one copy takes
 FARTHEST_CORNER = {1: 1 << 15, 2: 1 << 7, 3: 1 << 4}  # pixels, by the number of spatial dimensions
-DATA_TYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "i8": "uint8", "ui8": "uint8"}
+DATA_TYPES = {
+    "f16": "float16", "bf16": "bfloat16", "f32": "float32", "i8": "uint8", "ui8": "uint8", "f8E4M3FN": "uint8",
+    "f8E5M2": "uint8",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ from .tile_types import full, i64, program_id, tile_of
 from .warp_plan import plan_warp_specialized
 
 _INSTRUCTIONS = {"f16": "m16n8k16.f16", "bf16": "m16n8k16.bf16"}
+SMALL_FLOATS = {"f8E4M3FN", "f8E5M2"}
 _BYTES = {"i8": "s8", "ui8": "u8"}  # as PTX calls them
 LEAST_RUN = 4  # neighbours along k that one access must bring for tensor cores to pay on bytes
 _INTEGERS = ("i8", "ui8", "i16", "ui16", "i32", "ui32")
@@ -83,6 +84,8 @@ def arithmetic_of(operation: ir.Operation, is_swapped: bool = False) -> Arithmet
     if left == right and left in _INSTRUCTIONS:
         return Arithmetic(left, "f32", _INSTRUCTIONS[left])
     kinds = {left, right}
+    if kinds <= SMALL_FLOATS:  # every one of them is a half, and every product of two an f32
+        return Arithmetic("f16", "f32", _INSTRUCTIONS["f16"])
     if kinds <= _BYTES.keys():
         return Arithmetic(left, "i32", f"m16n8k32.{_BYTES[left]}.{_BYTES[right]}", right)
     if kinds <= {*_INTEGERS}:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from mlir import ir
 from mlir.dialects import arith
 
+from ...dialects.narrow import is_narrow
+from ...dialects.scalar import Scalar
 from ...dialects.tensors import scalar_type
 
 _NARROW_FLOATS = ("f16", "bf16")
@@ -66,9 +68,11 @@ def combine(kind: str, element: str, left: ir.Value, right: ir.Value) -> ir.Valu
 
 
 def convert(value: ir.Value, source: str, target: str) -> ir.Value:
-    """Widen or narrow between accumulator and storage types of the same family."""
+    """Widen or narrow between accumulator and storage types of the same family; bytes become what they stand for."""
     if source == target:
         return value
+    if is_narrow(source):
+        return Scalar(value, source).cast(target).value
     type_ = scalar_type(target)
     if is_float(source):
         wider = ir.FloatType(type_).width > ir.FloatType(value.type).width

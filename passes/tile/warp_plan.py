@@ -30,8 +30,10 @@ from .warp_specialized import EXCHANGE_COLUMNS, WarpSpecialized
 
 LEAST = 64  # rows and k: smaller problems leave most of a wgmma empty
 NARROWEST = 16  # columns of a tile whose columns are contiguous: 32 bytes, the least that a swizzle moves
-KINDS = {"f16": "f16", "bf16": "bf16", "f32": "tf32", "i8": "s8", "ui8": "u8"}  # dtypes as wgmma names them
-INTEGERS = ("i8", "ui8")  # which may be mixed
+KINDS = {  # dtypes as wgmma names them
+    "f16": "f16", "bf16": "bf16", "f32": "tf32", "i8": "s8", "ui8": "u8", "f8E4M3FN": "e4m3", "f8E5M2": "e5m2",
+}  # fmt: skip
+MIXED = (("i8", "ui8"), ("f8E4M3FN", "f8E5M2"))  # of which each operand may have its own
 
 
 @dataclass
@@ -133,11 +135,11 @@ def plan_warp_specialized(
         return None
     view, operands = found
     elements = tuple(box.element for box in operands.both)
-    whole = all(element in INTEGERS for element in elements)
-    if not whole and (elements[0] != elements[1] or (elements[0] == "f32" and not tensor_cores)):
+    mixed = any(set(elements) <= set(kinds) for kinds in MIXED)
+    if not mixed and (elements[0] != elements[1] or (elements[0] == "f32" and not tensor_cores)):
         return None
     size = byte_width(scalar_type(elements[0]))
-    kind = ".".join(KINDS[element] for element in (elements if whole else elements[:1]))
+    kind = ".".join(KINDS[element] for element in (elements if mixed else elements[:1]))
     problem = Problem(view.batch, view.rows, view.columns, expression(operands.depth), size)
     # Where k is not contiguous, a tile of the right operand consists of whole lines along the columns.
     least = 0 if operands.right.depth_contiguous else NARROWEST
@@ -152,7 +154,8 @@ def plan_warp_specialized(
     if box is not None:
         box = None if schedule.split > 1 else box.narrowed(schedule.block[1])
     operands = operands.narrowed(schedule.block[1])
-    return WarpPlan(builder, view, operands, schedule, "i32" if whole else "f32", request.returned, box)
+    accumulator = "i32" if elements[0] in MIXED[0] else "f32"
+    return WarpPlan(builder, view, operands, schedule, accumulator, request.returned, box)
 
 
 def _boxed(builder: TileBuilder, view: Contraction) -> tuple[Contraction, Operands] | None:

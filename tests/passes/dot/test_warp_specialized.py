@@ -112,7 +112,11 @@ def test_the_epilogue_of_a_group_in_turn_spills_nothing() -> None:
 
 @pytest.mark.parametrize(
     "element,precision,instruction",
-    [("f32", "tf32", r"HGMMA\.64x256x8\.F32\.TF32"), ("i8", "", r"IGMMA\.64x256x32\.S8\.S8")],
+    [
+        ("f32", "tf32", r"HGMMA\.64x256x8\.F32\.TF32"),
+        ("i8", "", r"IGMMA\.64x256x32\.S8\.S8"),
+        ("f8E4M3FN", "", r"QGMMA\.64x256x32\.F32\.E4M3\.E4M3"),
+    ],
 )
 def test_other_types_have_the_same_loop(element: str, precision: str, instruction: str) -> None:
     def make(left: ir.Value, right: ir.Value) -> ir.Value:
