@@ -74,6 +74,8 @@ def _array(elements: list[Any], shape: tuple[int, ...]) -> Array:
 
 def _move(node: Node) -> list[tuple[Array, str]] | None:
     """Run the operator on the positions of the elements instead of the elements."""
+    if node.get("reduction", "none") != "none":
+        return None  # a scatter that computes
     moved = range(len(node.inputs)) if node.operator == "Concat" else MOVERS[node.operator]
     pool: list[Element] = []
     arrays: list[Array | None] = []

@@ -45,6 +45,12 @@ FOUND: dict[str, tuple[str, int, dict[str, Any]]] = {
             "z": np.array([-0.5], np.float16), "k": np.array([True]),
         },
     ),
+    "sizes that are added up by a scatter": (
+        'm (float[3,n] x) => (int64[1] y) <int32[1] i = {0}, int64[1] u = {8}> '
+        '{ s = Shape <end=1> (x) y = ScatterElements <axis=0, reduction="add"> (s, i, u) }',
+        20,
+        {"x": np.zeros((3, 2), np.float32)},
+    ),
     "an image of one pixel, mirrored at its centre": (
         'm (float[1,1,1,1] x, float[1,1,2,2] g) => (float[a,b,c,d] y) '
         '{ y = GridSample <align_corners=1, mode="linear", padding_mode="reflection"> (x, g) }',
