@@ -6,8 +6,14 @@ A command's module is imported when it is called, so that `tilewright run` on an
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import pkgutil
+import sys
+import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.abc import InspectLoader
 from importlib.util import find_spec
@@ -15,9 +21,11 @@ from typing import Any
 
 import click
 
+from ..runtime.cache import default_folder
 from ..runtime.errors import Error, InternalError
 from . import commands
 
+OUR_BUG = "this is a bug of tilewright, not of your model"
 COMMANDS: Mapping[str, str] = {
     module.name: f"{commands.__name__}.{module.name}" for module in pkgutil.iter_modules(commands.__path__)
 }
@@ -39,6 +47,19 @@ class Failure(click.ClickException):
         click.echo(f"error: {self.message}", err=True)
 
 
+def describe(error: Exception) -> str:
+    """What nobody expected: the error, where it was raised, and a file with the traceback where one can be written."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    lines = [f"{type(error).__name__}: {error}", f"  at {place.filename}:{place.lineno} in {place.name}"]
+    with suppress(OSError):
+        folder = default_folder() / "failures"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"traceback-{os.getpid()}.txt"
+        path.write_text("".join(traceback.format_exception(error)))
+        lines.append(f"  traceback: {path}")
+    return "\n".join(lines)
+
+
 class Commands(click.Group):
     """The commands of the folder; each module holds a click command called `command`."""
 
@@ -51,6 +72,12 @@ class Commands(click.Group):
         command: click.Command = import_module(COMMANDS[name]).command
         return command
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):  # names of nodes and files may have letters that the terminal lacks
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*arguments, **options)
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary(name)) for name in self.list_commands(context)])
@@ -59,10 +86,19 @@ class Commands(click.Group):
         try:
             return super().invoke(context)
         except InternalError as error:
-            hint = "this is a bug of tilewright, not of your model"
-            raise Failure(f"{error}\n  {hint}") from error
+            raise Failure(f"{error}\n  {OUR_BUG}") from error
         except Error as error:
             raise Failure(str(error)) from error
+        except MemoryError as error:
+            raise Failure(f"out of memory: {str(error) or 'this process may not have more'}") from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever read the output has gone, which click takes quietly
+            raise Failure(": ".join(filter(None, [error.strerror or str(error), error.filename]))) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            raise Failure(f"{describe(error)}\n  {OUR_BUG}") from error
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -20,6 +20,7 @@ from typing import Any
 from ..runtime.cache import Cache, make_key
 from ..runtime.engine import Engine
 from ..runtime.errors import ModelError
+from ..runtime.whole_file import whole_file
 from .backend.versions import LIBRARIES, TOOLS, source_digest, tool_versions
 from .compilation import Options
 
@@ -77,14 +78,8 @@ def save_engine(engine: Engine, path: Path) -> None:
     if engine.path is None or not engine.path.exists():  # evicted meanwhile: its mapping is still there
         engine.save(path)
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        shutil.copyfile(engine.path, partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ModelError(f"cannot write the engine file {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path, "the engine file") as target, open(engine.path, "rb") as source:
+        shutil.copyfileobj(source, target, _CHUNK)
 
 
 def find_slot(source: Any, options: Options, cache: Cache) -> Slot | None:

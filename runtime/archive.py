@@ -9,8 +9,6 @@ ends in a ModelError.
 from __future__ import annotations
 
 import mmap
-import os
-import secrets
 import struct
 import zipfile
 import zlib
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import ModelError
+from .whole_file import whole_file
 
 Chunks = Callable[[], Iterable[memoryview]]
 
@@ -46,19 +45,12 @@ def write(path: Path, members: Iterable[Member]) -> None:
     What stood at `path` stays untouched until the new file is complete. Raises ModelError when it cannot be
     written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
-    try:
-        with open(partial, "xb") as handle:
-            with zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED, allowZip64=True) as target:
-                for member in members:
-                    _write_member(target, handle, member)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise ModelError(f"cannot write the engine file {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        whole_file(path, "the engine file") as handle,
+        zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED, allowZip64=True) as target,
+    ):
+        for member in members:
+            _write_member(target, handle, member)
 
 
 def _write_member(target: zipfile.ZipFile, handle: IO[bytes], member: Member) -> None:

@@ -11,13 +11,14 @@ import importlib.util
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from ...passes.target import Target
-from ...runtime.errors import InternalError
+from ...runtime.errors import InternalError, ModelError
 
 TIME_LIMIT = 120  # seconds for one kernel; the slowest seen takes less than two
 
@@ -69,8 +70,10 @@ def version() -> str:
 
 
 def assemble(ptx: str, target: Target, keep_cubin: bool = False) -> Assembly:
-    """Run ptxas on `ptx`. Raises InternalError with its message and the offending line."""
-    with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
+    """Run ptxas on `ptx`. Raises InternalError with its message and the offending line, ModelError where there is no
+    room for temporary files.
+    """
+    with _scratch() as folder:
         source, cubin = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx)
         output = cubin if keep_cubin else Path("/dev/null")
@@ -89,10 +92,24 @@ def disassemble(cubin: bytes) -> str:
         raise InternalError(
             "nvdisasm is not installed\n  install it with: pip install 'tilewright[disassembler]'"
         )
-    with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
+    with _scratch() as folder:
         path = Path(folder, "kernel.cubin")
         path.write_bytes(cubin)
         return _run([str(tool), "-c", str(path)], "").stdout
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for the files of a tool, gone afterwards. Raises ModelError when the disk refuses."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
+            yield folder
+    except OSError as error:
+        where = tempfile.gettempdir()
+        raise ModelError(
+            f"cannot write to {where}, the folder for temporary files: {error.strerror or error}"
+            "\n  TMPDIR chooses another"
+        ) from None
 
 
 def _ptxas() -> Path:

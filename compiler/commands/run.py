@@ -6,7 +6,6 @@ file when asked.
 
 from __future__ import annotations
 
-import os
 import time
 import zipfile
 from pathlib import Path
@@ -20,6 +19,7 @@ from ...runtime.device import DeviceChoice, choose_device
 from ...runtime.engine import Engine
 from ...runtime.errors import ModelError
 from ...runtime.measuring import Measurement
+from ...runtime.whole_file import whole_file
 from ..command_options import (
     Choices,
     compile_options,
@@ -175,21 +175,6 @@ def _show_measurement(measurement: Measurement) -> None:
 
 
 def _save(path: Path, results: dict[str, Array]) -> None:
-    """Write the file in one go: what stood there is replaced when the new one is complete. A device is
-    written to.
-    """
-    partial = (
-        path
-        if path.exists() and not path.is_file()
-        else path.with_name(f".{path.name}.{os.getpid()}.partial")
-    )
-    try:
-        with open(partial, "wb") as stream:
-            arrays: Any = results  # numpy's type of savez takes its own options for array names
-            np.savez(stream, **arrays)
-        if partial != path:
-            os.replace(partial, path)
-    except OSError as error:
-        if partial != path:
-            partial.unlink(missing_ok=True)
-        raise ModelError(f"cannot write {path}: {error.strerror or error}") from None
+    with whole_file(path) as stream:
+        arrays: Any = results  # numpy's type of savez takes its own options for array names
+        np.savez(stream, **arrays)

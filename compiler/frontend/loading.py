@@ -56,7 +56,8 @@ def load(source: ModelSource) -> Source:
     else:
         path = Path(source)
         model, mapped = _read(path)
-        folder, name = path.resolve().parent, path.stem
+        folder = path.resolve().parent
+        name = path.stem.encode(errors="replace").decode()  # file names need not be text
     try:
         if not all(isinstance(text, str) for text in _texts(model.graph)):  # protobuf gives bytes, or raises
             raise ModelError(f"model '{name}' has text that is not UTF-8")

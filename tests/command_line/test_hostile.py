@@ -1,0 +1,161 @@
+"""Hostile surroundings: full disks, closed pipes, terminals without letters, interruptions. A clear message and an
+exit status, never a traceback, and nothing half written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import onnx
+import pytest
+from click.testing import CliRunner
+from tests.command_line import models
+
+import tilewright
+from tilewright.compiler.backend import assemble
+from tilewright.compiler.command_line import main
+from tilewright.compiler.commands import inspect
+from tilewright.compiler.frontend.loading import load
+from tilewright.passes.target import find_target
+from tilewright.runtime.engine import Engine
+from tilewright.runtime.errors import ModelError
+from tilewright.runtime.whole_file import whole_file
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("engine") / "tiny.tw"
+    tilewright.compile(models.softmax(), target="sm_80").save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError("Unable to allocate 7.28 TiB"), "error: out of memory: Unable to allocate 7.28 TiB\n"),
+        (MemoryError(), "error: out of memory: this process may not have more\n"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "error: No space left on device\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "error: Permission denied: /x\n"),
+        (ValueError("what"), "error: ValueError: what\n  at "),
+    ],
+)
+def test_whatever_happens_there_is_a_message(
+    error: Exception, message: str, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> Engine:
+        raise error
+
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
+    monkeypatch.setattr(inspect, "Engine", type("Failing", (), {"load": staticmethod(fail)}))
+    result = CliRunner().invoke(main, ["inspect", str(engine)])
+    assert result.exit_code == 1 and result.stderr.startswith(message), result.stderr
+    traces = list((tmp_path / "failures").glob("traceback-*.txt")) if isinstance(error, ValueError) else []
+    for trace in traces:
+        assert f"  traceback: {trace}\n  this is a bug of tilewright" in result.stderr
+        assert "ValueError: what" in trace.read_text()
+    assert bool(traces) == isinstance(error, ValueError)
+
+
+def test_a_reader_that_leaves_is_no_error_to_talk_about(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> Engine:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(inspect, "Engine", type("Failing", (), {"load": staticmethod(fail)}))
+    result = CliRunner().invoke(main, ["inspect", str(engine)])
+    assert (result.exit_code, result.output) == (1, "")
+
+
+def test_a_terminal_without_letters(tmp_path: Path) -> None:
+    model = models.softmax()
+    model.graph.node[0].name = "Knoten_ä"
+    path = tmp_path / "tiny.tw"
+    tilewright.compile(model, target="sm_80").save(path)
+    command = [sys.executable, "-m", "tilewright.compiler", "inspect", str(path)]
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    result = subprocess.run(command, env=plain, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and "Knoten_\\xe4" in result.stdout, result.stderr
+
+
+def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/model\xff.onnx"
+    with open(path, "wb") as stream:
+        stream.write(models.softmax().SerializeToString())
+    assert load(os.fsdecode(path)).name == "model?"
+
+
+# Files that are there whole or not at all -----------------------------------------------------------------
+def test_what_stood_there_stays_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(ModelError, match=r"cannot write the thing /.*: No space left"), whole_file(path, "the thing"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as stream:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    with whole_file(path) as stream:
+        stream.write(b"new")
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_file_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    with whole_file(pipe) as stream:
+        stream.write(b"through")
+    reader.join(timeout=30)
+    assert read == [b"through"] and pipe.is_fifo()
+    with pytest.raises(ModelError, match=r"cannot write .*: Is a directory"), whole_file(tmp_path):
+        pass
+
+
+def test_no_room_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**options: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
+    with pytest.raises(ModelError, match=r"(?s)cannot write to .*: No space left on device\n  TMPDIR chooses another"):
+        assemble.assemble(".version 8.0", find_target("sm_80"))
+
+
+# Interruption ---------------------------------------------------------------------------------------------
+def test_an_interrupted_compilation_leaves_nothing(tmp_path: Path) -> None:
+    onnx.save(models.perceptron(40), tmp_path / "model.onnx")
+    code = """
+import os, signal
+from dataclasses import replace
+from tilewright.compiler import kernels, pipeline
+from tilewright.compiler.command_line import main
+
+def interrupt(compilation):
+    print(*[worker.process for worker in kernels.shared_pool()._idle], flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+
+pipeline.STAGES = tuple(replace(row, run=interrupt) if row.name == "lower" else row for row in pipeline.STAGES)
+main(["compile", "model.onnx", "--no-cache", "--target", "sm_80"])
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 1 and result.stderr.strip() == "Aborted!"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    for process in map(int, result.stdout.split()):
+        assert process and not _alive(process)
+
+
+def _alive(process: int) -> bool:
+    """Whether it runs still; it has ten seconds to notice that its compiler is gone."""
+    for _ in range(100):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        threading.Event().wait(0.1)
+    return True
