@@ -4,15 +4,18 @@ In: nothing. Out: tables, and JSON with --json FILE.
 
     python -m benchmarks.emulator [--json FILE] [--only kernels|launch|compile|models] [--skip-numpy]
 
-Kernels are our own: a fused pointwise kernel and square matrix products. Times are the best of several runs, of
-processor time where one core works (its sibling's load still counts), else of the clock. Compilation is measured in
-processes of their own with an empty cache (cold) and again (warm). It needs some two minutes of processor time;
---json writes what there is after each part.
+Kernels are our own: a fused pointwise kernel, on tensors as large as activations of image models (1 MiB, which stay in
+the processor's caches) and on ones that do not, and square matrix products. Beside them, as what the processor itself
+does, NumPy's copy and sum of equally large arrays. Times are the best of several runs, of processor time where one core
+works (its sibling's load still counts), else of the clock. Compilation is measured in processes of their own with an
+empty cache (cold) and again (warm). It needs some two minutes of processor time; --json writes what there is after each
+part.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -39,7 +42,7 @@ from tilewright.runtime.emulator.numpy_engine import available_cores
 from tilewright.runtime.session import Session
 
 ROOT = Path(__file__).resolve().parent.parent
-ELEMENTS = 1 << 22
+CACHED, LARGE_TENSOR = 1 << 18, 1 << 22
 SIZE, LARGE = 512, 1024
 DTYPES = {"f32": np.float32, "f16": np.float16}
 MODEL_NAMES = ("light-resnet50", "minilm-int8", "ppocr-recogniser")
@@ -48,7 +51,7 @@ ADD_ONE = (ROOT / "tests/emulator/cuda/pointwise.ptx").read_text()
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number: `cores` of one `engine` (numpy, llvm, onnxruntime)."""
+    """One number: `cores` of one `engine` (numpy, llvm, onnxruntime; host: NumPy's own arithmetic)."""
 
     what: str
     engine: str
@@ -57,13 +60,13 @@ class Measurement:
     unit: str
 
 
-def _pointwise() -> onnx.ModelProto:
+def _pointwise(elements: int) -> onnx.ModelProto:
     """x * sigmoid(x) + y."""
     nodes = [
         helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Mul", ["x", "s"], ["p"]),
         helper.make_node("Add", ["p", "y"], ["z"]),
     ]  # fmt: skip
-    return _model(nodes, {"x": [ELEMENTS], "y": [ELEMENTS]}, {"z": [ELEMENTS]})
+    return _model(nodes, {"x": [elements], "y": [elements]}, {"z": [elements]})
 
 
 def _product(size: int = SIZE, type: int = TensorProto.FLOAT) -> onnx.ModelProto:
@@ -93,15 +96,24 @@ class Kernel:
 
 
 KERNELS = {
-    "fused pointwise": Kernel(_pointwise, "strict", "sm_90a", ELEMENTS / 1e9, "Gelem/s"),
+    **{
+        f"fused pointwise, {elements} elements": Kernel(
+            partial(_pointwise, elements), "strict", "sm_90a", elements / 1e9, "Gelem/s"
+        )
+        for elements in (CACHED, LARGE_TENSOR)
+    },
     f"f32 product {SIZE}^3": Kernel(_product, "strict", "sm_90a", 2 * SIZE**3 / 1e9, "GFLOP/s"),
     f"tf32 mma.sync product {SIZE}^3": Kernel(_product, "tf32", "sm_90a", 2 * SIZE**3 / 1e9, "GFLOP/s"),
     f"f16 mma.sync product {SIZE}^3": Kernel(_product, "f16", "sm_90a", 2 * SIZE**3 / 1e9, "GFLOP/s"),
     f"f16 mma.sync product {LARGE}^3, f16 tensors": Kernel(
         partial(_product, LARGE, TensorProto.FLOAT16), "strict", "sm_80", 2 * LARGE**3 / 1e9, "GFLOP/s"
     ),
+    f"f16 wgmma product {LARGE}^3, f16 tensors": Kernel(
+        partial(_product, LARGE, TensorProto.FLOAT16), "strict", "sm_90a", 2 * LARGE**3 / 1e9, "GFLOP/s"
+    ),
 }
-"""The last one moves its operands with cp.async; those of f32 tensors convert them on the way to shared memory."""
+"""Products of f16 tensors move their operands with cp.async or TMA; those of f32 tensors convert them on the way to
+shared memory."""
 
 
 class _TimedDevice(EmulatorDevice):
@@ -137,9 +149,21 @@ def _kernel_rate(engine: Any, work: float, name: str, cores: int) -> float:
     return work / best
 
 
+def _numpy_rates(elements: int) -> list[Measurement]:
+    """What one core of the processor does with as many elements: a copy, and the sum of two arrays."""
+    x, y, z = (np.ones(elements, np.float32) for _ in range(3))
+    work: dict[str, Callable[[], object]] = {"np.copyto": partial(np.copyto, z, x), "np.add": partial(np.add, x, y, z)}
+    return [
+        Measurement(
+            f"{name}, {elements} elements", "host", 1, elements / 1e9 / _best(run, 20, time.thread_time), "Gelem/s"
+        )
+        for name, run in work.items()
+    ]
+
+
 def measure_kernels(engines: list[str]) -> list[Measurement]:
-    """Rates of our kernels."""
-    found = []
+    """Rates of our kernels, and of what NumPy does for comparison."""
+    found = [one for elements in (CACHED, LARGE_TENSOR) for one in _numpy_rates(elements)]
     for what, kernel in KERNELS.items():
         engine = tilewright.compile(kernel.make(), target=kernel.target, precision=kernel.precision)
         for name in engines:
@@ -150,19 +174,21 @@ def measure_kernels(engines: list[str]) -> list[Measurement]:
 
 
 def measure_launch(engines: list[str]) -> list[Measurement]:
-    """The median of many launches of 32 threads."""
+    """The median of many launches of 32 threads: like the one before, as in a model that runs again and again, and with
+    other arguments each time."""
     found = []
-    for name in engines:
+    for name, count in itertools.product(engines, (1, 2)):
         device = EmulatorDevice(cores=1, engine=name)
         kernel = device.load("add_one", ADD_ONE)
-        address = device.allocate(128)
+        addresses = [device.allocate(128) for _ in range(count)]
         times = []
-        for _ in range(500):
+        for turn in range(500):
             start = time.thread_time()
-            device.launch(kernel, (1, 1, 1), (32, 1, 1), 0, [("pointer", address), ("i32", 32)])
+            device.launch(kernel, (1, 1, 1), (32, 1, 1), 0, [("pointer", addresses[turn % count]), ("i32", 32)])
             times.append(time.thread_time() - start)
         device.close()
-        found.append(Measurement("tiny launch", name, 1, 1e6 * statistics.median(times), "us"))
+        what = "tiny launch" + (", other arguments each time" if count > 1 else "")
+        found.append(Measurement(what, name, 1, 1e6 * statistics.median(times), "us"))
     return found
 
 
@@ -206,12 +232,12 @@ def _onnxruntime(model: onnx.ModelProto, inputs: dict[str, Any], cores: int) -> 
     return _best(lambda: session.run(None, inputs), 5)
 
 
-def _best(run: Callable[[], object], times: int) -> float:
+def _best(run: Callable[[], object], times: int, clock: Callable[[], float] = time.perf_counter) -> float:
     seconds = []
     for _ in range(times):
-        start = time.perf_counter()
+        start = clock()
         run()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return min(seconds)
 
 

@@ -148,7 +148,7 @@ def mma_by_host(
 HOST_ROUTINES: dict[str, Callable[..., list[Value]]] = {
     **{name: _plain(name) for name in (
         "barrier_invalidate", "barrier_expect_bytes", "barrier_complete_bytes",
-        "barrier_pending_count", "bulk_commit", "bulk_wait", "copies_arrive", "rank_of_address",
+        "barrier_pending_count", "copies_arrive", "rank_of_address",
     )},
     "bulk_copy": _bulk_copy, "store_async": _typed("store_async", 2),
 }  # fmt: skip

@@ -29,7 +29,7 @@ from .llvm_memory import (
     words_of,
 )
 from .llvm_module import call, field_pointer
-from .llvm_tensor import load_boxes
+from .llvm_tensor import TENSOR_ROUTINES
 from .llvm_values import BITS, ELEMENTS, LANES, Value
 from .llvm_warp import WARP_ROUTINES
 from .llvm_warpgroup import WARPGROUP_ROUTINES
@@ -333,6 +333,6 @@ def require_whole_warp(emit: Generator, name: str) -> None:
 ROUTINES: dict[str, Routine] = {
     "load_parameter": _load_parameter, "load": _load, "store": _store, "atomic": _atomic,
     "copy_async": _copy_async, "call_undefined": _call_undefined, **WARP_ROUTINES, **MATRIX_ROUTINES,
-    **HOST_ROUTINES, **MBARRIER_ROUTINES, **WARPGROUP_ROUTINES, "tensor_copy": load_boxes, "cluster_arrive": arrive,
+    **HOST_ROUTINES, **MBARRIER_ROUTINES, **WARPGROUP_ROUTINES, **TENSOR_ROUTINES, "cluster_arrive": arrive,
 }  # fmt: skip
 """By emitter name."""

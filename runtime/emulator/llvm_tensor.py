@@ -1,8 +1,9 @@
-"""Tensor copies of the fast engine that load a box into shared memory: the ones that pipelines are made of.
+"""Tensor copies of the fast engine: boxes loaded into shared memory, and stored from there.
 
-In: a tensor map in the emulator's encoding, coordinates, an mbarrier. Out: rows copied to their swizzled places, zeros
-where the box lies outside the tensor, the mbarrier told. Why: a pipeline loads boxes all the time, and the host serves
-one thread at a time. Whatever is not in order (no map, bounds, no mbarrier) is left to the host, which tells the fault.
+In: a tensor map in the emulator's encoding, coordinates, for a load an mbarrier. Out: rows copied to or from their
+swizzled places; of a load zeros where the box lies outside the tensor, and the mbarrier told. Why: pipelines copy boxes
+all the time, and the host serves one thread at a time. Whatever is not in order (no map, bounds, no mbarrier) is left
+to the host, which tells the fault.
 
 The rows of a box follow each other like the digits of a counter: dimension 1 fastest, each from its start by its step
 to its end. In im2col mode the digits are pixels of a bounding box, and offsets are added where they are read.
@@ -10,7 +11,7 @@ to its end. In im2col mode the digits are pixels of a bounding box, and offsets 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..tensor_map import ELEMENT_BYTES, SWIZZLE_BYTES
@@ -34,31 +35,35 @@ _PIECE = 16
 _SHARED_ALIGNMENT = 128
 
 
-def load_boxes(
+def copy_boxes(
     emit: Generator, results: Sequence[str], values: Sequence[Value], rank: int, offsets: int, mode: str,
     loading: bool, multicast: bool, operation: str,
 ) -> list[Value]:  # fmt: skip
-    """cp.async.bulk.tensor; stores and reductions are the host's."""
+    """cp.async.bulk.tensor; reductions, and stores of pixels, are the host's."""
     signed = dict.fromkeys(range(2, 2 + rank), "i4")
     static: dict[str, Any] = {
         "rank": rank, "offsets": offsets, "mode": mode, "loading": loading, "multicast": multicast,
         "operation": operation,
     }  # fmt: skip
-    if not loading:
+    pixels = mode.startswith("im2col")
+    if operation or (pixels and not loading):
         emit.atomics = emit.atomics or bool(operation)
         return host_call(emit, results, values, "tensor_copy", signed, **static)
     site = register_host_call(emit, results, values, "tensor_copy", signed, **static)
-    form = _Form(emit.module, rank, offsets, mode.startswith("im2col"), multicast)
+    form = _Form(emit.module, rank, offsets, pixels, multicast, loading)
     name = emit.module.helper(form.lanes_name, "void @(ptr %context, i32 %site, i32 %active)", form.build_lanes)
     call(emit.code, "void", name, f"ptr %context, i32 {site}, {emit.active().typed}")
     return []
 
 
 class _Form:
-    """The helpers for one rank and mode."""
+    """The helpers for one rank, mode and direction."""
 
-    def __init__(self, module: Module, rank: int, offsets: int, im2col: bool, multicast: bool) -> None:
+    def __init__(
+        self, module: Module, rank: int, offsets: int, im2col: bool, multicast: bool, loading: bool
+    ) -> None:  # fmt: skip
         self.module = module
+        self.loading = loading
         self.rank = rank
         self.offsets = offsets
         self.im2col = im2col
@@ -67,13 +72,17 @@ class _Form:
     @property
     def lanes_name(self) -> str:
         """Of the helper for all lanes."""
-        return f"load_boxes_{self.rank}_{self.offsets}_{int(self.im2col)}{int(self.multicast)}"
+        return f"{self._verb}_boxes_{self.rank}_{self.offsets}_{int(self.im2col)}{int(self.multicast)}"
+
+    @property
+    def _verb(self) -> str:
+        return "load" if self.loading else "store"
 
     # All lanes.
     def build_lanes(self, code: Code) -> None:
         """Operands lie in the scratch memory, where the host finds them too."""
         one = self.module.helper(
-            f"load_box_{self.rank}_{int(self.im2col)}",
+            f"{self._verb}_box_{self.rank}_{int(self.im2col)}",
             "i1 @(ptr %context, i32 %site, i64 %map, i64 %target, i64 %barrier, ptr %numbers)", self.build,
         )  # fmt: skip
         code.line(f"%numbers = alloca [{self.rank + self.offsets + 1} x i64]")
@@ -83,7 +92,7 @@ class _Form:
 
     def _lane(self, code: Code, one: str) -> None:
         scratch = load_field(code, "scratch", "ptr").text
-        count = 2 + self.rank + self.offsets + 1 + self.multicast
+        count = 2 + self.rank + self.offsets + self.loading + self.multicast
         values = []
         for index in range(count):
             place = line(code, f"getelementptr i8, ptr {scratch}, i64 {SLOT_BYTES * index}")
@@ -95,7 +104,7 @@ class _Form:
             narrow = line(code, f"trunc i64 {values[2 + index]} to i32")
             extension = "sext" if index < self.rank else "zext"
             code.line(f"store i64 {line(code, f'{extension} i32 {narrow} to i64')}, ptr {place}")
-        barrier = values[2 + self.rank + self.offsets]
+        barrier = values[2 + self.rank + self.offsets] if self.loading else "0"
         given = f"ptr %context, i32 %site, i64 {values[0]}"
         code.line("%bit = shl i32 1, %lane")
         if not self.multicast:
@@ -157,7 +166,7 @@ class _Form:
         self._check_source(code, source, first, last)
         phases = self._phases(code, map_pointer)
         start = line(code, f"add i64 {target.offset}, {line(code, f'mul i64 %number, {pitch}')}")
-        copy = _row_helper(self.module)
+        copy = _row_helper(self.module, self.loading)
         call(code, "void", copy, f"ptr %context, ptr {target.base}, i64 {start}, i64 {phases}, i64 {row_bytes}, "
              f"i64 {source}, i64 {first}, i64 {last}")  # fmt: skip
         self._count(code, map_pointer)
@@ -166,7 +175,9 @@ class _Form:
         code.line(f"%more = icmp ult i64 %next, {rows}")
         code.line("br i1 %more, label %row, label %told")
         code.label("told")
-        fine = bytes_arrived(code, self.module, _without_window(code, "%barrier"), nbytes)
+        fine = "true"
+        if self.loading:
+            fine = bytes_arrived(code, self.module, _without_window(code, "%barrier"), nbytes)
         code.line(f"ret i1 {fine}")
         code.label("no")
         code.line("ret i1 false")
@@ -299,30 +310,32 @@ class _Form:
 
 
 # One row.
-def _row_helper(module: Module) -> str:
-    """`(context, shared memory, start there, phases of the swizzle, bytes, source, first, last)`: bytes from `first` to
-    `last` come from the source, the others are zero."""
+def _row_helper(module: Module, loading: bool) -> str:
+    """`(context, shared memory, start there, phases of the swizzle, bytes, place in global memory, first, last)`: bytes
+    from `first` to `last` are copied; of a load the others become zero."""
 
     def build(code: Code) -> None:
         arena = load_field(code, "arena", "ptr").text
-        code.line(f"%origin = getelementptr i8, ptr {arena}, i64 %source")
+        code.line(f"%row = getelementptr i8, ptr {arena}, i64 %place")
         code.line("br label %piece")
         code.label("piece")
         code.line("%at = phi i64 [ 0, %entry ], [ %after, %done ]")
         code.line("%plain = add i64 %start, %at")
         swizzle = line(code, f"and i64 {line(code, 'lshr i64 %plain, 7')}, %phases")
-        place = line(code, f"xor i64 %plain, {line(code, f'shl i64 {swizzle}, 4')}")
-        code.line(f"%to = getelementptr i8, ptr %shared, i64 {place}")
-        code.line("%from = getelementptr i8, ptr %origin, i64 %at")
+        inner = line(code, f"xor i64 %plain, {line(code, f'shl i64 {swizzle}, 4')}")
+        code.line(f"%inside = getelementptr i8, ptr %shared, i64 {inner}")
+        code.line("%outside = getelementptr i8, ptr %row, i64 %at")
         code.line(f"%after = add i64 %at, {_PIECE}")
         begins, ends = line(code, "icmp uge i64 %at, %first"), line(code, "icmp ule i64 %after, %last")
         code.line(f"br i1 {line(code, f'and i1 {begins}, {ends}')}, label %whole, label %edge")
+        source, target = ("outside", "inside") if loading else ("inside", "outside")
         code.label("whole")
-        code.line("%bytes = load <16 x i8>, ptr %from, align 1")
-        code.line("store <16 x i8> %bytes, ptr %to, align 16")
+        code.line(f"%bytes = load <{_PIECE} x i8>, ptr %{source}, align 1")
+        code.line(f"store <{_PIECE} x i8> %bytes, ptr %{target}, align 1")
         code.line("br label %done")
         code.label("edge")
-        code.line("store <16 x i8> zeroinitializer, ptr %to, align 16")
+        if loading:
+            code.line(f"store <{_PIECE} x i8> zeroinitializer, ptr %inside, align 16")
         code.line("br label %byte")
         code.label("byte")
         code.line("%index = phi i64 [ 0, %edge ], [ %next, %stepped ]")
@@ -330,8 +343,8 @@ def _row_helper(module: Module) -> str:
         above, below = line(code, "icmp uge i64 %here, %first"), line(code, "icmp ult i64 %here, %last")
         code.line(f"br i1 {line(code, f'and i1 {above}, {below}')}, label %one, label %stepped")
         code.label("one")
-        code.line("%one_from = getelementptr i8, ptr %from, i64 %index")
-        code.line("%one_to = getelementptr i8, ptr %to, i64 %index")
+        code.line(f"%one_from = getelementptr i8, ptr %{source}, i64 %index")
+        code.line(f"%one_to = getelementptr i8, ptr %{target}, i64 %index")
         code.line("%value = load i8, ptr %one_from")
         code.line("store i8 %value, ptr %one_to")
         code.line("br label %stepped")
@@ -345,8 +358,10 @@ def _row_helper(module: Module) -> str:
         code.label("end")
         code.line("ret void")
 
-    numbers = ", ".join(f"i64 %{name}" for name in ("start", "phases", "nbytes", "source", "first", "last"))
-    return module.helper("load_row", f"void @(ptr %context, ptr %shared, {numbers})", build)
+    numbers = ", ".join(f"i64 %{name}" for name in ("start", "phases", "nbytes", "place", "first", "last"))
+    return module.helper(
+        f"{'load' if loading else 'store'}_row", f"void @(ptr %context, ptr %shared, {numbers})", build
+    )  # fmt: skip
 
 
 # Words of a map, and numbers.
@@ -395,3 +410,14 @@ def _without_window(code: Code, address: str) -> str:
     generic = line(code, f"icmp uge i64 {address}, {SHARED_WINDOW}")
     inner = line(code, f"sub i64 {address}, {SHARED_WINDOW}")
     return line(code, f"select i1 {generic}, i64 {inner}, i64 {address}")
+
+
+def _nothing(emit: Generator, results: Sequence[str], values: Sequence[Value], **static: Any) -> list[Value]:
+    """Copies that are made at once are never waited for."""
+    return []
+
+
+TENSOR_ROUTINES: dict[str, Callable[..., list[Value]]] = {
+    "tensor_copy": copy_boxes, "bulk_commit": _nothing, "bulk_wait": _nothing,
+}  # fmt: skip
+"""By emitter name."""
