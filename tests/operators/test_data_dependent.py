@@ -140,25 +140,30 @@ def test_unique_and_what_follows() -> None:
             np.testing.assert_array_equal(results["again"], x)
 
 
-def test_non_max_suppression_against_onnxruntime() -> None:
+@pytest.mark.parametrize("centred", [0, 1])
+def test_non_max_suppression_against_onnxruntime(centred: int) -> None:
+    """Batches, classes without candidates, chains of overlaps, limits of a run: only two counts leave the device."""
     runtime = pytest.importorskip("onnxruntime")
-    helper_inputs = {"boxes": (TensorProto.FLOAT, [1, "n", 4]), "scores": (TensorProto.FLOAT, [1, 2, "n"])}
-    generator = np.random.default_rng(4)
-    node = helper.make_node("NonMaxSuppression", ["boxes", "scores", "most", "overlap", "least"], ["y"])
-    constants = [
-        helper.make_node("Constant", [], ["most"], value_ints=[5]),
-        helper.make_node("Constant", [], ["overlap"], value_floats=[0.4]),
-        helper.make_node("Constant", [], ["least"], value_floats=[0.2]),
-    ]
-    given = [helper.make_tensor_value_info(name, *kind) for name, kind in helper_inputs.items()]
+    inputs = {
+        "boxes": (TensorProto.FLOAT, ["b", "n", 4]), "scores": (TensorProto.FLOAT, ["b", 3, "n"]),
+        "most": (TensorProto.INT64, [1]), "overlap": (TensorProto.FLOAT, [1]), "least": (TensorProto.FLOAT, [1]),
+    }  # fmt: skip
+    node = helper.make_node("NonMaxSuppression", list(inputs), ["y"], center_point_box=centred)
+    given = [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()]
     wanted = [helper.make_tensor_value_info("y", TensorProto.INT64, ["k", 3])]
-    graph = helper.make_graph([*constants, node], "nms", given, wanted)
+    graph = helper.make_graph([node], "nms", given, wanted)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     engine = tilewright.compile(model)
+    assert [call.function for call in engine.program.calls] == ["sizes", "sizes"]
     reference = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    with engine.session("emulator") as session:
-        for count in (1, 30):
-            corner = generator.random((1, count, 2))
-            boxes = np.concatenate([corner, corner + generator.random((1, count, 2))], axis=2).astype(np.float32)
-            values = {"boxes": boxes, "scores": generator.random((1, 2, count)).astype(np.float32)}
+    generator = np.random.default_rng(4)
+    with engine.session("emulator", checked=True) as session:
+        for batch, count, most, overlap, least in ((2, 40, 5, 0.4, 0.2), (1, 1, 3, 0.5, 0.0), (2, 40, 40, 0.1, 0.99)):
+            corner = generator.random((batch, count, 2))
+            boxes = np.concatenate([corner, corner + generator.random((batch, count, 2))], axis=2).astype(np.float32)
+            values = {
+                "boxes": boxes, "scores": generator.random((batch, 3, count)).astype(np.float32),
+                "most": np.array([most]), "overlap": np.array([overlap], np.float32),
+                "least": np.array([least], np.float32),
+            }  # fmt: skip
             np.testing.assert_array_equal(session.run(values)["y"], reference.run(None, values)[0])

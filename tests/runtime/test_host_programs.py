@@ -178,7 +178,7 @@ def test_a_size_used_before_it_is_found() -> None:
 
 
 def test_functions_are_found_by_folder() -> None:
-    assert {"sizes", "unique", "string_concat", "non_max_suppression"} <= set(known_functions())
+    assert {"sizes", "unique", "string_concat", "sequence_at"} <= set(known_functions())
     with pytest.raises(ModelError, match="no host function 'nothing else'"):
         run_host_function("nothing else", HostCall([]), 0, 0)
 

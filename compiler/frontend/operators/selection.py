@@ -1,7 +1,7 @@
 """Operators that keep some of the elements: how many is known only when the program runs.
 
 In: a tensor, or a condition. Out: the kept elements or their positions. Kernels count and select; the host
-reads the count, which becomes the size of the result. NonMaxSuppression runs on the host.
+reads the count, which becomes the size of the result.
 """
 
 from __future__ import annotations
@@ -90,13 +90,3 @@ def _taken(node: Node, x: Tensor, axis: int, count: Expression, row: Callable[[S
 
     return node.map([], body, shape=shape)
 
-
-@onnx_operator("NonMaxSuppression")
-def non_max_suppression(node: Node) -> ir.Value:
-    """[selected, 3]: batch entry, class and box, the best first for each class."""
-    symbol = node.importer.fresh_symbols(node.operator, 1)
-    given = [position for position in range(5) if node.has(position)]
-    options = {"center_point_box": int(node.get("center_point_box", 0)), "given": given}
-    inputs = [node.input(position) for position in given]
-    value = node.host("non_max_suppression", inputs, 1, options, symbols=symbol)[0]
-    return build.upload(value, [Expression.symbol(symbol[0]), 3], "i64")
