@@ -54,8 +54,7 @@ class SessionMemory:
             moved = sum(self._resize(names[name], sizes[name], exact=True) for name in plan.offsets) > 0
             addresses = {name: self._blocks[names[name]][0] for name in plan.offsets}
             for name, address in addresses.items():
-                if sizes[name]:
-                    self._discard(address, sizes[name])
+                self._discard(address, sizes[name])
         else:
             moved = self._resize("arena", plan.nbytes, exact=False)
             base = self._blocks["arena"][0]
@@ -69,8 +68,7 @@ class SessionMemory:
                 self._resize(f"buffer {buffer}", nbytes, exact=True)
             addresses = {buffer: self._blocks[f"buffer {buffer}"][0] for buffer in sizes}
             for buffer, address in addresses.items():
-                if sizes[buffer]:
-                    self._discard(address, sizes[buffer])
+                self._discard(address, sizes[buffer])
             return addresses
         block = f"late {name}"
         if block in self._blocks and self._blocks[block][1] < plan.nbytes:
@@ -81,9 +79,12 @@ class SessionMemory:
         return {buffer: base + offset for buffer, offset in plan.offsets.items()}
 
     def _discard(self, address: int, nbytes: int) -> None:
-        """Fill with 0xFF; an emulator that watches for reads of unwritten memory is told that this is none."""
+        """Fill with 0xFF; an emulator that watches for reads of unwritten memory is told that this is none. What an
+        empty buffer has, kernels may read, and throw away."""
         discard = getattr(self._device, "discard", None)
-        if discard is not None:
+        if not nbytes:
+            self._device.fill(address, 0xFF, ALIGNMENT)
+        elif discard is not None:
             discard(address, nbytes)
         else:
             self._device.fill(address, 0xFF, nbytes)

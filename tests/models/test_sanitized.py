@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
 import pytest
 from tests.support.zoo import MODELS
 
@@ -30,3 +32,17 @@ def test_nothing_is_found(name: str, target: str, precision: str, order: str) ->
     assert not report.findings, str(report)
     (wanted,), (found,) = expected, outputs
     assert all(found[name].tobytes() == array.tobytes() for name, array in wanted.items())
+
+
+def test_what_an_empty_buffer_has_may_be_read() -> None:
+    """Elements of the other part read the first one of an empty cache, and throw it away."""
+    node = onnx.helper.make_node("Concat", ["past", "new"], ["all"], axis=0)
+    tensors = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [rows, 8])
+        for name, rows in (("past", "p"), ("new", "n"), ("all", "a"))
+    ]
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "cache", tensors[:2], tensors[2:]))
+    new = np.arange(24, dtype="f4").reshape(3, 8)
+    outputs, report = sanitize(tilewright.compile(model), [{"past": np.zeros((0, 8), "f4"), "new": new}])
+    assert not report.findings, str(report)
+    np.testing.assert_array_equal(outputs[0]["all"], new)
