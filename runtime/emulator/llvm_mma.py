@@ -127,7 +127,7 @@ def mma(
     c: str, **others: Any,
 ) -> list[Value]:  # fmt: skip
     """`counts` registers of A, B and C, of types `a`, `b`, `c`. Rare forms are left to the host."""
-    if others or a not in ELEMENTS_PER_WORD or b not in ELEMENTS_PER_WORD:
+    if others or counts[0] != 2 * counts[1] or not ELEMENTS_PER_WORD.keys() >= {a, b}:
         return mma_by_host(emit, results, values, counts=counts, a=a, b=b, c=c, **others)
     code = emit.code
     shape = Shape(counts[1], ELEMENTS_PER_WORD[b])

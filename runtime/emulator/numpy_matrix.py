@@ -25,13 +25,15 @@ def fragment(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
     """Registers that hold one matrix row per g, as f32 [warps, 8, columns]; columns in (t, register, element) order.
 
     f16 and bf16 come in twos, bytes in fours, nibbles in eights, bits in 32s, tf32 (truncated, as the hardware does)
-    singly.
+    singly. f64 stays f64, and comes singly too.
     """
-    words = np.empty((chunk.threads, len(registers)), np.uint32)
+    words = np.empty((chunk.threads, len(registers)), np.float64 if type == "f64" else np.uint32)
     for column, register in enumerate(registers):
         words[:, column] = register
     flat = words.reshape(-1)
-    if type == "f16":
+    if type == "f64":
+        values = flat
+    elif type == "f16":
         values = f16_to_f32(flat.view("u2"))
     elif type == "bf16":
         values = bf16_to_f32(flat.view("u2"))
@@ -56,7 +58,11 @@ def _nibbles(packed: Array, signed: bool) -> Array:
 
 
 def fragment_a(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
-    """A of mma.m16n8*: even registers are rows g, odd ones rows g + 8. Gives f32 [warps, 16, k]."""
+    """A of mma.m16n8*: even registers are rows g, odd ones rows g + 8. Gives f32 [warps, 16, k]. One register alone is
+    A of mma.m8n8*: [warps, 8, k].
+    """
+    if len(registers) == 1:
+        return fragment(chunk, type, registers)
     upper = fragment(chunk, type, registers[0::2])
     lower = fragment(chunk, type, registers[1::2])
     return np.concatenate((upper, lower), axis=1)
@@ -78,7 +84,7 @@ def multiply_fragments(
         require_whole_warps(chunk, mask, line, "mma.sync")
     warps = chunk.threads // 32
     product = np.matmul(a, 1 - b) + np.matmul(1 - a, b) if exclusive else np.matmul(a, b)
-    halves = product[:, :8], product[:, 8:]
+    halves = [product[:, first : first + 8] for first in range(0, product.shape[1], 8)]
     if c == "f16":
         results = []
         for half, packed in zip(halves, accumulators, strict=True):

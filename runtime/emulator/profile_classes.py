@@ -17,7 +17,7 @@ _FLOATS = {"f16": "f16", "f16x2": "f16", "bf16": "f16", "bf16x2": "f16", "f32": 
 _ARITHMETIC = ("add", "sub", "mul", "mad", "fma", "div", "min", "max", "abs", "neg")
 _CLASSES: dict[str, str] = {
     **dict.fromkeys(("rcp", "sqrt", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh"), "special function"),
-    **dict.fromkeys(("mma", "wgmma", "tcgen05"), "tensor core"),
+    **dict.fromkeys(("mma", "wgmma", "wmma", "tcgen05"), "tensor core"),
     **dict.fromkeys(("setp", "set", "selp", "slct", "testp", "copysign"), "compare and select"),
     **dict.fromkeys(("bra", "brx", "ret", "exit", "call", "trap"), "control"),
     **dict.fromkeys(("bar", "barrier", "membar", "fence", "mbarrier", "griddepcontrol", "setmaxnreg"), "synchronise"),
@@ -81,7 +81,7 @@ def _float_type(instruction: Instruction) -> str:
 
 def tensor_operations(instruction: Instruction) -> tuple[str, int] | None:
     """(type of the factors, multiplications and additions of one warp) of an instruction of the tensor cores."""
-    if instruction.opcode not in ("mma", "wgmma"):
+    if instruction.opcode not in ("mma", "wgmma") and not (instruction.opcode == "wmma" and instruction.has("mma")):
         return None
     shape = next((found for m in instruction.modifiers if (found := _SHAPE.fullmatch(m))), None)
     if shape is None:

@@ -76,11 +76,13 @@ def _width(instruction: Instruction) -> tuple[int, bool, bool]:
         return _FIXED[opcode], True, False
     if opcode == "cp":
         return _copy_width(instruction), True, True
-    if opcode not in ("ld", "ldu", "st", "atom", "red"):
+    if opcode not in ("ld", "ldu", "st", "atom", "red", "wmma"):
         return _WIDEST, False, False
     operand = instruction.operands[0 if opcode in ("ld", "ldu") else -1]
     count = len(operand.elements) if isinstance(operand, Vector) else 1
     width = min(_WIDEST, TYPE_BITS[instruction.type] // 8 * count)
+    if opcode == "wmma":
+        width = max(1, TYPE_BITS[instruction.type] // 8)
     if instruction.has("shared", "shared::cta", "shared::cluster"):
         return width, True, False
     if instruction.has("global", "const"):

@@ -19,7 +19,7 @@ from .affine import KNOWN_OPERANDS, ZERO, Affine, Lanes, Pattern, State
 from .control_flow import Block, Program, uses_and_definitions
 from .ptx import TYPE_BITS, Address, Immediate, Instruction, Operand, Register, Special, Symbol, Vector
 
-_VARYING_OPCODES = frozenset({"atom", "shfl", "match", "elect", "ldmatrix", "mma", "movmatrix", "wgmma"})
+_VARYING_OPCODES = frozenset({"atom", "shfl", "match", "elect", "ldmatrix", "mma", "movmatrix", "wgmma", "wmma"})
 """Results differ between lanes whatever the operands are."""
 
 _VARYING_SPECIALS = frozenset({

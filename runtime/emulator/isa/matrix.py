@@ -30,6 +30,12 @@ MMA_FORMS: dict[tuple[str, str, str, str], tuple[int, int, int]] = {
     **{("m16n8k16", a, b, "f16"): (2, 1, 2) for a in _EIGHTS for b in _EIGHTS},
     ("m16n8k256", "b1", "b1", "s32"): (4, 2, 4),
     ("m16n8k128", "b1", "b1", "s32"): (2, 1, 4),
+    # Eight rows.
+    **{("m8n8k16", a, b, "s32"): (1, 1, 2) for a in _BYTES for b in _BYTES},
+    **{("m8n8k32", a, b, "s32"): (1, 1, 2) for a in _NIBBLES for b in _NIBBLES},
+    ("m8n8k128", "b1", "b1", "s32"): (1, 1, 2),
+    ("m8n8k4", "f64", "f64", "f64"): (1, 1, 2),
+    **{(f"m16n8k{4 * steps}", "f64", "f64", "f64"): (2 * steps, steps, 4) for steps in (1, 2, 4)},
 }
 
 
@@ -57,7 +63,7 @@ def multiply_matrices(instruction: Instruction, emit: Emitter) -> None:
     vectors = instruction.operands[:4]
     target, *sources = (operand.elements if isinstance(operand, Vector) else (operand,) for operand in vectors)
     accumulator = "b32" if types[3] == "f16" else types[3]
-    kinds = ("b32", "b32", accumulator)
+    kinds = (*(("f64", "f64") if types[1] == "f64" else ("b32", "b32")), accumulator)
     values = [emit.read(element, kind) for source, kind in zip(sources, kinds, strict=True) for element in source]
     counts = MMA_FORMS[form]
     # Only where they say something: engines that lack them then refuse these forms alone.
