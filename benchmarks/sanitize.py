@@ -150,7 +150,8 @@ def main() -> None:
         outcomes = [Outcome(**values) for values in json.loads(chosen.json.read_text())]
     for outcome in outcomes_of(chosen, {outcome.key for outcome in outcomes}):
         outcomes.append(outcome)
-        print(*cells(outcome), *outcome.findings, flush=True)
+        print(*cells(outcome), flush=True)
+        print(*outcome.findings, sep="\n", end="\n" if outcome.findings else "", flush=True)
         if chosen.json:
             chosen.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
     Console(width=150).print(table_of(outcomes))

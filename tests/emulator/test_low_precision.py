@@ -97,7 +97,8 @@ def _packed(fragments: np.ndarray, bits: int) -> np.ndarray:
     return ((fragments.astype("i8").astype("u8") & ((1 << bits) - 1)) << shifts).sum(axis=2, dtype="u8").astype("u4")
 
 
-def _multiply(name: str, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+def _multiply(name: str, a: np.ndarray, b: np.ndarray, c: np.ndarray, *more: str) -> np.ndarray:
+    """The product `name`, and then those of `more` of the same words, added up."""
     registers = [
         "{" + ", ".join(f"%{letter}{i}" for i in range(part.shape[1])) + "}"
         for letter, part in zip("abc", (a, b, c), strict=True)
@@ -108,10 +109,12 @@ def _multiply(name: str, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndar
         loads += f"ld.param.u64 %rd0, [p{index}]; mad.wide.u32 %rd1, %r0, {4 * count}, %rd0;"
         loads += "".join(f"ld.global.b32 %{letter}{i}, [%rd1+{4 * i}];" for i in range(count))
         stores = "".join(f"st.global.b32 [%rd1+{4 * i}], %c{i};" for i in range(count))
+    operands = f"{registers[2]}, {registers[0]}, {registers[1]}, {registers[2]}"
+    products = "".join(f"{product} {operands};" for product in (name, *more))
     text = f""".version 9.0\n.target sm_90a\n.address_size 64
     .visible .entry k(.param .u64 p0, .param .u64 p1, .param .u64 p2) {{
     .reg .b32 %r0, %a<4>, %b<2>, %c<4>; .reg .b64 %rd<3>; mov.u32 %r0, %tid.x; {loads}
-    {name} {registers[2]}, {registers[0]}, {registers[1]}, {registers[2]}; {stores} ret; }}"""
+    {products} {stores} ret; }}"""
     return Runner(text)("k", a, b, c)[2]
 
 
@@ -168,3 +171,14 @@ def test_products_of_bits(shape: str, operation: str) -> None:
     got = _multiply(name, *words, np.zeros((32, 4), "u4")).view("i4")
     combine = {"and": np.bitwise_and, "xor": np.bitwise_xor}[operation]
     assert (got == _accumulators(combine(a[:, :, None], b[None]).sum(axis=1))).all()
+
+
+def test_products_of_several_kinds_add_to_the_same_sums() -> None:
+    """Bytes, then nibbles of the same words, then bytes: of which the fast engine adds up some before others."""
+    a, b, c = (np.random.default_rng(5).integers(0, 1 << 30, (32, words)).astype("u4") for words in (4, 2, 4))
+    mma = "mma.sync.aligned.m16n8k{}.row.col.s32.{}.{}.s32".format
+    wide, narrow = mma(32, "s8", "u8"), mma(64, "s4", "u4")
+    expected = c
+    for name in (wide, wide, narrow, wide):
+        expected = _multiply(name, a, b, expected)
+    assert (_multiply(wide, a, b, c, wide, narrow, wide) == expected).all()
