@@ -222,8 +222,14 @@ OPERATIONS = (
     ),
     OperationDefinition(
         "tile.pack",
-        "A tile of weights rounded to the result's type, as the left operand of asynchronous products in registers.",
+        "A tile of weights rounded to the result's type, as the left operand of products in registers.",
         ("tile",),
+        ("result",),
+    ),
+    OperationDefinition(
+        "tile.fragments",
+        "Stage `stage` of a shared tile of 16 bits, as the left operand of synchronous products in registers.",
+        ("tile", "stage"),
         ("result",),
     ),
     OperationDefinition("tile.group", "Which group of four warps of its role this is.", (), ("number",)),

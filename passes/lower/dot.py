@@ -27,12 +27,12 @@ def _dot(context: LoweringContext, operation: ir.Operation) -> None:
     if shape := find_shape(name):
         sums = None if _is_zero(operation.operands[2]) else accumulator.values
         result = dot_wgmma(context, left, right, accumulator.layout, sums, stage, shape)
+    elif name in INSTRUCTIONS:
+        result = dot_mma(context, left, right, accumulator, stage, INSTRUCTIONS[name])
     elif not isinstance(left, SharedTile):
         raise InternalError(f"tile.dot: {name} takes no left operand in registers")
     elif name == "fma":
         result = dot_fma(context, left, right, accumulator, stage)
-    elif name in INSTRUCTIONS:
-        result = dot_mma(context, left, right, accumulator, stage, INSTRUCTIONS[name])
     else:
         known = ", ".join(("fma", "m64nNkK.TYPE", *INSTRUCTIONS))
         raise InternalError(f"tile.dot: unknown instruction {name!r}; known: {known}")

@@ -308,6 +308,19 @@ def _parse_warpgroup(parameters: str, rows: int, columns: int) -> Layout:
     return WarpgroupLayout(rows, columns, warpgroups, 1 if match.group(2) else 2)
 
 
+def _pairs(blocks: int, columns: int) -> list[Group]:
+    """Registers of left operands for each block of rows and step of 16 columns: rows g and g + 8 of its first 8
+    columns, then of the others.
+    """
+    return [
+        Group(2 * block + half, 2 * step + side, 1)
+        for block in range(blocks)
+        for step in range(columns // 16)
+        for side in (0, 1)
+        for half in (0, 1)
+    ]
+
+
 @dataclass(frozen=True)
 class PairLayout(Layout):
     """``pairs<2 groups>``: left operands of wgmma in registers, each two neighbours of 16 bits, cut among warps as the
@@ -334,14 +347,7 @@ class PairLayout(Layout):
         return self.accumulator.blocks
 
     def groups(self) -> list[Group]:
-        steps = self.columns // 16
-        return [
-            Group(2 * block + half, 2 * step + side, 1)
-            for block in range(self.blocks)
-            for step in range(steps)
-            for side in (0, 1)
-            for half in (0, 1)
-        ]
+        return _pairs(self.blocks, self.columns)
 
     def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
         return self.accumulator.row(context, row_slot)
@@ -359,3 +365,49 @@ def _parse_pairs(parameters: str, rows: int, columns: int) -> Layout:
     if not match or rows % (int(match.group(1)) * 64) or columns % 16:
         raise ValueError(f"pairs<{parameters}> does not divide a tile of {rows}x{columns}")
     return PairLayout(rows, columns, int(match.group(1)))
+
+
+@dataclass(frozen=True)
+class FragmentLayout(Layout):
+    """``fragments<4 warps>``: left operands of mma.sync m16n8k16 in registers, as `PairLayout` has those of wgmma; the
+    rows are cut among warps as those of `MmaLayout`.
+    """
+
+    rows: int
+    columns: int
+    warps: int
+    word: ClassVar[str] = "fragments"
+
+    @property
+    def accumulator(self) -> MmaLayout:
+        """The layout of sums that lie alike."""
+        return MmaLayout(self.rows, self.columns, self.warps, 1, 2)
+
+    @property
+    def threads(self) -> int:  # type: ignore[override]
+        return self.warps * WARP
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of 16 rows of one warp."""
+        return self.rows // (16 * self.warps)
+
+    def groups(self) -> list[Group]:
+        return _pairs(self.blocks, self.columns)
+
+    def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
+        return self.accumulator.row(context, row_slot)
+
+    def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
+        return self.accumulator.column(context, column_slot)
+
+    def __str__(self) -> str:
+        return f"fragments<{self.warps} warps>"
+
+
+@register_layout("fragments")
+def _parse_fragments(parameters: str, rows: int, columns: int) -> Layout:
+    match = re.fullmatch(r"(\d+) warps", parameters)
+    if not match or rows % (int(match.group(1)) * 16) or columns % 16:
+        raise ValueError(f"fragments<{parameters}> does not divide a tile of {rows}x{columns}")
+    return FragmentLayout(rows, columns, int(match.group(1)))

@@ -8,14 +8,16 @@ the PTX ISA under "Matrix fragments for mma.m16n8k32", "... m16n8k16" and "... m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from mlir import ir
 from mlir.dialects import arith, llvm, nvvm
 
 from .context import LoweringContext, RegisterTile, SharedTile, byte_width
 from .dot_fma import stage_offset
-from .dot_layouts import WARP, MmaLayout, parse_shared
+from .dot_layouts import WARP, FragmentLayout, MmaLayout, parse_shared
 
 
 @dataclass(frozen=True)
@@ -44,29 +46,33 @@ INSTRUCTIONS = {
 
 def dot_mma(
     context: LoweringContext,
-    left: SharedTile,
+    left: SharedTile | RegisterTile,
     right: SharedTile,
     accumulator: RegisterTile,
     stage: ir.Value,
     instruction: MmaInstruction,
 ) -> RegisterTile:
-    """accumulator + left x right, in steps of the instruction's k."""
+    """accumulator + left x right, in steps of the instruction's k. `left` may be in registers already: fragments.py."""
     layout = accumulator.layout
     assert isinstance(layout, MmaLayout)
     down, across = layout.pieces
     row, column = layout.warp_origin(context)
-    left_loader = FragmentLoader(context, left, stage, row, 0, instruction)
+    load_left: Callable[[int, int], list[ir.Value]] = partial(_held, left)
     right_loader = FragmentLoader(context, right, stage, column, 1, instruction)
-    depths = left.columns // layout.warp_depth
-    if layout.warp_depth > 1:
-        first = context.multiply(layout.depth_group(context), depths)
-        left_loader.advance(first)
+    depths = right.rows // layout.warp_depth
+    first = context.multiply(layout.depth_group(context), depths) if layout.warp_depth > 1 else None
+    if first is not None:
         right_loader.advance(first)
+    if isinstance(left, SharedTile):
+        left_loader = FragmentLoader(context, left, stage, row, 0, instruction)
+        if first is not None:
+            left_loader.advance(first)
+        load_left = left_loader.load
     values = list(accumulator.values)
     for depth in range(0, depths, instruction.depth):
         right_fragments = _right_fragments(right_loader, across, depth)
         for i in range(down):
-            left_fragment = left_loader.load(i * 16, depth)
+            left_fragment = load_left(i * 16, depth)
             for j in range(across):
                 places = _places(i, j, across)
                 results = _mma(
@@ -75,6 +81,13 @@ def dot_mma(
                 for place, value in zip(places, results, strict=True):
                     values[place] = value
     return RegisterTile(layout, tuple(values))
+
+
+def _held(left: SharedTile | RegisterTile, line: int, depth: int) -> list[ir.Value]:
+    """The registers of 16 lines x one step of k of a left operand in registers."""
+    assert isinstance(left, RegisterTile) and isinstance(left.layout, FragmentLayout)
+    first = (line // 16 * (left.layout.columns // 16) + depth // 16) * 4
+    return list(left.values[first : first + 4])
 
 
 def _places(i: int, j: int, across: int) -> list[int]:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from mlir import ir
 from mlir.dialects import arith, llvm, nvvm
 
 from ...runtime.errors import InternalError
-from .context import LoweringContext, RegisterTile, SharedTile, byte_width, lowering, tile_type
+from .context import LoweringContext, RegisterTile, SharedTile, byte_width, lowering
 from .dot_fma import stage_offset
-from .dot_layouts import PairLayout, WarpgroupLayout, parse_shared
+from .dot_layouts import WarpgroupLayout, parse_shared
 from .layouts import Layout
 from .roles import warpgroup_number
 
@@ -112,26 +112,6 @@ def _fragment(tile: SharedTile | RegisterTile, block: int, step: int) -> tuple[i
     steps = tile.layout.columns // 16
     first = (block * steps + step) * 4
     return tile.values[first : first + 4]
-
-
-@lowering("tile.pack")
-def _pack(context: LoweringContext, operation: ir.Operation) -> None:
-    """Volatile assembly: a register of a product that still runs must not be written, so that what waits for it must
-    come first.
-    """
-    tile, target = context.get(operation.operands[0]), context.layout(operation.results[0].type)
-    assert isinstance(tile, RegisterTile) and isinstance(tile.layout, WarpgroupLayout)
-    if not isinstance(target, PairLayout) or target.accumulator != replace(tile.layout, width=2):
-        raise InternalError(f"tile.pack takes {tile.layout} to pairs of the same warps, not {target}")
-    kind = str(tile_type(operation.results[0].type).element)
-    across = tile.layout.columns // 8
-    registers = []
-    for group in target.groups():
-        first = (group.row_slot * across + group.column_slot) * 2
-        pair = tile.values[first : first + 2]
-        assembly = f"cvt.rn.{kind}x2.f32 $0, $2, $1;"
-        registers.append(llvm.inline_asm(context.i32, list(pair), assembly, "=r,f,f", has_side_effects=True))
-    context.set(operation.results[0], RegisterTile(target, tuple(registers)))
 
 
 @lowering("tile.dot_wait")

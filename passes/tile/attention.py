@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from mlir import ir
-from mlir.dialects import scf
+from mlir.dialects import arith, scf
 
 from ...dialects.tensors import element_of, scalar_type
 from ...runtime.errors import InternalError
 from ...runtime.symbolic import ONE, ZERO, Expression, maximum, minimum
 from ..lower.context import byte_width
-from ..lower.dot_layouts import FmaLayout, MmaLayout, SharedLayout
+from ..lower.dot_layouts import FmaLayout, FragmentLayout, MmaLayout, SharedLayout
 from ..target import Target
 from ..unit import KernelProgram
 from .attention_parts import Parts, find_parts
@@ -37,17 +37,23 @@ from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shar
 from .tile_types import ACCESS_BYTES, i64, program_id, tile_of
 
 HALVES = ("f16", "bf16")
+KEPT_RESULTS = 2048  # of a warp, in 64 registers of a thread: beside more of them there is room for the scores of 32 keys
+HELD_QUERIES = 2048  # elements of a warp's queries, in 32 registers of a thread
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Tile of `rows` queries x `keys` keys; `warps` along the rows, so that a row's lanes are in one warp."""
+    """Tile of `rows` queries x `keys` keys; `warps` along the rows, so that a row's lanes are in one warp. In registers
+    (`held`) are the softmax's weights, as left operands, and with `held_queries` the queries too.
+    """
 
     rows: int
     keys: int
     warps: int
     head: int  # depth of the first contraction, padded
     width: int  # columns of the second, padded
+    held: bool = False
+    held_queries: bool = False
 
     @property
     def threads(self) -> int:
@@ -55,7 +61,8 @@ class Schedule:
 
     def shared_bytes(self, size: int) -> int:
         """Of queries, keys, values and weights with elements of `size` bytes, lines padded."""
-        lines = ((self.rows, self.head), (self.keys, self.head), (self.keys, self.width), (self.rows, self.keys))
+        lines = [(self.rows, self.head), (self.keys, self.head), (self.keys, self.width)]
+        lines += [] if self.held else [(self.rows, self.keys)]
         return sum(count * (length * size + ACCESS_BYTES) for count, length in lines)
 
 
@@ -168,17 +175,25 @@ def _specialized(problem: _Problem, schedule: HopperSchedule) -> tuple[Expressio
 
 # Everywhere -----------------------------------------------------------------------------------------------------
 def _schedule(first: Contraction, second: Contraction, arithmetic: Arithmetic, target: Target) -> Schedule:
-    """As many warps as the queries fill and shared memory allows, each with 16 of them."""
+    """As many warps as the queries fill and shared memory allows, each with 16 of them; on tensor cores in 16 bits with
+    32, where that many queries are there and the sums fit: every key is then read from shared memory for twice as many.
+    """
     head, width = first.depth.as_constant(), second.columns.as_constant()
     if head is None or width is None:
         raise InternalError("the head size of an attention kernel is a constant")
     step, across = (4, 32) if arithmetic.instruction == "fma" else (16, 8)
     head, width = -(-head // step) * step, -(-width // across) * across
-    keys = 64 if arithmetic.operand in HALVES else 32
+    held = arithmetic.operand in HALVES
     queries = size_guess(first.rows)
     most = 1 if queries <= 16 else 2 if queries <= 32 else 4
     size = byte_width(scalar_type(arithmetic.operand))
-    schedules = [Schedule(warps * 16, keys, warps, head, width) for warps in (4, 2, 1) if warps <= most]
+    each = 32 if held and queries > 64 and max(head, width) <= 128 else 16
+    keys = 64 if held and each * max(head, width) <= KEPT_RESULTS else 32
+    schedules = [
+        Schedule(warps * each, keys, warps, head, width, held, held and head * each <= HELD_QUERIES)
+        for warps in (4, 2, 1)
+        if warps <= most
+    ]
     return next((own for own in schedules if own.shared_bytes(size) <= target.shared_per_block), schedules[-1])
 
 
@@ -285,37 +300,72 @@ class _General:
     places: tuple[PlaceFunction, ...]
 
     def emit(self) -> ir.Value:
-        """The loop over the keys that some query of the block sees; returns the quotients."""
+        """The loop over the keys that some query of the block sees; returns the quotients.
+
+        Values arrive during the first product and keys of the next tile during the softmax and the second: the wait in
+        front of either product is also the one for those who still read what the next copy replaces.
+        """
         softmax, schedule = self.softmax, self.schedule
         builder, first = softmax.builder, softmax.first
         query, key, value = self._at_batch()
         query_tile, key_tile, value_tile = self._allocate((query, key, value))
-        weights_tile = self._allocate_weights()
+        weights_tile = None if schedule.held else self._allocate_weights()
         zero, first_row = builder.index(0), builder.index(softmax.row)
         emitter = ElementEmitter(builder)
-        emit_transfer(builder, emitter, query, query_tile, zero, (first_row, zero))
         last = minimum(softmax.row + schedule.rows, first.rows) - 1
         seen = key_range(softmax.scores, softmax.row, last, first.columns)
-        begin = builder.divide(maximum(seen.begin, 0), schedule.keys) * schedule.keys
+        begin = builder.index(builder.divide(maximum(seen.begin, 0), schedule.keys) * schedule.keys)
+        end, step = builder.index(seen.end), builder.index(schedule.keys)
+        emit_transfer(builder, emitter, query, query_tile, zero, (first_row, zero))
+        ir.Operation.create("tile.commit")
+        if schedule.held_queries:
+            _arrive()
+            query_tile = self._fragments(query_tile)
+        self._copy_keys(key, key_tile, begin, end)
         output = softmax.zeros(schedule.width, softmax.layouts[1])
-        loop = scf.ForOp(
-            builder.index(begin), builder.index(seen.end), builder.index(schedule.keys), [*softmax.start(), output]
-        )
+        loop = scf.ForOp(begin, end, step, [*softmax.start(), output])
         with ir.InsertionPoint(loop.body), builder.region():
             column = loop.induction_variable
             peak, total, output = loop.inner_iter_args
-            emit_transfer(builder, emitter, key, key_tile, zero, (zero, column))
-            emit_transfer(builder, emitter, value, value_tile, zero, (column, zero))
             _arrive()
+            emit_transfer(builder, emitter, value, value_tile, zero, (column, zero))
+            ir.Operation.create("tile.commit")
             scores = self._dot(0, query_tile, key_tile, softmax.zeros(schedule.keys, softmax.layouts[0]))
             online = softmax.step(softmax.seen(scores, column), peak, total)
-            ir.Operation.create("tile.put", operands=[weights_tile, zero, online.weights])
+            weights = self._weights(online.weights, weights_tile)
             scaled = softmax.rescaled(output, online.scale)
-            ir.Operation.create("tile.barrier")
-            result = self._dot(1, weights_tile, value_tile, scaled)
-            ir.Operation.create("tile.barrier")
-            scf.yield_([online.maximum, online.total, result])
+            _arrive()
+            self._copy_keys(key, key_tile, arith.addi(column, step), end)
+            scf.yield_([online.maximum, online.total, self._dot(1, weights, value_tile, scaled)])
         return softmax.quotient(loop.results[2], loop.results[1])
+
+    def _copy_keys(self, key: Operand, tile: ir.Value, column: ir.Value, end: ir.Value) -> None:
+        """Start the copy of the keys from `column` on, where there are any more."""
+        builder = self.softmax.builder
+        branch = scf.IfOp(arith.cmpi(arith.CmpIPredicate.slt, column, end))
+        with ir.InsertionPoint(branch.then_block), builder.region():
+            zero = builder.index(0)
+            emit_transfer(builder, ElementEmitter(builder), key, tile, zero, (zero, column))
+            scf.yield_([])
+        ir.Operation.create("tile.commit")
+
+    def _fragments(self, tile: ir.Value) -> ir.Value:
+        """A left operand of the first product in registers."""
+        schedule = self.schedule
+        layout = FragmentLayout(schedule.rows, schedule.head, schedule.warps)
+        type_ = tile_of(schedule.rows, schedule.head, scalar_type(self.arithmetics[0].operand), str(layout))
+        zero = self.softmax.builder.index(0)
+        return ir.Operation.create("tile.fragments", results=[type_], operands=[tile, zero]).result
+
+    def _weights(self, weights: ir.Value, tile: ir.Value | None) -> ir.Value:
+        """The left operand of the second product: in registers, or by way of shared memory."""
+        if tile is not None:
+            ir.Operation.create("tile.put", operands=[tile, self.softmax.builder.index(0), weights])
+            return tile
+        rows, keys = self.schedule.rows, self.schedule.keys
+        layout = FragmentLayout(rows, keys, self.schedule.warps)
+        type_ = tile_of(rows, keys, scalar_type(self.arithmetics[1].operand), str(layout))
+        return ir.Operation.create("tile.pack", results=[type_], operands=[weights]).result
 
     def _at_batch(self) -> tuple[Operand, Operand, Operand]:
         """The operands of this block's batch."""
@@ -352,7 +402,6 @@ class _General:
 
 
 def _arrive() -> None:
-    """Copies are complete and visible to the whole block."""
-    ir.Operation.create("tile.commit")
+    """Copies are complete and visible to the whole block, which has read what it wanted of other tiles."""
     ir.Operation.create("tile.wait", attributes={"pending": i64(0)})
     ir.Operation.create("tile.barrier")

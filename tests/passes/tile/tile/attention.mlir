@@ -1,6 +1,7 @@
 // RUN: tilewright opt %s --from tile --target sm_80
 // Attention goes over the keys once: scores, their maximum and sum so far, and the output are carried; when the maximum
-// grows, what was added before is scaled down. Only the output is stored.
+// grows, what was added before is scaled down. Only the output is stored. Values are copied during the first product, the
+// next keys during the softmax and the second; queries and weights are operands in registers.
 
 !q = tensor<?x4x?x64xf16, ["n", "4", "s", "64"]>
 !o = tensor<?x4x?x64xf32, ["n", "4", "s", "64"]>
@@ -11,11 +12,15 @@
 // CHECK: func.func @attention_0(%[[Q:[^:]*]]: memref<?xf16>, %[[K:[^:]*]]: memref<?xf16>,
 // CHECK-SAME: %[[V:[^:]*]]: memref<?xf16>, %[[O:[^:]*]]: memref<?xf32>, %{{[^:]*}}: index, %[[S:[^:]*]]: index)
 // CHECK: "tile.copy"(%[[QUERIES:.*]], %c0, %[[Q]],
+// CHECK: %[[HELD:.*]] = "tile.fragments"(%[[QUERIES]], %c0)
+// CHECK: scf.if
+// CHECK: "tile.copy"(%[[KEYS:.*]], %c0, %[[K]],
 // CHECK: %[[RESULT:.*]]:3 = scf.for %[[KEY:.*]] = %c0 to %[[S]] step %{{.*}} iter_args(
 // CHECK-SAME: %[[TOP:[^ ]*]] = %{{[^,]*}}, %[[SUM:[^ ]*]] = %{{[^,]*}}, %[[OUTPUT:[^ ]*]] = %{{[^,]*}})
-// CHECK: "tile.copy"(%[[KEYS:.*]], %c0, %[[K]],
+// CHECK: "tile.wait"() {pending = 0 : i64}
+// CHECK: "tile.barrier"
 // CHECK: "tile.copy"(%[[VALUES:.*]], %c0, %[[V]],
-// CHECK: %[[SCORES:.*]] = "tile.dot"(%[[QUERIES]], %[[KEYS]],
+// CHECK: %[[SCORES:.*]] = "tile.dot"(%[[HELD]], %[[KEYS]],
 // CHECK: "tile.map"(%{{.*}}, %[[KEY]], %[[S]], %[[S]])
 // CHECK: "tile.element"(%[[SCORES]])
 // CHECK: fill = 0xFF800000 : f32
@@ -25,9 +30,13 @@
 // CHECK: math.exp2
 // CHECK: math.exp2
 // CHECK: "tile.reduce"{{.*}}kind = "sum"
-// CHECK: "tile.put"(%[[POWERS:.*]], %c0,
+// CHECK: %[[POWERS:.*]] = "tile.pack"
 // CHECK: "tile.element"(%[[OUTPUT]])
 // CHECK: arith.mulf
+// CHECK: "tile.wait"() {pending = 0 : i64}
+// CHECK: "tile.barrier"
+// CHECK: scf.if
+// CHECK: "tile.copy"(%[[KEYS]], %c0, %[[K]],
 // CHECK: "tile.dot"(%[[POWERS]], %[[VALUES]],
 // CHECK: scf.yield
 // CHECK: "tile.element"(%[[RESULT]]#1)
