@@ -21,10 +21,10 @@ HEAD = """# Injected bugs, and what catches them
 
 `python -m benchmarks.mutations --write` makes this page: it breaks one PTX line of a kernel at a time and runs the
 result under the emulator's [sanitizer](sanitizer.md), with reversed warps and asynchronous copies at their latest
-moment. The kernels are our own of small models for sm_80, and the warp-specialised product of tests/emulator/cuda
-(tensor copies, mbarriers, wgmma). `comparison` means that the answer differs from the right kernel's; `time limit`
-that the mutant loops for ever; `fault` that the emulator stopped it, for an mbarrier that was never initialised and
-the like.
+moment. The kernels are our own of small models for sm_80, the warp-specialised product of tests/emulator/cuda
+(tensor copies, mbarriers, wgmma), and our own one (`boxes`) as it stores its results. `comparison` means that the
+answer differs from the right kernel's; `time limit` that the mutant loops for ever; `fault` that the emulator stopped
+it, for an mbarrier that was never initialised and the like.
 """
 
 

@@ -54,6 +54,22 @@ def test_a_broken_pipeline_of_hopper_is_caught(operator: str, place: int, check:
     assert check in verdict.caught_by, verdict
 
 
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_a_store_that_is_not_waited_for_is_caught(place: int) -> None:
+    """In front of the first and the third strip of a tile, and before the block ends; the second's slot is free."""
+    case = _case("boxes")
+    (operator,) = (own for own in case.operators if own.name == "dropped wait_group")
+    line, text = operator.sites(case.ptx.split("\n"))[place]
+    verdict = case.judge(Mutant(case.name, operator.name, line + 1, "", text))
+    assert "race" in verdict.caught_by, verdict
+
+
+@pytest.mark.parametrize("operator", ["dropped proxy fence", "dropped barrier"])
+def test_a_store_before_everything_is_written_is_caught(operator: str) -> None:
+    *_, mutant = (mutant for mutant in _case("boxes").mutants() if mutant.operator == operator)
+    assert "race" in _case("boxes").judge(mutant).caught_by
+
+
 def test_every_kind_of_bug_has_a_name_of_its_own() -> None:
     names = [operator.name for operator in OPERATORS]
     assert len(set(names)) == len(names)
