@@ -37,7 +37,7 @@ from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shar
 from .tile_types import ACCESS_BYTES, i64, program_id, tile_of
 
 HALVES = ("f16", "bf16")
-KEPT_RESULTS = 2048  # of a warp, in 64 registers of a thread: beside more of them there is room for the scores of 32 keys
+KEPT_RESULTS = 2048  # of a warp, in 64 registers of a thread: beside more of them there is room for 32 keys
 HELD_QUERIES = 2048  # elements of a warp's queries, in 32 registers of a thread
 
 

@@ -30,7 +30,7 @@ class Case:
 
     def model(self) -> Any:
         """The ONNX operator, in f32."""
-        shapes = {name: (1, self.heads, self.keys, self.size) for name in "kv"}
+        shapes = dict.fromkeys("kv", (1, self.heads, self.keys, self.size))
         shapes["q"] = (1, self.heads, self.queries, self.size)
         graph = helper.make_graph(
             [helper.make_node("Attention", ["q", "k", "v"], ["y"], "attention", is_causal=int(self.causal))],
