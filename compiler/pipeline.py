@@ -84,6 +84,7 @@ STAGES = (
     Stage("pack-weights", "graph"),
     Stage("fuse", "graph", kept=True),
     Stage("narrow-storage", "graph"),
+    Stage("round-quotients", "graph"),
     Stage("deduplicate-kernels", "graph"),
     Stage("tile", "tile"),
     Stage("pipeline", "tile", kept=True),
