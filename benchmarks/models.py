@@ -32,6 +32,7 @@ from tilewright.runtime.errors import Error
 QUANTIZED = ("resnet-small-dynamo", "mobilenet-small-dynamo", "bert-small-dynamo")
 FAILURES = "not_exported.json"  # written by benchmarks.export_models beside its files
 ONE_STEP = 1 / 255  # of quantised activations: a rounding that goes the other way
+HALF = 5e-3  # of 11 bits, in models of two layers: onnxruntime rounds between operators, we do not
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def chosen_models(options: argparse.Namespace) -> Iterator[tuple[str, Model]]:
 
 def _in_form(model: Model, form: str) -> Model:
     load: Callable[[], onnx.ModelProto] = lambda: quantized(model.prototype(), model.inputs(), form)  # noqa: E731
-    return replace(model, load=load, tolerance=ONE_STEP)
+    return replace(model, load=load, tolerance=HALF if form == "f16" else ONE_STEP)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Quantised forms of a model, made with onnxruntime's quantizers.
+"""Quantised and half-precision forms of a model, made with onnxruntime's tools.
 
 In: a model, inputs to calibrate with, and one of FORMS. Out: the quantised model in memory.
 """
@@ -24,6 +24,8 @@ FORMS = {
     "dynamic": "DynamicQuantizeLinear, MatMulInteger, ConvInteger with i8 weights",
     "dynamic-u8": "the same with u8 weights, whose zero points are not 0",
     "int4": "MatMulNBits: 4-bit weights in blocks of 32",
+    "int4-qdq": "DequantizeLinear of int4 weights in blocks of 32, opset 21",
+    "f16": "float16 weights and activations",
 }
 
 
@@ -48,8 +50,10 @@ def quantized(model: onnx.ModelProto, batches: Sequence[Inputs], form: str) -> o
         given, source, target = (Path(folder) / f"{stem}.onnx" for stem in ("given", "source", "target"))
         onnx.save(model, given)
         quant_pre_process(given, source, skip_symbolic_shape=True)
-        if form == "int4":
-            return _int4(source)
+        if form.startswith("int4"):
+            return _int4(source, qdq=form.endswith("qdq"))
+        if form == "f16":
+            return _half(source)
         if form.startswith("dynamic"):
             quantize_dynamic(source, target, weight_type=QuantType.QUInt8 if form.endswith("u8") else QuantType.QInt8)
         else:
@@ -57,10 +61,20 @@ def quantized(model: onnx.ModelProto, batches: Sequence[Inputs], form: str) -> o
         return onnx.load(target)
 
 
-def _int4(source: Path) -> onnx.ModelProto:
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+def _half(source: Path) -> onnx.ModelProto:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    quantizer = MatMulNBitsQuantizer(onnx.load(source), block_size=32, is_symmetric=True)
+    result: onnx.ModelProto = convert_float_to_float16(onnx.load(source), keep_io_types=True)
+    return result
+
+
+def _int4(source: Path, qdq: bool) -> onnx.ModelProto:
+    from onnxruntime.quantization import QuantFormat
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+
+    form = QuantFormat.QDQ if qdq else QuantFormat.QOperator
+    options = DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=True, quant_format=form)
+    quantizer = MatMulNBitsQuantizer(onnx.load(source), algo_config=options)
     quantizer.process()
     result: onnx.ModelProto = quantizer.model.model
     return result
