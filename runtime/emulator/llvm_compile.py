@@ -30,6 +30,7 @@ from .uniformity import analyse
 _SOURCES = (
     "llvm_*.py", "isa/*.py", "uniformity.py", "affine.py", "control_flow.py", "latches.py", "spins.py", "parser.py",
     "ptx.py", "numpy_layout.py", "numpy_small_floats.py", "kernel_facts.py", "memory.py",
+    "tensor_map.py",
 )  # fmt: skip
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,8 @@ def _width(instruction: Instruction) -> tuple[int, bool, bool]:
         return _FIXED[opcode], True, False
     if opcode == "cp":
         return _copy_width(instruction), True, True
+    if opcode == "tensormap":
+        return 1, True, True
     if opcode not in ("ld", "ldu", "st", "atom", "red", "wmma"):
         return _WIDEST, False, False
     operand = instruction.operands[0 if opcode in ("ld", "ldu") else -1]

@@ -17,6 +17,14 @@ MAGIC = b"twTM"
 _HEAD = struct.Struct("<4s6BH")  # magic; rank, data type, swizzle, promotion, fill, im2col; room
 _BODY = struct.Struct("<Q5I4Q5H5B6hHHx")  # address, extents - 1, strides, box, element strides, corners, two counts
 BODY_START = _HEAD.size
+FIELDS: dict[str, tuple[int, int]] = {
+    "rank": (4, 1), "elemtype": (5, 1), "swizzle_mode": (6, 1), "fill_mode": (8, 1),
+    **{name: (BODY_START + start, nbytes) for name, start, nbytes in (
+        ("global_address", 0, 8), ("global_dim", 8, 4), ("global_stride", 28, 8), ("box_dim", 60, 2),
+        ("element_stride", 70, 1),
+    )},
+}  # fmt: skip
+"""What tensormap.replace may change, by its names: the first byte, and the bytes of each number."""
 _TYPES, _SWIZZLES = tuple(ELEMENT_BYTES), tuple(SWIZZLE_BYTES)
 
 

@@ -51,3 +51,5 @@ class Tensors:
                 packed.append(("pointer" if isinstance(argument, np.int64) else "i32", int(argument)))
         kernel = self.device.load(name, self.ptx)
         self.device.launch(kernel, (grid, 1, 1), (block, 1, 1), shared, packed)
+        refused = [choice.reason for choice in kernel.choices.values() if choice.engine == "refused"]
+        assert not refused, refused

@@ -9,6 +9,7 @@ import pytest
 from tests.emulator.hopper_harness import Tensors
 
 from tilewright.runtime.emulator.numpy_im2col import pixel_runs
+from tilewright.runtime.emulator.sanitizer import Sanitizer
 from tilewright.runtime.emulator.tensor_map import decode, encode
 from tilewright.runtime.errors import DeviceError
 from tilewright.runtime.tensor_map import Im2col, TensorMap
@@ -248,3 +249,24 @@ def test_faults_are_named() -> None:
         _load(tensors, "load_2d", good, 512, 256, 0, 0)
     with pytest.raises(DeviceError, match=r"lacks 0 of 1 arrivals and 88 bytes(.|\n)*try_wait"):
         _load(tensors, "load_2d", good, 600, 1024, 0, 0)
+
+
+def test_maps_that_a_kernel_changes(engine: str) -> None:
+    """Of every field but the innermost box; the template is a map of another matrix of another type."""
+    sanitizer = Sanitizer() if engine == "numpy" else None
+    tensors = Tensors("tensormap", sanitizer)
+    other = np.zeros((64, 64), "f4")
+    template = tensors.map("float32", tensors.put(other), other, (16, 32), swizzle="64b", fill="nan")
+    random = np.random.default_rng(0)
+    matrices = [random.integers(0, 99, shape).astype("i4") for shape in ((40, 32), (9, 20), (100, 64))]
+    table = np.array(
+        [(tensors.put(x), x.strides[0], *x.shape) for x in matrices],
+        [("address", "u8"), ("pitch", "u8"), ("rows", "i4"), ("columns", "i4")],
+    )
+    room, out = np.zeros((len(matrices), 128), "u1"), np.zeros((len(matrices), 8, 16), "i4")
+    places = [np.int64(tensors.put(array)) for array in (table.view("u1"), room, out)]
+    tensors.launch("boxes", template, *places, 5, 12, grid=len(matrices))
+    got = tensors.get(int(places[2]), out)
+    for box, matrix in zip(got, matrices, strict=True):
+        assert (box == _box(matrix, (5, 12), (8, 16), (1, 1), 0)).all()
+    assert sanitizer is None or not sanitizer.findings.list()
