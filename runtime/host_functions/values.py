@@ -25,6 +25,14 @@ def sequence(call: HostCall) -> Sequence[Any]:
     return [list(call.inputs)]
 
 
+@host_function("zip_map")
+def zip_map(call: HostCall) -> Sequence[Any]:
+    """A dictionary from label to score for every row."""
+    (scores,), labels = call.inputs, call.attributes["labels"]
+    rows = scores.reshape(-1, scores.shape[-1]).tolist()
+    return [[dict(zip(labels, row, strict=True)) for row in rows]]
+
+
 @host_function("nothing")
 def nothing(call: HostCall) -> Sequence[Any]:
     """An empty optional."""

@@ -1,17 +1,13 @@
-"""Operators of ai.onnx.ml on tensors of numbers.
+"""Operators of ai.onnx.ml that prepare features, and ZipMap, which names what comes out.
 
-In: features. Out: maps; a tree ensemble walks its trees by looking its nodes up in tables, one step a level.
+In: features. Out: maps over them; what is text, or a dictionary, is of the host.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import onnx
 from mlir import ir
 
 from ....dialects import graph_builder as build
@@ -21,13 +17,10 @@ from ....runtime.symbolic import Expression
 from ..errors import Unsupported
 from ..node import Node
 from ..registry import onnx_operator
+from ..tensor import Tensor
+from .class_labels import labels_of
 
 DOMAIN = "ai.onnx.ml"
-MODES = ("leq", "lt", "gte", "gt", "eq", "neq", "member")  # the numbers of the operator's modes
-MEMBER = MODES.index("member")
-EQUAL = MODES.index("eq")
-AGGREGATIONS = ("average", "sum", "min", "max")
-DEEPEST = 64
 
 
 @onnx_operator("ArrayFeatureExtractor", domain=DOMAIN)
@@ -94,144 +87,60 @@ def imputer(node: Node) -> ir.Value:
     return node.map([x, values], body)
 
 
-@dataclass
-class Forest:
-    """Nodes of all trees as columns; a leaf leads to itself. `roots` are node numbers."""
-
-    feature: list[int] = field(default_factory=list)
-    split: list[float] = field(default_factory=list)
-    mode: list[int] = field(default_factory=list)
-    yes: list[int] = field(default_factory=list)
-    no: list[int] = field(default_factory=list)
-    missing: list[int] = field(default_factory=list)  # 1: a NaN takes the yes branch
-    weight: list[float] = field(default_factory=list)
-    target: list[int] = field(default_factory=list)  # -1: not a leaf
-    roots: list[int] = field(default_factory=list)
-
-    def add(self, feature: int = 0, split: float = 0.0, mode: int = 0, missing: int = 0) -> int:
-        """A new node, which leads to itself until its branches are set."""
-        number = len(self.feature)
-        for column, value in (
-            (self.feature, feature), (self.mode, mode), (self.missing, missing), (self.yes, number),
-            (self.no, number), (self.target, -1),
-        ):  # fmt: skip
-            column.append(value)
-        self.split.append(split)
-        self.weight.append(0.0)
-        return number
-
-    def add_leaf(self, weight: float, target: int) -> int:
-        """A node that ends a path."""
-        number = self.add()
-        self.weight[number], self.target[number] = weight, target
-        return number
-
-    def depth(self) -> int:
-        """Steps from a root to the farthest leaf. Raises Unsupported beyond `DEEPEST`, which also ends cycles."""
-        level, steps = set(self.roots), 0
-        while any(self.target[number] < 0 for number in level):
-            level = {following for number in level for following in (self.yes[number], self.no[number])}
-            steps += 1
-            if steps > DEEPEST:
-                raise Unsupported(f"a tree of more than {DEEPEST} levels", f"up to {DEEPEST}")
-        return steps
+@onnx_operator("FeatureVectorizer", domain=DOMAIN)
+def feature_vectorizer(node: Node) -> ir.Value:
+    """The columns of all inputs side by side, each with as many as it is said to have: cut, or filled with zeros."""
+    widths = [int(width) for width in node.get("inputdimensions") or []]
+    parts = []
+    for place in range(len(node.inputs)):
+        x = node.input(place)
+        flat = node.reshaped(x, [x.shape[0], build.product(x.shape[1:])] if x.rank > 1 else [1, x.shape[0]])
+        columns = node.map([flat], lambda v: v.cast("f32"))
+        width = widths[place] if place < len(widths) else None
+        if width is not None and flat.shape[1] != width:
+            zero = node.literal(np.array(0.0, np.float32), "f32").value
+            columns = build.pad(columns, zero, [0, 0], [0, width - flat.shape[1]])
+        parts.append(columns)
+    return build.concatenate(parts, 1, node.unify)
 
 
-def _array(node: Node, name: str) -> list[Any]:
-    value = node.get(name)
-    if value is None:
-        return []
-    return list(onnx.numpy_helper.to_array(value).ravel()) if isinstance(value, onnx.TensorProto) else list(value)
-
-
-def _forest(node: Node) -> Forest:
-    """The operator's node tables as a forest; a node that tests for several members becomes a chain of equalities."""
-    forest = Forest()
-    splits, modes, features = (
-        _array(node, "nodes_splits"),
-        _array(node, "nodes_modes"),
-        _array(node, "nodes_featureids"),
-    )
-    missing = _array(node, "nodes_missing_value_tracks_true") or [0] * len(splits)
-    members = iter(_array(node, "membership_values"))
-    heads, tails = [], []
-    for split, mode, feature, lost in zip(splits, modes, features, missing, strict=True):
-        tested = [float(split)]
-        if int(mode) == MEMBER:
-            tested = []
-            for value in members:
-                if math.isnan(value):
-                    break
-                tested.append(float(value))
-        kind = EQUAL if int(mode) == MEMBER else int(mode)
-        chain = [forest.add(int(feature), value, kind, int(lost)) for value in tested]
-        for first, second in pairwise(chain):
-            forest.no[first] = second
-        heads.append(chain)
-        tails.append(chain[-1])
-    leaves = [
-        forest.add_leaf(float(weight), int(target))
-        for weight, target in zip(_array(node, "leaf_weights"), _array(node, "leaf_targetids"), strict=True)
-    ]
-
-    def numbered(name: str, leaf_name: str, place: int) -> int:
-        number = int(_array(node, name)[place])
-        return leaves[number] if int(_array(node, leaf_name)[place]) else heads[number][0]
-
-    for place, chain in enumerate(heads):
-        forest.no[tails[place]] = numbered("nodes_falsenodeids", "nodes_falseleafs", place)
-        for number in chain:
-            forest.yes[number] = numbered("nodes_truenodeids", "nodes_trueleafs", place)
-    forest.roots = [heads[int(root)][0] for root in _array(node, "tree_roots")]
-    return forest
-
-
-@onnx_operator("TreeEnsemble", domain=DOMAIN)
-def tree_ensemble(node: Node) -> ir.Value:
-    """[N, features] -> [N, targets]: the leaves that a row reaches, combined over the trees."""
+@onnx_operator("OneHotEncoder", domain=DOMAIN, host=True)
+def one_hot_encoder(node: Node) -> ir.Value:
+    """1 at the place of each element's category along a new last dimension; an unknown one has zeros."""
     x = node.input(0)
-    if node.get("post_transform", 0):
-        raise Unsupported(f"TreeEnsemble with post_transform {node.get('post_transform')}", "none")
-    try:
-        forest = _forest(node)
-    except (IndexError, ValueError) as error:
-        raise ModelError(f"node '{node.name}' (TreeEnsemble) has damaged tables: {error}") from None
-    steps, trees, dtype = forest.depth(), len(forest.roots), x.dtype
-    targets = int(node.get("n_targets", 1))
-    kind = AGGREGATIONS[int(node.get("aggregate_function", 1))]
-    column = {
-        name: node.literal(np.array(getattr(forest, name), np.int64), "i64").value
-        for name in ("feature", "mode", "yes", "no", "missing", "target", "roots")
-    }
-    split, weight = (
-        node.literal(np.array(values).astype(np.float64 if dtype == "f64" else np.float32), dtype).value
-        for values in (forest.split, forest.weight)
-    )
-    table = x.value
-    neutral = build.neutral("sum" if kind == "average" else kind, dtype)
+    texts, numbers = node.get("cats_strings"), node.get("cats_int64s")
+    if (texts is None) == (x.dtype == "string") or (texts is None and numbers is None):
+        raise ModelError(f"node '{node.name}' (OneHotEncoder): categories of another type than {x.dtype}")
+    if not node.get("zeros", 1):
+        raise Unsupported("OneHotEncoder that refuses unknown categories", "zeros=1")
+    categories = [int(number) for number in numbers] if texts is None else list(range(len(texts)))
+    if texts is not None:
+        options = {"keys": texts, "values": categories, "default": -1, "dtype": "int64"}
+        x = node.tensor(build.upload(node.host("label_encoder", [x], 1, options)[0], x.shape, "i64"))
+    table = node.literal(np.array(categories, np.int64), "i64").value
+    values = x.value
 
     def body() -> Scalar:
-        row, target, tree = (build.index(axis) for axis in range(3))
-        place = build.element_at(column["roots"], [tree])
-        for _ in range(steps):
-            value = build.element_at(table, [row, build.element_at(column["feature"], [place])])
-            passed = _passes(value, build.element_at(split, [place]), build.element_at(column["mode"], [place]))
-            passed = passed | (value.is_nan() & build.element_at(column["missing"], [place]).ne(0))
-            yes, no = (build.element_at(column[name], [place]) for name in ("yes", "no"))
-            place = passed.select(yes, no)
-        mine = build.element_at(column["target"], [place]).eq(target)
-        return mine.select(build.element_at(weight, [place]), neutral)
+        *own, category = (build.index(axis) for axis in range(x.rank + 1))
+        return build.element_at(values, own).cast("i64").eq(build.element_at(table, [category])).cast("f32")
 
-    shape = build.expressions([x.shape[0], targets, trees])
-    reached = build.reduce(node.map([], body, shape=shape), "sum" if kind == "average" else kind, [2])
-    result = build.remove_dimensions(reached, [2])
-    return node.map([result], lambda v: v / trees) if kind == "average" else result
+    return node.map([], body, shape=build.expressions([*x.shape, len(categories)]))
 
 
-def _passes(value: Scalar, split: Scalar, mode: Scalar) -> Scalar:
-    """The comparison that a mode stands for."""
-    results = [value.le(split), value.lt(split), value.ge(split), value.gt(split), value.eq(split), value.ne(split)]
-    passed = results[0]
-    for number, result in enumerate(results[1:], start=1):
-        passed = mode.eq(number).select(result, passed)
-    return passed
+@onnx_operator("CategoryMapper", domain=DOMAIN, host=True)
+def category_mapper(node: Node) -> Tensor | ir.Value:
+    """Text to its number, or numbers to their text; unknown ones to a default."""
+    x = node.input(0)
+    texts, numbers = node.get("cats_strings") or [], [int(number) for number in node.get("cats_int64s") or []]
+    if x.dtype == "string":
+        options = {"keys": texts, "values": numbers, "default": int(node.get("default_int64", -1)), "dtype": "int64"}
+        return build.upload(node.host("label_encoder", [x], 1, options)[0], x.shape, "i64")
+    options = {"keys": numbers, "values": texts, "default": node.get("default_string", "_Unused"), "dtype": "string"}
+    return node.on_host(node.host("label_encoder", [x], 1, options)[0], "string", x.shape)
+
+
+@onnx_operator("ZipMap", domain=DOMAIN)
+def zip_map(node: Node) -> Tensor:
+    """[N, classes] -> N dictionaries from label to score, on the host: an output of the model."""
+    options = {"labels": labels_of(node)}
+    return node.on_host(node.host("zip_map", [node.input(0)], 1, options)[0], "sequence")
