@@ -11,7 +11,6 @@ from mlir import ir
 from ....dialects import graph_builder as build
 from ....dialects.scalar import Scalar
 from ....runtime.errors import ModelError
-from ....runtime.symbolic import Expression
 from ..errors import Unsupported
 from ..node import Node
 from ..registry import onnx_operator
@@ -136,19 +135,22 @@ def _per_channel_affine(
 
 @onnx_operator("GroupNormalization", since=18)
 def group_normalization(node: Node) -> ir.Value:
-    """Scale and bias are one a group in opset 18 and one a channel since 21."""
+    """Scale and bias are one a group in opset 18 and one a channel since 21.
+
+    Groups are joined lines, as PyTorch exports them: passes/graph/unfold_reshapes.py finds the shape that what comes
+    before and after can follow.
+    """
     x, groups = node.input(0), int(node.get("num_groups"))
     batch, channels, *spatial = x.shape
-    grouped: list[Expression | int] = [batch, groups, channels // groups, *spatial]
-    value = build.reshape(widened(node, x), grouped)
-    axes = list(range(2, len(grouped)))
-    centred, _, inverse = _statistics(node, value, axes, node.get("epsilon", 1e-5))
+    joined = build.reshape(x.value, [batch, groups, channels // groups * build.product(spatial)])
     kind = wide(x.dtype)
-    parameters = []
-    for tensor in (node.input(1), node.input(2)):
-        by_channel = node.version >= 21 or (tensor.shape[0] == channels and channels != groups)
-        leading = [groups, channels // groups] if by_channel else [groups, 1]
-        parameters.append(node.reshaped(tensor, [*leading, *[1] * len(spatial)]))
+    centred, _, inverse = _statistics(node, build.cast(joined, kind), [2], node.get("epsilon", 1e-5))
+    scale, bias = node.input(1), node.input(2)
+    if node.version >= 21 or (scale.shape[0] == channels and channels != groups):
+        normal = build.reshape(node.map([centred, inverse], lambda d, i: d * i), x.shape)
+        parameters = [node.per_channel(tensor, x.rank) for tensor in (scale, bias)]
+        return node.map([normal, *parameters], lambda n, s, b: n * s.cast(kind) + b.cast(kind), element=x.dtype)
+    parameters = [node.reshaped(tensor, [groups, 1]) for tensor in (scale, bias)]
     result = node.map(
         [centred, inverse, *parameters], lambda d, i, s, b: d * i * s.cast(kind) + b.cast(kind), element=x.dtype
     )
