@@ -73,6 +73,7 @@ STAGES = (
     Stage("simplify", "graph"),
     Stage("unfold-reshapes", "graph"),
     Stage("fold-affine-into-convolution", "graph"),
+    Stage("fold-space-into-channels", "graph"),
     Stage("plan-layout", "graph"),
     Stage("merge-matmuls", "graph"),
     Stage("pair-products", "graph"),

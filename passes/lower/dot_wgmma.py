@@ -23,7 +23,6 @@ from .layouts import Layout
 from .roles import warpgroup_number
 
 BLOCK_ROWS = 64  # of one wgmma
-LINE_BYTES = 128  # a line of a swizzled tile
 _ATOM_LINES = 8  # lines after which the swizzle repeats
 _SWIZZLES = {128: 1 << 62, 64: 2 << 62, 32: 3 << 62}  # of a descriptor, by the bytes of a line
 
@@ -196,9 +195,8 @@ class _Descriptor:
         layout = parse_shared(tile.layout)
         self.size = byte_width(tile.element)
         self.depth_contiguous = layout.fast != dimension
-        spans = (LINE_BYTES,) if self.depth_contiguous else tuple(_SWIZZLES)
-        if layout.swizzle not in spans or layout.line * self.size != layout.swizzle:
-            raise InternalError(f"wgmma reads tiles in lines of {LINE_BYTES} swizzled bytes, not {tile.layout}")
+        if layout.swizzle not in _SWIZZLES or layout.line * self.size != layout.swizzle:
+            raise InternalError(f"wgmma reads tiles in lines of 32, 64 or 128 swizzled bytes, not {tile.layout}")
         if not self.depth_contiguous and self.size != 2:
             raise InternalError(f"wgmma reads operands of {self.size} bytes along k only, not {tile.layout}")
         lines = tile.rows if layout.fast == 1 else tile.columns
@@ -218,9 +216,9 @@ class _Descriptor:
         instruction's.
         """
         if self.depth_contiguous:
-            panel, inside = divmod(depth * self.size, LINE_BYTES)
+            panel, inside = divmod(depth * self.size, self.span)
             offset = panel * self.panel_bytes + inside
-            stride = LINE_BYTES
+            stride = self.span
         else:
             offset, stride = depth * self.span, self.panel_bytes // BLOCK_ROWS
         value = self.base

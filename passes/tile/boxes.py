@@ -13,7 +13,7 @@ from typing import Protocol
 from mlir import ir
 
 from ...dialects.tensors import Shape, scalar_type
-from ...runtime.symbolic import ONE, ZERO, Expression, expression
+from ...runtime.symbolic import ONE, ZERO, Expression, expression, product
 from ..lower.context import byte_width
 from ..lower.dot_layouts import SharedLayout
 from ..unit import BoxedTensor, Im2colBox
@@ -23,6 +23,7 @@ from .elements import ElementEmitter
 from .tile_types import ACCESS_BYTES
 
 LINE_BYTES = 128  # of a swizzled shared tile
+NARROW_SPANS = (32, 64)  # bytes of the channels of a pixel that make lines of their own
 MOST_BOX = 256  # elements of a box along one dimension
 MOST_STRIDE = 8  # between the pixels that one copy takes
 FARTHEST_CORNER = {1: 1 << 15, 2: 1 << 7, 3: 1 << 4}  # pixels, by the number of spatial dimensions
@@ -184,7 +185,8 @@ class Taps:
 class Pixels:
     """The activations of a convolution in channels-last: a line is a pixel of the result, k a tap and a channel.
 
-    `window` has the channels padded to whole lines; those past the tensor's arrive as zero.
+    `window` has the channels padded to whole lines; those past the tensor's arrive as zero. Channels of 32 or 64 bytes
+    have lines of that length: a tile is cut into panels along k, one for each tap.
     """
 
     source: int
@@ -192,11 +194,17 @@ class Pixels:
     window: Window
     shape: Shape  # of the tensor: N, spatial, C
     low: tuple[int, ...]
+    span: int = LINE_BYTES  # bytes of a line of the shared tile
     dimension: int = 0
     depth_contiguous: bool = True
 
+    @property
+    def line(self) -> int:
+        """Elements of a line of the shared tile."""
+        return self.span // byte_width(scalar_type(self.element))
+
     def layout(self) -> SharedLayout:
-        return SharedLayout("rows", line_length(self.element), LINE_BYTES)
+        return SharedLayout("rows", self.line, self.span)
 
     def boxed(self, lines: int, depth: int) -> BoxedTensor:
         size = byte_width(scalar_type(self.element))
@@ -215,9 +223,9 @@ class Pixels:
             DATA_TYPES[self.element],
             inner_first,
             tuple(strides),
-            f"{LINE_BYTES}b",
+            f"{self.span}b",
             element_strides=(1, *reversed(window.strides), 1),
-            im2col=Im2colBox(tuple(-low for low in reversed(self.low)), tuple(reversed(upper)), depth, lines),
+            im2col=Im2colBox(tuple(-low for low in reversed(self.low)), tuple(reversed(upper)), self.line, lines),
         )
 
     def fixed(self, builder: TileBuilder, line: Expression, batch: Expression) -> tuple[Expression, ...]:
@@ -229,9 +237,15 @@ class Pixels:
         self, builder: TileBuilder, origin: tuple[Expression, Expression, Expression], tile: tuple[int, int]
     ) -> list[Load]:
         line, depth, batch = origin
-        channel, tap = self.window.taps(builder, depth)
-        offsets = [own * step for own, step in zip(tap, self.window.dilations, strict=True)]
-        return [Load((channel, *self.fixed(builder, line, batch)), tuple(reversed(offsets)))]
+        whole, fixed = product(list(self.window.tap_shape())), self.fixed(builder, line, batch)
+        loads = []
+        for first in range(0, tile[1], self.line):
+            channel, tap = self.window.taps(builder, depth + first)
+            if self.span < LINE_BYTES:  # past the last tap there are no more channels either: zero
+                channel = channel + builder.divide(depth + first, whole) * self.window.channels
+            offsets = [own * step for own, step in zip(tap, self.window.dilations, strict=True)]
+            loads.append(Load((channel, *fixed), tuple(reversed(offsets)), first * tile[0]))
+        return loads
 
 
 def line_length(element: str) -> int:
@@ -258,7 +272,9 @@ class Operands:
     @property
     def zero_past_depth(self) -> bool:
         """Whether both operands are zero past the end of k: not so where the next channel is another tap's first."""
-        return not isinstance(self.left, Pixels) or all(size == 1 for size in self.left.window.kernel)
+        if not isinstance(self.left, Pixels) or self.left.span < LINE_BYTES:
+            return True
+        return all(size == 1 for size in self.left.window.kernel)
 
 
 def find_boxes(builder: TileBuilder, view: Contraction) -> Operands | None:
@@ -332,7 +348,11 @@ def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:
     element = argument.element
     if element not in DATA_TYPES:
         return None
-    padded = -(-channels // line_length(element)) * line_length(element)
+    span = min(channels * byte_width(scalar_type(element)), LINE_BYTES)
+    if span not in NARROW_SPANS:
+        span = LINE_BYTES
+    length = line_length(element) * span // LINE_BYTES
+    padded = -(-channels // length) * length
     if 2 * channels < padded or channels * byte_width(scalar_type(element)) % ACCESS_BYTES:
         return None
     window = replace(window, channels=expression(padded))
@@ -340,8 +360,8 @@ def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:
     spatial = len(window.sizes)
     if len(known_low) < spatial or len(known_kernel) < spatial:
         return None
-    reach = [(size - 1) * step for size, step in zip(known_kernel, window.dilations, strict=True)]
+    reach = [size * step for size, step in zip(known_kernel, window.dilations, strict=True)]
     farthest = FARTHEST_CORNER[spatial] - 1
     if max(*known_low, *reach, 0) + max(window.strides) > farthest:
         return None
-    return Pixels(ir.BlockArgument(tensor).arg_number, element, window, argument.shape, tuple(known_low))
+    return Pixels(ir.BlockArgument(tensor).arg_number, element, window, argument.shape, tuple(known_low), span)

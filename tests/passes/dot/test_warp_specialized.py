@@ -62,6 +62,10 @@ CONVOLUTIONS = {
     "one dimension": window((70,), (5,), pads=(2, 2)),
     "three dimensions": window((5, 4, 6), (2, 3, 2), strides=(1, 2, 1), pads=(0, 1, 1, 1, 0, 0)),
     "channels that do not fill a line": window((9, 10), (3, 3), pads=(1, 1, 1, 1), channels=40, outputs=72),
+    "sixteen channels: four taps a step, and steps past the last": window(
+        (9, 10), (3, 3), pads=(1, 1, 1, 1), channels=16, outputs=72
+    ),
+    "thirty-two channels, stride 2": window((9, 10), (3, 3), strides=(2, 2), pads=(1, 1, 1, 1), channels=32),
     "channels past a line, one tap": window((11, 12), (1, 1), strides=(2, 2), channels=104),
     "sizes known at run time": window((9, 10), (3, 3), pads=(1, 1, 1, 1), strides=(2, 1), dynamic=True),
 }
