@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .control_flow import Block
-from .llvm_context import BARRIER_BYTES, BARRIER_FIELDS
+from .llvm_context import BARRIER_BYTES, BARRIER_FIELDS, BLOCKED, PAUSES, WAITS
 from .llvm_module import call
+from .llvm_parts import Parts
 from .llvm_values import BITS, LANES, Code, Value
 from .llvm_waits import WAIT_ALIGNMENT, Waits
 from .ptx import Instruction, Negated, Operand, Register
 
 if TYPE_CHECKING:
     from .llvm_control import Control
-
-ENDED, BLOCKED, WAITS, PAUSES = range(4)
-"""What `warp` returns: all lanes ended; still waiting as before; got further, and waits now; some lanes spin."""
 
 RECORD_PLACE, RECORD_ENDED, RECORD_SLOTS = 0, 4, 16
 SLOT_BYTES = 16
@@ -60,23 +58,17 @@ class Barriers:
         self.barriers = tuple(block.number for block in self.blocks if block.exit.kind == "barrier")
         slots_end = RECORD_SLOTS + SLOT_BYTES * len(self.barriers)
         self.waits = Waits(self, -(-slots_end // WAIT_ALIGNMENT) * WAIT_ALIGNMENT)
-        self.stops = tuple(sorted((*self.barriers, *self.waits.numbers)))
-        # Barriers and waits that a part of a warp may reach.
-        self.loose = [number for number in self.stops if self.partial[number]]
-        self.loose_waits = [number for number in self.loose if self._is_wait(number)]
-        # Places where lanes stay while others of their warp are at a wait.
-        self.gathering = [
-            block.number for block in self.blocks if self.loose_waits and block.converges and self.partial[block.number]
-        ]  # fmt: skip
+        self.stops: tuple[int, ...] = tuple(sorted((*self.barriers, *self.waits.numbers)))
+        self.parts = Parts(self)
         self.places, saved_bytes = self._save_places()
         self.residents = self._residents()
-        self._gathered = self.waits.start + self.waits.nbytes if self.waits.numbers else slots_end
-        header = self._gathered + 4 * len(self.gathering)
+        self.parts.start = self.waits.start + self.waits.nbytes if self.waits.numbers else slots_end
+        header = self.parts.start + self.parts.nbytes
         self.save_start = -(-header // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT
         nbytes = -(-(self.save_start + saved_bytes) // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT
         self.record = Record(self.barriers, header, nbytes)
 
-    def _resumed(self, block: Block) -> int:
+    def resumed(self, block: Block) -> int:
         """Registers that are live where a barrier lets go."""
         targets = [target for target in block.exit.targets if target < self.end]
         return self.blocks[targets[0]].live_in if targets else 0
@@ -85,8 +77,8 @@ class Barriers:
         """Offsets of the registers that are saved at barriers, and their bytes."""
         saved = 0
         for number in self.stops:
-            saved |= self._resumed(self.blocks[number])
-        for number in self.gathering:
+            saved |= self.resumed(self.blocks[number])
+        for number in self.parts.gathering:
             saved |= self.blocks[number].live_in
         places, position = {}, 0
         for number in self.homes:
@@ -117,7 +109,7 @@ class Barriers:
 
     def end_block(self, block: Block, lanes: Value) -> None:
         """The exit of a block that ends in a barrier, which `lanes` have reached."""
-        if self._is_wait(block.number):
+        if self.is_wait(block.number):
             self._end_in_wait(block, lanes)
             return
         code, emit = self.code, self.emit
@@ -154,8 +146,8 @@ class Barriers:
         code.line(f"br i1 {released}, label %{label}, label %save{block.number}")
         code.label(f"save{block.number}")
         self._write_slot(block.number, lanes, number, before, expected)
-        self._save(self._resumed(block) & ~self._result_bit(ender))
-        self._return_waiting(block.number + 1)
+        self.save(self.resumed(block) & ~self._result_bit(ender))
+        self.return_waiting(block.number + 1)
         code.label(label)
         emit.begin_block()
         if ender.has("red"):
@@ -239,11 +231,12 @@ class Barriers:
         for field, value in (("lanes", lanes), ("number", number), ("generation", generation), ("expected", expected)):
             self.code.line(f"store {value.typed}, ptr {self._slot(block, field)}")
 
-    def _return_waiting(self, place: int, outcome: int | str = WAITS) -> None:
+    def return_waiting(self, place: int, outcome: int | str = WAITS) -> None:
+        """The warp returns, to go on at `place` when its turn comes."""
         self.code.line(f"store i32 {place}, ptr %record")
         self.code.line(f"ret i32 {outcome}")
 
-    def _save(self, registers: int) -> None:
+    def save(self, registers: int) -> None:
         """Registers to the record."""
         for number in self.homes:
             if registers >> number & 1 and number not in self.residents:
@@ -252,7 +245,8 @@ class Barriers:
                 self.code.line(f"{value} = load {home}, ptr %r{number}")
                 self.code.line(f"store {home} {value}, ptr {self._saved(number)}, align 8")
 
-    def _restore(self, registers: int) -> None:
+    def restore(self, registers: int) -> None:
+        """Registers from the record."""
         for number in self.homes:
             if registers >> number & 1 and number not in self.residents:
                 home = self.emit.home_type(number)
@@ -273,21 +267,22 @@ class Barriers:
         now = code.emit(f"load i32, ptr {self._barrier_field(code, number, 'generation')}", "i32", False)
         return code.compare("icmp ne", since, now)
 
-    def _is_wait(self, number: int) -> bool:
+    def is_wait(self, number: int) -> bool:
+        """Whether block `number` ends in a wait and not in a barrier."""
         return self.blocks[number].exit.kind == "wait"
 
-    def _free(self, number: int) -> Value:
+    def free(self, number: int) -> Value:
         """Of the lanes that stand at the barrier or wait of slot `number` those that may go on."""
         code, block = self.code, self.blocks[number]
-        if self._is_wait(number):
+        if self.is_wait(number):
             place, parities, lanes = (self.waits.load(number, name) for name in ("addresses", "parities", "lanes"))
             return self.waits.over(block, place, parities, lanes)
-        there = code.emit(f"load i32, ptr {self._lanes_at(number)}", "i32", False)
+        there = code.emit(f"load i32, ptr {self.lanes_at(number)}", "i32", False)
         return code.select(self._is_released(number), there, code.integer("i32", 0))
 
-    def _lanes_at(self, number: int) -> str:
+    def lanes_at(self, number: int) -> str:
         """Where the lanes that stand at the barrier or wait of slot `number` are kept."""
-        return self.waits.field(number, "lanes") if self._is_wait(number) else self._slot(number, "lanes")
+        return self.waits.field(number, "lanes") if self.is_wait(number) else self._slot(number, "lanes")
 
     # Waits.
     def _end_in_wait(self, block: Block, lanes: Value) -> None:
@@ -299,7 +294,7 @@ class Barriers:
         target = block.exit.targets[0]
         if self.partial[number]:
             self.control.send(target, going)
-            free = self._free(number)
+            free = self.free(number)
             self.control.send(target, free)
             kept = code.binary("xor", self.waits.load(number, "lanes"), free)
             staying = code.binary("xor", lanes, going)
@@ -316,8 +311,8 @@ class Barriers:
         code.line(f"br i1 {all_go.text}, label %through{number}, label %save{number}")
         code.label(f"save{number}")
         self.waits.store(number, addresses=code.widen(address), parities=parities, lanes=lanes)
-        self._save(self._resumed(block))
-        self._return_waiting(number + 1, PAUSES if pauses else WAITS)
+        self.save(self.resumed(block))
+        self.return_waiting(number + 1, PAUSES if pauses else WAITS)
         code.label(f"through{number}")
         self.emit.begin_block()
         self.control.go(target)
@@ -329,38 +324,19 @@ class Barriers:
         pauses = self.waits.yields(number)
         over = code.integer("i1", 1)
         if not pauses:
-            over = code.compare("icmp eq", self._free(number), self.waits.load(number, "lanes"))
+            over = code.compare("icmp eq", self.free(number), self.waits.load(number, "lanes"))
         code.line(f"br i1 {over.text}, label %restore{number}, label %still{number}")
         code.label(f"still{number}")
         code.line(f"ret i32 {BLOCKED}")
         code.label(f"restore{number}")
         self.waits.store(number, lanes=code.integer("i32", 0))
-        self._restore(self._resumed(block))
+        self.restore(self.resumed(block))
         self.emit.begin_block()
         self.control.go(block.exit.targets[0])
 
-    def gather(self, number: int, next_visit: str) -> None:
-        """Before an instruction of a whole warp: while lanes of it are at waits those that are here stay, unless nobody
-        else in the block can go on."""
-        code = self.code
-        away = code.integer("i32", 0)
-        for place in self.loose_waits:
-            away = code.binary("or", away, self.waits.load(place, "lanes"))
-        calm = code.compare("icmp eq", self.emit.field("hurry", "i32"), code.integer("i32", 0))
-        missing = code.compare("icmp ne", away, code.integer("i32", 0))
-        stay = code.binary("and", calm, missing)
-        code.line(f"br i1 {stay.text}, label %{next_visit}, label %gathered{number}")
-        code.label(f"gathered{number}")
-
-    def _gathered_at(self, number: int) -> str:
-        name = self.code.name()
-        place = self._gathered + 4 * self.gathering.index(number)
-        self.code.line(f"{name} = getelementptr i8, ptr %record, i64 {place}")
-        return name
-
     def resume_point(self, block: Block) -> None:
         """Where a whole warp goes on after a barrier."""
-        if self._is_wait(block.number):
+        if self.is_wait(block.number):
             self._resume_after_wait(block)
             return
         code, ender = self.code, block.exit.instruction
@@ -376,7 +352,7 @@ class Barriers:
         code.line(f"ret i32 {BLOCKED}")
         code.label(f"restore{block.number}")
         code.line(f"store i32 0, ptr {self._slot(block.number, 'lanes')}")
-        self._restore(self._resumed(block) & ~self._result_bit(ender))
+        self.restore(self.resumed(block) & ~self._result_bit(ender))
         self.emit.begin_block()
         self.emit.partial, self.emit.mask = False, None
         if ender.has("red"):
@@ -403,86 +379,3 @@ class Barriers:
         kept = code.binary("xor", earlier, free)
         self._write_slot(block.number, code.binary("or", kept, staying), *barrier)
         self.control.visit_next(block, [])
-
-    def after_all(self) -> None:
-        """No lane can go on: all have ended, or some wait at barriers."""
-        code = self.code
-        code.label("after_all")
-        if not self.loose:
-            code.line(f"ret i32 {ENDED}")
-            return
-        going, waiting = code.integer("i32", 0), code.integer("i32", 0)
-        for number in self.loose:
-            free = self._free(number)
-            there = code.emit(f"load i32, ptr {self._lanes_at(number)}", "i32", False)
-            kept = code.binary("xor", there, free)
-            code.line(f"store {kept.typed}, ptr {self._lanes_at(number)}")
-            self.control.send(self.blocks[number].exit.targets[0], free)
-            going, waiting = code.binary("or", going, free), code.binary("or", waiting, kept)
-        self._set_turn(0)
-        some = code.compare("icmp ne", going, code.integer("i32", 0))
-        first = f"visit{min(self.control.visited)}"
-        code.line(f"br i1 {some.text}, label %{first}, label %nobody")
-        code.label("nobody")
-        left = code.compare("icmp ne", waiting, code.integer("i32", 0))
-        code.line(f"br i1 {left.text}, label %save_loose, label %ended")
-        code.label("ended")
-        code.line(f"ret i32 {ENDED}")
-        code.label("save_loose")
-        self._save(self._loose_registers())
-        for number in self.gathering:
-            here = code.emit(f"load i32, ptr %pending{number}", "i32", False)
-            code.line(f"store {here.typed}, ptr {self._gathered_at(number)}")
-        self._return_waiting(self.end + 1, self._outcome_of_parts())
-
-    def _outcome_of_parts(self) -> str:
-        """What `warp` returns when parts of it stand at different places."""
-        code = self.code
-        pausing = code.integer("i32", 0)
-        for number in self.loose_waits:
-            if self.waits.yields(number):
-                pausing = code.binary("or", pausing, self.waits.load(number, "lanes"))
-        some = code.compare("icmp ne", pausing, code.integer("i32", 0))
-        return code.select(some, code.integer("i32", PAUSES), code.integer("i32", WAITS)).text
-
-    def _set_turn(self, lanes: int) -> None:
-        if any(self.waits.yields(number) for number in self.loose_waits):
-            self.code.line(f"store i32 {lanes}, ptr %turn")
-
-    def _loose_registers(self) -> int:
-        registers = 0
-        for number in self.loose:
-            registers |= self._resumed(self.blocks[number])
-        for number in self.gathering:
-            registers |= self.blocks[number].live_in
-        return registers
-
-    def resume_loose(self) -> None:
-        code = self.code
-        code.label("resume_loose")
-        self._set_turn(-1)
-        any_free = code.integer("i32", 0)
-        for number in self.loose:
-            any_free = code.binary("or", any_free, self._free(number))
-        if self.gathering:
-            here = code.integer("i32", 0)
-            for number in self.gathering:
-                waiting = code.emit(f"load i32, ptr {self._gathered_at(number)}", "i32", False)
-                here = code.binary("or", here, waiting)
-            calm = code.compare("icmp eq", self.emit.field("hurry", "i32"), code.integer("i32", 0))
-            any_free = code.binary("or", any_free, code.select(calm, code.integer("i32", 0), here))
-        some = code.compare("icmp ne", any_free, code.integer("i32", 0))
-        code.line(f"br i1 {some.text}, label %restore_loose, label %still_loose")
-        code.label("still_loose")
-        code.line(f"ret i32 {BLOCKED}")
-        code.label("restore_loose")
-        self._restore(self._loose_registers())
-        for number in self.gathering:
-            here = code.emit(f"load i32, ptr {self._gathered_at(number)}", "i32", False)
-            code.line(f"store {here.typed}, ptr %pending{number}")
-        if self.gathering:
-            # Lanes that gathered may go on although nobody is free.
-            hurry = code.compare("icmp ne", self.emit.field("hurry", "i32"), code.integer("i32", 0))
-            code.line(f"br i1 {hurry.text}, label %visit{min(self.control.visited)}, label %after_all")
-            return
-        code.line("br label %after_all")

@@ -32,6 +32,10 @@ NEW, AGAIN, HURRIED = range(3)
 """Values of `turn`, of the first block to run: from its beginning; from where its threads spun; and there without lanes
 that wait for others of their warp."""
 
+ENDED, BLOCKED, WAITS, PAUSES = range(4)
+"""What the function of a warp returns: all lanes ended; still waiting as before; got further, and waits now; some lanes
+spin."""
+
 BARRIERS = 16
 BARRIER_BYTES = 32
 BARRIER_FIELDS = {"arrived": 0, "expected": 4, "generation": 8, "votes": 12, "result": 16}

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from .control_flow import Block, uses_and_definitions
 from .isa import table
-from .llvm_barriers import ENDED, Barriers
+from .llvm_barriers import Barriers
 from .llvm_codegen import Generator
-from .llvm_context import FAULT_SWITCH, FAULT_TRAP
+from .llvm_context import ENDED, FAULT_SWITCH, FAULT_TRAP
 from .llvm_groups import find_groups
 from .llvm_module import REGISTER_CALL, load_field
 from .llvm_routines import record_fault
@@ -64,13 +64,13 @@ class Control:
         """The text of the warp function."""
         for block in self.blocks:
             self._block(block)
-        if self.visited or self.waits.loose:
-            self.waits.after_all()
+        if self.visited or self.waits.parts.loose:
+            self.waits.parts.after_all()
         for number in self.waits.stops:
             if not self.partial[number]:
                 self.waits.resume_point(self.blocks[number])
-        if self.waits.loose:
-            self.waits.resume_loose()
+        if self.waits.parts.loose:
+            self.waits.parts.resume()
         body = self.code.lines
         self.code.lines = []
         self._entry()
@@ -98,7 +98,7 @@ class Control:
         code.line("store i32 0, ptr %turn")
         code.line("%all_lanes = " + self._all_lanes())
         cases = [f"i32 {number + 1}, label %resume{number}" for number in self.waits.stops if not self.partial[number]]
-        if self.waits.loose:
+        if self.waits.parts.loose:
             cases.append(f"i32 {self.end + 1}, label %resume_loose")
         code.line(f"switch i32 %place, label %start [ {' '.join(cases)} ]")
         code.label("start")
@@ -168,8 +168,8 @@ class Control:
             some = code.compare("icmp ne", waiting, code.integer("i32", 0))
             code.line(f"br i1 {some.text}, label %arrive{number}, label %{self._next_visit(number)}")
             code.label(f"arrive{number}")
-            if number in self.waits.gathering:
-                self.waits.gather(number, self._next_visit(number))
+            if number in self.waits.parts.gathering:
+                self.waits.parts.gather(number, self._next_visit(number))
             code.line(f"store i32 0, ptr %pending{number}")
             code.line(f"br label %block{number}")
             code.label(f"block{number}")

@@ -12,8 +12,18 @@ these wait for; it is called again with `turn` set in the context.
 
 from __future__ import annotations
 
-from .llvm_barriers import BLOCKED, ENDED, PAUSES, RECORD_ENDED, RECORD_PLACE, Record
-from .llvm_context import BARRIER_BYTES, BARRIERS, FAULT_DEADLOCK, HURRIED, NEW, offset
+from .llvm_barriers import RECORD_ENDED, RECORD_PLACE, Record
+from .llvm_context import (
+    BARRIER_BYTES,
+    BARRIERS,
+    BLOCKED,
+    ENDED,
+    FAULT_DEADLOCK,
+    HURRIED,
+    NEW,
+    PAUSES,
+    offset,
+)
 from .llvm_module import REGISTER_CALL
 from .llvm_values import LANES
 

@@ -130,8 +130,9 @@ ret; }}
 @pytest.mark.parametrize(
     "instruction",
     [
-        "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%rd1,%rd2},{%rd3},{%rd4},{%rd5,%rd6};",
-        "tensormap.replace.tile.global_address.global.b1024.b64 [%rd1], %rd2;",
+        "mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f1,%f2,%f3,%f4},{%r1,%r2},{%r3,%r4},"
+        " {%f1,%f2,%f3,%f4}, %r5, 0x0;",
+        "tensormap.replace.tile.interleave_layout.global.b1024.b32 [%rd1], 1;",
         "cp.async.bulk.tensor.2d.shared::cta.global.tile::gather4.mbarrier::complete_tx::bytes"
         " [%r1], [%rd1, {%r1}], [%r2];",
         "st.bulk.weak.shared::cta [%r1], 64, 0;",
