@@ -238,8 +238,9 @@ class LlvmEngine:
             return Workspace()
 
     def give_back(self, workspace: Workspace) -> None:
-        """Let another launch use it."""
-        self._idle.append(workspace)
+        """Let another launch use it. There were many for blocks that waited for each other; a few are kept."""
+        if len(self._idle) < _MOST_CORES:
+            self._idle.append(workspace)
 
     def close(self) -> None:
         """End the threads and give memory back."""
