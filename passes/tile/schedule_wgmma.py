@@ -138,8 +138,9 @@ def _cycles(problem: Problem, schedule: Schedule, target: Target, strip: int) ->
     if strip and schedule.split == 1 and (columns % strip == 0 or columns < strip):
         # The boxes of one tile leave during the next one.
         exchange = sums * _RESULT_BYTES / _SHARED + columns / strip * _STEP
-        busy = max(products, (products + exchange) / 2) if schedule.turns > 1 else products + exchange
-        return _LATENCY + waves * max(busy, stores) + stores
+        if schedule.turns > 1:
+            return _LATENCY + waves * max(products, (products + exchange) / 2, stores) + exchange + stores
+        return _LATENCY + waves * max(products + exchange, stores) + stores
     if schedule.split == 1:
         epilogue = stores + 2 * sums * 4 / _SHARED  # through shared memory, to neighbours in one thread
     else:
