@@ -19,7 +19,8 @@ from tilewright.passes.graph.interpret import interpret
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(7)
-EMULATED = ("matmul_nbits", "skip_layer_norm", "group_query", "qlinear_add", "dynamic_quantize_matmul")
+EMULATED = ("matmul_nbits", "skip_layer_norm", "group_query", "qlinear_add", "dynamic_quantize_matmul",
+            "gather_block_quantized")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,31 @@ CASES = [
         [floats(1, 5, 64), None, None, None, None, np.array([4], np.int32), np.array(5, np.int32)],
         {"num_heads": 4, "kv_num_heads": 2, "local_window_size": 3},
         (0, 1, 2),
+    ),
+    Case(
+        "qlinear_where",
+        "QLinearWhere",
+        [
+            integers(0, 2, 2, 6, 4, 4, kind=np.bool_),
+            *QUANTISED,
+            integers(0, 256, 4),
+            scalar(0.1),
+            scalar(8, np.uint8),
+            *TARGET,
+        ],
+        steps=1,
+    ),
+    Case(
+        "gather_block_quantized",
+        "GatherBlockQuantized",
+        [integers(0, 256, 9, 32), integers(-9, 9, 2, 3, kind=np.int64), floats(9, 4), integers(0, 256, 9, 2)],
+        {"block_size": 16, "quantize_axis": 1, "gather_axis": 0, "bits": 4},
+    ),
+    Case(
+        "gather_block_quantized_bytes",
+        "GatherBlockQuantized",
+        [integers(0, 256, 9, 2, 32), integers(0, 9, 4, kind=np.int32), floats(9, 2, 2)],
+        {"block_size": 16, "quantize_axis": 2, "bits": 8},
     ),
 ]
 

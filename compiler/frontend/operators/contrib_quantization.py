@@ -170,6 +170,12 @@ def q_linear_binary(node: Node) -> ir.Value:
     return write(node, node.map(values, BINARY[node.operator]), 6, 7, node.dtype(0))
 
 
+@onnx_operator("QLinearWhere", domain=DOMAIN)
+def q_linear_where(node: Node) -> ir.Value:
+    chosen = node.map([node.input(0), read(node, 1, 2, 3), read(node, 4, 5, 6)], lambda c, a, b: c.select(a, b))
+    return write(node, chosen, 7, 8, node.dtype(1))
+
+
 @onnx_operator("QLinearSigmoid", "QLinearLeakyRelu", domain=DOMAIN)
 def q_linear_unary(node: Node) -> ir.Value:
     alpha = float(node.get("alpha", 0.01))
