@@ -61,7 +61,7 @@ gpu-kernels:
 	--seconds 420 --out $(RESULTS)/gpu-kernels.json
 
 gpu-compiled:
-	@$(GPU_PYTHON) benchmarks/gpu_speed.py $(BUNDLE) --family memory "matmul + epilogue" "gated matmul" "group norm" transpose sum --seconds 400 --out $(RESULTS)/gpu-compiled.json
+	@$(GPU_PYTHON) benchmarks/gpu_speed.py $(BUNDLE) --family memory "matmul + epilogue" "gated matmul" "grouped decode" "group norm" transpose sum --seconds 400 --out $(RESULTS)/gpu-compiled.json
 
 gpu-models:
 	@$(GPU_PYTHON) benchmarks/gpu_models.py $(BUNDLE) --seconds 500

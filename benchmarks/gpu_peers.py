@@ -82,6 +82,10 @@ def _attention(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
     )
 
 
+def _grouped(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(tensors["q"], tensors["k"], tensors["v"], enable_gqa=True)
+
+
 def _with_backend(backend: SDPBackend, parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
     with sdpa_kernel(backend):
         return _attention(parameters, tensors)
@@ -140,6 +144,7 @@ PEERS = {
     "convolution": Peer(_convolution, others=_fused_by_cudnn),
     "attention": Peer(_attention, others=_backends),
     "attention decode": Peer(_attention, others=_backends),
+    "grouped decode": Peer(_grouped, compiled=True),
     "memory": Peer(_memory, compiled=True),
     "group norm": Peer(_group_norm, compiled=True),
     "transpose": Peer(_transpose, compiled=True),

@@ -114,6 +114,13 @@ def _attention(batch: int, heads: int, queries: int, keys: int, width: int, caus
     return model(nodes, {"q": shape, "k": cached, "v": cached}, shape)
 
 
+def _grouped_decode(batch: int, heads: int, shared: int, keys: int, width: int) -> onnx.ModelProto:
+    """One query for each of `heads`, which share the keys of fewer."""
+    query, cached = (batch, heads, 1, width), (batch, shared, keys, width)
+    nodes = [helper.make_node("Attention", ["q", "k", "v"], ["y"], "attention")]
+    return model(nodes, {"q": query, "k": cached, "v": cached}, query)
+
+
 def _pointwise(rows: int, columns: int) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Sigmoid", ["x"], ["gate"], "sigmoid"),
@@ -186,6 +193,9 @@ TRANSPOSES = [
 SUMS = [((8192, 4096), (0,)), ((262144, 64), (0,)), ((32, 56, 56, 256), (1, 2)), ((8192, 4096), (0, 1))]
 
 
+GROUPED_DECODE = [(1, 32, 8, 8192, 128), (16, 32, 8, 2048, 128), (8, 64, 8, 4096, 128)]  # batch, heads, of keys, keys
+
+
 def _workloads() -> list[Workload]:
     found = []
     for m, n, k in SQUARE + TALL + WIDE + DECODE + ODD:
@@ -216,6 +226,12 @@ def _workloads() -> list[Workload]:
         name = f"{batch}x{heads}x1 of {keys}x{width}"
         parameters = (batch, heads, 1, keys, width, False)
         found.append(Workload("attention decode", name, _attention, parameters, 4.0 * size, 4.0 * size))
+    for batch, heads, shared, keys, width in GROUPED_DECODE:
+        size = batch * keys * width
+        name = f"{batch}x{heads} of {shared}x1 of {keys}x{width}"
+        parameters = (batch, heads, shared, keys, width)
+        work, traffic = 4.0 * heads * size, 4.0 * shared * size
+        found.append(Workload("grouped decode", name, _grouped_decode, parameters, work, traffic))
     for rows, columns in ((4096, 1024), (8192, 4096), (2048, 32768)):
         size = rows * columns
         name = f"silu + add {rows}x{columns}"

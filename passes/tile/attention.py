@@ -16,6 +16,7 @@ from mlir.dialects import arith, scf
 from ...dialects.tensors import element_of, scalar_type
 from ...runtime.errors import InternalError
 from ...runtime.symbolic import ONE, ZERO, Expression, maximum, minimum
+from ..graph.rewriting import inner_operations
 from ..lower.context import byte_width
 from ..lower.dot_layouts import FmaLayout, FragmentLayout, MmaLayout, SharedLayout
 from ..target import Target
@@ -30,6 +31,7 @@ from .builder import TileBuilder
 from .contraction import Contraction, Place, PlaceFunction, contraction_of
 from .dot import Arithmetic, arithmetic_of
 from .elements import ElementEmitter, load_rules
+from .grouped_queries import group_heads
 from .heads import Heads, find_heads, unscaled_source
 from .programs import Request, finished, tile_program
 from .schedule import size_guess
@@ -118,6 +120,7 @@ def attention_program(request: Request) -> KernelProgram:
         first, second = contraction_of(builder, parts.scores), contraction_of(builder, parts.output)
         if (first.batch, first.rows, first.columns) != (second.batch, second.rows, second.depth):
             raise InternalError(f"kernel {request.name}: the contractions of an attention do not match")
+        first, second = group_heads(builder, request.operations, first, second)
         problem = _Problem(request, builder, parts, first, second)
         hopper = _hopper_schedule(problem, request.target)
         blocks, threads = _general(problem) if hopper is None else _specialized(problem, hopper)
@@ -134,13 +137,23 @@ def _note_schedule(builder: TileBuilder, **values: int) -> None:
 def _hopper_schedule(problem: _Problem, target: Target) -> HopperSchedule | None:
     element = arithmetic_of(problem.parts.scores).operand
     schedule = choose_hopper(problem.first, problem.second, element, target)
-    if schedule is None:
+    if schedule is None or _rounds_scores(problem.request.operations, problem.parts):
         return None
     batch = Expression.constant(0)
     if problem.first.batch != 1:
         problem.builder.extents["%probe_batch"] = problem.first.batch
         batch = Expression.symbol("%probe_batch")
     return schedule if problem.heads(batch) is not None else None
+
+
+def _rounds_scores(operations: list[ir.Operation], parts: Parts) -> bool:
+    """Whether scores pass through 16 bits on their way to the softmax, as in models that are exported in f16.
+
+    ptxas moves these conversions to where the second product still runs, and then lets one wgmma wait for the other.
+    """
+    maps = operations[operations.index(parts.scores) : operations.index(parts.maximum)]
+    narrow = element_of(parts.scores.results[0]) in HALVES
+    return narrow or any(inner.name == "arith.truncf" for own in maps for inner in inner_operations(own))
 
 
 def _specialized(problem: _Problem, schedule: HopperSchedule) -> tuple[Expression, int]:
