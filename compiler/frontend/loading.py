@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ...runtime.errors import ModelError, UnsupportedError
 from .mapped_file import map_model
+from .node_order import with_sorted_nodes
 from .tensor import Array
 
 MAXIMUM_PROTOBUF_BYTES = (1 << 31) - 1  # protobuf's own limit
@@ -62,6 +63,7 @@ def load(source: ModelSource) -> Source:
         if not all(isinstance(text, str) for text in _texts(model.graph)):  # protobuf gives bytes, or raises
             raise ModelError(f"model '{name}' has text that is not UTF-8")
         _check_opsets(model, name)
+        model = with_sorted_nodes(model)
         _check(model, name)
     except UnicodeDecodeError:
         raise ModelError(f"model '{name}' has text that is not UTF-8") from None

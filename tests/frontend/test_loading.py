@@ -156,6 +156,28 @@ def test_newer_opset() -> None:
         import_model(source)
 
 
+def test_nodes_in_any_order() -> None:
+    """As onnxruntime's converter to float16 leaves them; what a branch captures counts, too."""
+    source = model(
+        """m (float[n] x, bool c) => (float[n] y) {
+            a = Relu(x)
+            b = Neg(a)
+            t = If(c) <
+                then_branch = p () => (float[n] u) { u = Abs(b) },
+                else_branch = q () => (float[n] v) { v = Exp(b) }
+            >
+            y = Add(t, a)
+        }"""
+    )
+    nodes = list(source.graph.node)
+    del source.graph.node[:]
+    source.graph.node.extend(nodes[index] for index in (3, 2, 0, 1))
+    x = np.array([-1.5, 2.0, 3.0], np.float32)
+    found = run(import_model(source), x=x, c=np.array(True))["y"]
+    np.testing.assert_array_equal(found, 2 * np.maximum(x, 0))
+    assert [node.op_type for node in source.graph.node] == ["Add", "If", "Relu", "Neg"]  # the user's stays as it is
+
+
 def test_cyclic_graph_is_a_model_error() -> None:
     source = model("m (float[n] x) => (float[n] y) { y = Relu(x) }")
     source.graph.node[0].input[0] = "y"

@@ -72,6 +72,7 @@ def _int4(source: Path, qdq: bool) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantFormat
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
+    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.ERROR)  # it tells of every node that it skips
     form = QuantFormat.QDQ if qdq else QuantFormat.QOperator
     options = DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=True, quant_format=form)
     quantizer = MatMulNBitsQuantizer(onnx.load(source), algo_config=options)

@@ -278,7 +278,9 @@ _FULL: dict[str, Callable[[], list[Inputs]]] = {
     "unet": partial(_noise, "x", (1, 3, 32, 48)),
     "vit-b16": partial(_noise, "pixel_values", _PIXELS),
 }
-_IN_SUITE = ("gpt2-cached", "llama-cached", "vit", "mobilenet", "upscaler", "recogniser", "decoder")
+_IN_SUITE = (
+    "gpt2-cached", "llama-cached", "vit", "mobilenet", "upscaler", "recogniser", "decoder", "detector", "experts",
+)  # fmt: skip
 
 
 def exported(path: Path) -> Model:
