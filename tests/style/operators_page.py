@@ -13,6 +13,7 @@ import onnx.defs
 from tests.style.sources import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results" / "conformance.json"
+LEFT_OUT = ROOT / "tests" / "conformance" / "left_out.tsv"
 HEAD = """\
 # Operators
 
@@ -26,6 +27,16 @@ something asks for it.
 where "device" stands too, kernels do the work and the host finds sizes. Opsets are those at which the operator changed,
 types those that its passing cases have.
 
+"""
+TAIL = """\
+## What is left out
+Complex numbers as an element type are refused with an UnsupportedError: ONNX allows them in operators that move data,
+and onnxruntime refuses them, too; DFT and STFT have them as a last dimension of 2, which is supported. The mean of no
+elements is NaN here and 0 in onnxruntime; ONNX calls it undefined. Operators without an importer:
+
+| operator | why |
+|---|---|
+{rows}
 """
 SHORT = {"float": "f32", "float16": "f16", "bfloat16": "bf16", "double": "f64", "bool": "bool", "string": "string"}
 
@@ -49,7 +60,14 @@ def page() -> str:
         text += f"## {domain or 'ai.onnx'} ({len(rows)})\n\n"
         text += "| operator | opsets | types | runs on | cases passed |\n|---|---|---|---|---|\n"
         text += "\n".join(rows) + "\n\n"
-    return text.rstrip("\n") + "\n"
+    rows = "\n".join(f"| {domain}.{name} | {why} |" for domain, name, why in left_out())
+    return text + TAIL.format(rows=rows)
+
+
+def left_out() -> list[list[str]]:
+    """Domain, name and reason of every operator of the reviewed list."""
+    lines = LEFT_OUT.read_text().splitlines()
+    return [line.split("\t") for line in lines if not line.startswith("#")]
 
 
 def _full(domain: str, name: str) -> str:
