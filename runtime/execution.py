@@ -308,6 +308,13 @@ class Planner:
             upper = tuple(evaluate(corner, self._symbols, place) for corner in given.upper_corner)
             im2col = Im2col(given.lower_corner, upper, given.channels, given.pixels)
         steps = argument.element_strides
+        if 0 in shape:
+            extents = ", ".join(map(str, shape[::-1]))
+            raise DeviceError(
+                f"{place}: buffer {argument.buffer!r} has no elements in this run: [{extents}]\n"
+                "  the kernel reads it by a tensor map, which cannot be empty\n"
+                "  engines for targets without tensor maps, such as sm_90, run such sizes"
+            )
         boxes = TensorMap(argument.data_type, 0, shape, strides, argument.box, steps, argument.swizzle, im2col=im2col)
         return TensorMapStep(argument.buffer, boxes)
 

@@ -136,18 +136,23 @@ class Softmax:
         return self._tile(1, lambda: arith.mulf(element(output, f32), element(scale, f32)))
 
     def quotient(self, output: ir.Value, total: ir.Value) -> ir.Value:
-        """What the weights make of the values; zero where there are none, if the model says so."""
+        """What the weights make of the values; zero where there are none, if the model says so or there are no keys."""
         f32, guard = ir.F32Type.get(), self.parts.guard
+        no_keys: ir.Value | None = None
+        if not guard and self.first.columns.as_constant() is None:
+            no_keys = arith.cmpi(arith.CmpIPredicate.eq, self.builder.index(self.first.columns), self.builder.index(0))
         if self.approximate:  # one division a query
-            inverse = self._line(lambda: self._guarded("empty" if guard else "", _one(), element(total, f32)))
+            inverse = self._line(lambda: self._guarded("empty" if guard else "", _one(), element(total, f32), no_keys))
             return self.rescaled(output, inverse)
-        return self._tile(1, lambda: self._guarded(guard, element(output, f32), element(total, f32)))
+        return self._tile(1, lambda: self._guarded(guard, element(output, f32), element(total, f32), no_keys))
 
-    def _guarded(self, guard: str, output: ir.Value, total: ir.Value) -> ir.Value:
+    def _guarded(self, guard: str, output: ir.Value, total: ir.Value, no_keys: ir.Value | None) -> ir.Value:
         value = arith.divf(output, total)
+        zero = arith.constant(output.type, 0.0)
+        if no_keys is not None:
+            return arith.select(no_keys, zero, value)
         if not guard:
             return value
-        zero = arith.constant(output.type, 0.0)
         test = (arith.CmpFPredicate.UNO, value, value) if guard == "nan" else (arith.CmpFPredicate.OEQ, total, zero)
         return arith.select(arith.cmpf(*test), zero, value)
 
