@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from tilewright.runtime.device import open_device
-from tilewright.runtime.engine import Engine
 from tilewright.runtime.errors import Error
+from tilewright.runtime.hollow import load_hollow
 
 SAMPLE = 0.1  # seconds of measuring each engine
 RUNS = {"cuda": 4, "emulator": 1}  # plain launches, capture, replays
@@ -41,7 +41,7 @@ def check_case(bundle: Path, case: dict[str, Any], device: str) -> list[dict[str
     """Every shape of one engine: the first run launches directly, later ones replay a graph."""
     stem = f"{case['model']}.{case['precision']}"
     records = []
-    with Engine.load(bundle / f"{stem}.tw").session(device) as session:
+    with load_hollow(bundle / f"{stem}.packed").session(device) as session:
         for number in range(case["shapes"]):
             inputs = dict(np.load(bundle / f"{case['model']}.{number}.inputs.npz"))
             expected = dict(np.load(bundle / f"{case['model']}.{number}.outputs.npz"))

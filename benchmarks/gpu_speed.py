@@ -118,7 +118,7 @@ def run_ours(
     bundle: Path, workload: Workload, sets: Sequence[dict[str, torch.Tensor]], device: str
 ) -> tuple[torch.Tensor, Measurement]:
     """Our answer for the first set, with every buffer full of NaN before, and our time."""
-    engine = load_hollow(bundle / "workloads" / f"{workload.slug}.hollow")
+    engine = load_hollow(bundle / "workloads" / f"{workload.slug}.packed")
     names = [given.name for given in engine.inputs]
     given = [{name: tensors[name] for name in names} for tensors in sets]
     place = "cuda" if device == "cuda" else "emulator"
