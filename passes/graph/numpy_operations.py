@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 Array = np.ndarray[Any, Any]
@@ -132,7 +133,10 @@ def pool(
 ) -> Array:
     """Max, average or sum over windows of [N, C, spatial...]; what lies outside the array does not count."""
     source = working(array) if kind != "max" else array
-    padded = window.padded(source, kernel, output, neutral(kind, source.dtype))
+    outside = neutral(kind, source.dtype)
+    if kind == "max" and source.dtype.kind not in "iub":
+        outside = ml_dtypes.finfo(source.dtype).min
+    padded = window.padded(source, kernel, output, outside)
     inside = window.padded(np.ones((1, 1, *array.shape[2:]), np.float32), kernel, output, 0)
     total: Any = None
     count: Any = 0

@@ -11,10 +11,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
+import ml_dtypes
 from mlir import ir
 from mlir.dialects import arith, scf
 
 from ...dialects.tensors import element_of, scalar_type, shape_of
+from ...runtime.dtypes import DTYPES
 from ...runtime.symbolic import ZERO, Expression, ExpressionLike, expression
 from .elements import ElementEmitter, Indices, element_rule, padded_element
 from .scalars import accumulator, combine, convert, is_float, neutral
@@ -96,7 +98,7 @@ def _pool(emitter: ElementEmitter, operation: ir.Operation, indices: Indices) ->
     element = element_of(value)
     wide = accumulator(element)
     sizes = window.spatial(shape_of(value))
-    outside = arith.constant(scalar_type(element), neutral(reduction, element))
+    outside = arith.constant(scalar_type(element), _padding(kind, element))
     count_all = ir.IntegerAttr(operation.attributes["include_padding"]).value != 0
     counting = kind == "average"
 
@@ -127,6 +129,16 @@ def _pool(emitter: ElementEmitter, operation: ir.Operation, indices: Indices) ->
         count = arith.maximumf(totals[1], arith.constant(type_, 1.0))
         total = emitter.track(arith.divf(totals[0], count), *totals)
     return emitter.track(convert(total, wide, element_of(result)), total)
+
+
+def _padding(kind: str, element: str) -> ir.Attribute:
+    """What an average, a sum or a maximum finds outside: of floats the least finite number, as in onnxruntime, which
+    is then the maximum of a window that lies in the padding.
+    """
+    if kind == "max" and is_float(element):
+        least = float(ml_dtypes.finfo(DTYPES[element].numpy).min)
+        return ir.FloatAttr.get(scalar_type(element), least)
+    return neutral("max" if kind == "max" else "sum", element)
 
 
 def _counted(emitter: ElementEmitter, conditions: Sequence[Expression], count: ir.Value) -> ir.Value:

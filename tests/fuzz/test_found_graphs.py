@@ -31,7 +31,9 @@ FOUND: dict[str, tuple[str, int, dict[str, Any]]] = {
     "windows that lie in the padding": (
         "m (float[1,1,n] x) => (float[a,b,c] y) <float[1,1,1] one = {1}> "
         "{ p = AveragePool <kernel_shape=[2], dilations=[2], pads=[1, 1]> (one) "
-        "q = AveragePool <kernel_shape=[2], dilations=[2], pads=[1, 1]> (x) y = Concat <axis=2> (p, q) }",
+        "q = AveragePool <kernel_shape=[2], dilations=[2], pads=[1, 1]> (x) "
+        "r = MaxPool <kernel_shape=[2], dilations=[2], pads=[1, 1]> (one) "
+        "s = MaxPool <kernel_shape=[2], dilations=[2], pads=[1, 1]> (x) y = Concat <axis=2> (p, q, r, s) }",
         21,
         {"x": np.array([[[2.0]]], np.float32)},
     ),
