@@ -91,6 +91,11 @@ def from_numpy(numpy_dtype: np.dtype[Any]) -> DType:
     return found
 
 
+def least_finite(numpy_dtype: np.dtype[Any]) -> float:
+    """The least finite number of a float type, ml_dtypes' own too."""
+    return float(ml_dtypes.finfo(numpy_dtype).min)  # type: ignore[no-untyped-call]
+
+
 def raw_bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The elements, C order and little-endian, as a flat array of bytes; a view where `array` is so."""
     little = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

@@ -190,7 +190,7 @@ def _is_expansion(operation: ir.Operation) -> bool:
     if operation.name in ("graph.reshape", "graph.slice", "graph.transpose"):
         source = producer(inputs[0])
         return source is not None and _is_expansion(source)
-    return operation.name == "graph.broadcast"
+    return str(operation.name) == "graph.broadcast"
 
 
 def _nbytes(value: ir.Value) -> int:

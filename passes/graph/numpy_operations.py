@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import ml_dtypes
 import numpy as np
+
+from ...runtime.dtypes import least_finite
 
 Array = np.ndarray[Any, Any]
 
@@ -135,7 +136,7 @@ def pool(
     source = working(array) if kind != "max" else array
     outside = neutral(kind, source.dtype)
     if kind == "max" and source.dtype.kind not in "iub":
-        outside = ml_dtypes.finfo(source.dtype).min
+        outside = least_finite(source.dtype)
     padded = window.padded(source, kernel, output, outside)
     inside = window.padded(np.ones((1, 1, *array.shape[2:]), np.float32), kernel, output, 0)
     total: Any = None

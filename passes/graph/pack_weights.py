@@ -107,7 +107,7 @@ def packed(array: Array, count: int) -> Array:
     bits = 8 // count
     patterns = np.ascontiguousarray(array).view(np.uint8) & ((1 << bits) - 1)
     patterns = np.pad(patterns, [(0, 0)] * (array.ndim - 1) + [(0, -array.shape[-1] % count)])
-    result = patterns[..., ::count].copy()
+    result: Array = patterns[..., ::count].copy()
     for place in range(1, count):
         result |= patterns[..., place::count] << np.uint8(bits * place)
     return result

@@ -11,12 +11,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-import ml_dtypes
 from mlir import ir
 from mlir.dialects import arith, scf
 
 from ...dialects.tensors import element_of, scalar_type, shape_of
-from ...runtime.dtypes import DTYPES
+from ...runtime.dtypes import DTYPES, least_finite
 from ...runtime.symbolic import ZERO, Expression, ExpressionLike, expression
 from .elements import ElementEmitter, Indices, element_rule, padded_element
 from .scalars import accumulator, combine, convert, is_float, neutral
@@ -136,8 +135,7 @@ def _padding(kind: str, element: str) -> ir.Attribute:
     is then the maximum of a window that lies in the padding.
     """
     if kind == "max" and is_float(element):
-        least = float(ml_dtypes.finfo(DTYPES[element].numpy).min)
-        return ir.FloatAttr.get(scalar_type(element), least)
+        return ir.FloatAttr.get(scalar_type(element), least_finite(DTYPES[element].numpy))
     return neutral("max" if kind == "max" else "sum", element)
 
 
