@@ -16,17 +16,18 @@ from mlir.dialects import arith, scf
 from ...dialects.tensors import element_of, scalar_type
 from ...runtime.errors import InternalError
 from ...runtime.symbolic import ONE, ZERO, Expression, maximum, minimum
+from ...runtime.tuning import describe
 from ..graph.rewriting import inner_operations
 from ..lower.context import byte_width
 from ..lower.dot_layouts import FmaLayout, FragmentLayout, MmaLayout, SharedLayout
 from ..target import Target
 from ..unit import KernelProgram
 from .attention_parts import Parts, find_parts
-from .attention_scores import key_range
+from .attention_schedule import HALVES, Schedule, attention_schedules
+from .attention_scores import key_range, read_scores
 from .attention_softmax import Softmax
-from .attention_wgmma import HopperAttention, accumulators
+from .attention_wgmma import HopperAttention, accumulators, hopper_schedules
 from .attention_wgmma import Schedule as HopperSchedule
-from .attention_wgmma import choose_schedule as choose_hopper
 from .builder import TileBuilder
 from .contraction import Contraction, Place, PlaceFunction, contraction_of
 from .dot import Arithmetic, arithmetic_of
@@ -36,36 +37,7 @@ from .heads import Heads, find_heads, unscaled_source
 from .programs import Request, finished, tile_program
 from .schedule import size_guess
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
-from .tile_types import ACCESS_BYTES, i64, program_id, tile_of
-
-HALVES = ("f16", "bf16")
-KEPT_RESULTS = 2048  # of a warp, in 64 registers of a thread: beside more of them there is room for 32 keys
-HELD_QUERIES = 2048  # elements of a warp's queries, in 32 registers of a thread
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Tile of `rows` queries x `keys` keys; `warps` along the rows, so that a row's lanes are in one warp. In registers
-    (`held`) are the softmax's weights, as left operands, and with `held_queries` the queries too.
-    """
-
-    rows: int
-    keys: int
-    warps: int
-    head: int  # depth of the first contraction, padded
-    width: int  # columns of the second, padded
-    held: bool = False
-    held_queries: bool = False
-
-    @property
-    def threads(self) -> int:
-        return self.warps * 32
-
-    def shared_bytes(self, size: int) -> int:
-        """Of queries, keys, values and weights with elements of `size` bytes, lines padded."""
-        lines = [(self.rows, self.head), (self.keys, self.head), (self.keys, self.width)]
-        lines += [] if self.held else [(self.rows, self.keys)]
-        return sum(count * (length * size + ACCESS_BYTES) for count, length in lines)
+from .tile_types import i64, program_id, tile_of
 
 
 @dataclass
@@ -136,14 +108,16 @@ def _note_schedule(builder: TileBuilder, **values: int) -> None:
 # On Hopper ------------------------------------------------------------------------------------------------------
 def _hopper_schedule(problem: _Problem, target: Target) -> HopperSchedule | None:
     element = arithmetic_of(problem.parts.scores).operand
-    schedule = choose_hopper(problem.first, problem.second, element, target)
-    if schedule is None or _rounds_scores(problem.request.operations, problem.parts):
+    schedules = hopper_schedules(problem.first, problem.second, element, target)
+    if not schedules or _rounds_scores(problem.request.operations, problem.parts):
         return None
     batch = Expression.constant(0)
     if problem.first.batch != 1:
         problem.builder.extents["%probe_batch"] = problem.first.batch
         batch = Expression.symbol("%probe_batch")
-    return schedule if problem.heads(batch) is not None else None
+    if problem.heads(batch) is None:
+        return None
+    return problem.request.choose("attention_wgmma", _describe(problem), schedules)
 
 
 def _rounds_scores(operations: list[ir.Operation], parts: Parts) -> bool:
@@ -187,27 +161,24 @@ def _specialized(problem: _Problem, schedule: HopperSchedule) -> tuple[Expressio
 
 
 # Everywhere -----------------------------------------------------------------------------------------------------
-def _schedule(first: Contraction, second: Contraction, arithmetic: Arithmetic, target: Target) -> Schedule:
-    """As many warps as the queries fill and shared memory allows, each with 16 of them; on tensor cores in 16 bits with
-    32, where that many queries are there and the sums fit: every key is then read from shared memory for twice as many.
-    """
-    head, width = first.depth.as_constant(), second.columns.as_constant()
-    if head is None or width is None:
-        raise InternalError("the head size of an attention kernel is a constant")
-    step, across = (4, 32) if arithmetic.instruction == "fma" else (16, 8)
-    head, width = -(-head // step) * step, -(-width // across) * across
-    held = arithmetic.operand in HALVES
-    queries = size_guess(first.rows)
-    most = 1 if queries <= 16 else 2 if queries <= 32 else 4
-    size = byte_width(scalar_type(arithmetic.operand))
-    each = 32 if held and queries > 64 and max(head, width) <= 128 else 16
-    keys = 64 if held and each * max(head, width) <= KEPT_RESULTS else 32
-    schedules = [
-        Schedule(warps * each, keys, warps, head, width, held, held and head * each <= HELD_QUERIES)
-        for warps in (4, 2, 1)
-        if warps <= most
-    ]
-    return next((own for own in schedules if own.shared_bytes(size) <= target.shared_per_block), schedules[-1])
+@dataclass(frozen=True)
+class _Sizes:
+    """What a tuning knows an attention by."""
+
+    batch: Expression
+    queries: Expression
+    keys: Expression
+    head: Expression
+    width: Expression
+    element: str
+
+
+def _describe(problem: _Problem) -> str:
+    first, second = problem.first, problem.second
+    element = arithmetic_of(problem.parts.scores).operand
+    sizes = _Sizes(first.batch, first.rows, first.columns, first.depth, second.columns, element)
+    bounds = len(read_scores(problem.builder, first, ZERO, problem.parts.maximum.operands[0]).bounds)
+    return f"{describe(sizes)} bounds={bounds}"
 
 
 def _width(arithmetic: Arithmetic, columns: Expression) -> int:
@@ -229,7 +200,11 @@ def _general(problem: _Problem) -> tuple[Expression, int]:
     """The program in which all warps copy and multiply; returns blocks of queries and threads."""
     builder, first, second = problem.builder, problem.first, problem.second
     arithmetics = (arithmetic_of(problem.parts.scores), arithmetic_of(problem.parts.output))
-    schedule = _schedule(first, second, arithmetics[0], problem.request.target)
+    head, width = first.depth.as_constant(), second.columns.as_constant()
+    if head is None or width is None:
+        raise InternalError("the head size of an attention kernel is a constant")
+    candidates = attention_schedules((head, width), size_guess(first.rows), arithmetics[0], problem.request.target)
+    schedule = problem.request.choose("attention", _describe(problem), candidates)
     operands, places, scale = _operands(problem, schedule, arithmetics)
     blocks = first.rows.ceil_divide(schedule.rows)
     batch, row, _ = problem.position(blocks, schedule.rows)

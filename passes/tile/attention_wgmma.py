@@ -77,13 +77,13 @@ class Schedule:
         return f"m64n{columns}k16.{self.element}"
 
 
-def choose_schedule(first: Contraction, second: Contraction, element: str, target: Target) -> Schedule | None:
-    """Tiles for the sizes of the heads; None where wgmma does not serve the problem."""
+def hopper_schedules(first: Contraction, second: Contraction, element: str, target: Target) -> list[Schedule]:
+    """Tiles for the sizes of the heads, the predicted ones first; none where wgmma does not serve the problem."""
     head, width = first.depth.as_constant(), second.columns.as_constant()
     if not target.wgmma or element not in ("f16", "bf16") or head is None or width is None:
-        return None
+        return []
     if not 0 < min(head, width) <= max(head, width) <= MOST_HEAD or first.columns == 0:
-        return None
+        return []
     groups, keys = next((groups, keys) for most, groups, keys in _TILES if max(head, width) <= most)
     # Unknown lengths are taken for short ones: two groups waste fewer rows, and still take turns.
     queries = first.rows.as_constant()
@@ -91,20 +91,26 @@ def choose_schedule(first: Contraction, second: Contraction, element: str, targe
     lines = -(-head // LINE), -(-width // LINE)  # of a query or key, and of a value
     row = lines[0] * LINE_BYTES
     row += 0 if row >= EXCHANGE_BYTES else EXCHANGE_BYTES
-    room = target.shared_per_block - groups * GROUP_ROWS * row - BARRIERS
-    stages = min(MOST_STAGES, room // (keys * sum(lines) * LINE_BYTES))
-    split = _split(first, keys, target) if queries is not None and queries <= GROUP_ROWS else 1
     padded = -(-width // EXCHANGE_COLUMNS) * EXCHANGE_COLUMNS
-    return Schedule(groups, keys, -(-head // 16) * 16, padded, element, stages, split)
+    found = []
+    for own in range(groups, 0, -1):
+        for columns in dict.fromkeys((keys, 64)):
+            room = target.shared_per_block - own * GROUP_ROWS * row - BARRIERS
+            stages = min(MOST_STAGES, room // (columns * sum(lines) * LINE_BYTES))
+            splits = _splits(first, columns, target) if queries is not None and queries <= GROUP_ROWS else [1]
+            found += [
+                Schedule(own, columns, -(-head // 16) * 16, padded, element, stages, split) for split in splits
+            ]
+    return found
 
 
-def _split(first: Contraction, keys: int, target: Target) -> int:
-    """How many blocks share the keys of a head, where one block each would leave multiprocessors without work."""
+def _splits(first: Contraction, keys: int, target: Target) -> list[int]:
+    """How many blocks share the keys of a head: as many as leave no multiprocessor without work, or fewer."""
     most = target.multiprocessors // size_guess(first.batch)
     length = first.columns.as_constant()
     if length is not None:
         most = min(most, -(-length // keys) // LEAST_TILES)
-    return next((ways for ways in SPLITS if ways <= most), 1)
+    return [*(ways for ways in SPLITS if ways <= most), 1]
 
 
 @dataclass

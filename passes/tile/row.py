@@ -18,93 +18,15 @@ from mlir.dialects import arith, scf
 from ...dialects.tensors import Shape, element_of, scalar_type, shape_of
 from ...runtime.errors import InternalError
 from ...runtime.symbolic import ONE, ZERO, Expression, product
-from ..lower.layouts import reduced_text
+from ...runtime.tuning import describe
 from ..unit import KernelProgram
 from .builder import Argument, TileBuilder
 from .elements import ElementEmitter, Indices, load_rules
 from .forward import forward_position
 from .programs import Request, finished, tile_program
+from .row_schedule import RowProblem, Schedule, row_schedules
 from .scalars import accumulator, combine, convert, neutral, reduce_kind
-from .tile_types import ACCESS_BYTES, element, full, map_, program_id, reduce, store, tile_of
-
-REGISTERS = 32  # elements of a line that a thread may keep
-THREADS = 256
-MOST_VECTOR = 8  # elements: of bytes, sixteen would be too many registers
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Tile of `lines` kept positions x `chunk` reduced ones; `across` = 1: reduced positions lie along the columns,
-    0: along the rows.
-    """
-
-    across: int
-    lines: int
-    chunk: int
-    thread_lines: int
-    thread_chunk: int
-    vector: int
-    whole: bool  # the chunk holds the whole line: values stay in registers
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return (self.lines, self.chunk) if self.across == 1 else (self.chunk, self.lines)
-
-    @property
-    def layout(self) -> str:
-        rows, columns = (
-            (self.thread_lines, self.thread_chunk) if self.across else (self.thread_chunk, self.thread_lines)
-        )
-        return f"blocked<{rows}x{columns}, vector={self.vector}>"
-
-    @property
-    def reduced_layout(self) -> str:
-        return reduced_text(self.across, self.layout, *self.shape)
-
-    @property
-    def reduced_shape(self) -> tuple[int, int]:
-        return (self.lines, 1) if self.across == 1 else (1, self.lines)
-
-    @property
-    def threads(self) -> int:
-        return self.thread_lines * self.thread_chunk
-
-
-def _power_of_two(value: int) -> int:
-    """The smallest power of two >= value."""
-    return 1 << max(0, value - 1).bit_length()
-
-
-def choose_schedule(
-    lines: Expression, length: Expression, inner: Expression, kept_inner: bool, widest: int
-) -> Schedule:
-    """Threads along the dimension that is contiguous in memory; the rest by how long the lines are."""
-    constant = length.as_constant()
-    vector = min(MOST_VECTOR, ACCESS_BYTES // widest)
-    if kept_inner:
-        while vector > 1 and not inner.divisible_by(vector):
-            vector //= 2
-        size = inner.as_constant() or 32
-        columns = min(32, _power_of_two(-(-size // vector)))
-        rows = max(1, min(THREADS // columns, _power_of_two(constant or 64)))
-        if rows * columns < 32:
-            columns = 32 // rows
-        chunk = rows * 4 if constant is None or constant > rows * 2 else rows
-        whole = constant is not None and constant <= rows * max(1, REGISTERS // vector)
-        if whole:
-            chunk = -(-(constant or 1) // rows) * rows
-        return Schedule(0, columns * vector, chunk, columns, rows, vector, whole)
-    while vector > 1 and not inner.divisible_by(vector):
-        vector //= 2
-    wanted = -(-(constant if constant is not None else 1024) // vector)
-    columns = min(THREADS, max(1, _power_of_two(wanted)))
-    if constant is not None and columns > 32 and wanted <= 32 * REGISTERS // vector // 2:
-        columns = 32
-    rows = max(1, 128 // columns)
-    whole = constant is not None and constant <= columns * REGISTERS
-    step = columns * vector
-    chunk = -(-(constant or 1) // step) * step if whole else step * max(1, min(4, REGISTERS // 4 // vector))
-    return Schedule(1, rows, chunk, rows, columns, vector, whole)
+from .tile_types import element, full, map_, program_id, reduce, store, tile_of
 
 
 @dataclass
@@ -255,8 +177,9 @@ def row_program(request: Request) -> KernelProgram:
     real = [axis for axis in range(len(shape)) if shape[axis] != 1]
     kept_inner = bool(real) and real[-1] not in axes
     inner = _contiguous_extent(shape, axes, kept_inner)
-    widest = _widest(builder, product(list(shape)))
-    schedule = choose_schedule(lines, length, inner, kept_inner, widest)
+    problem = RowProblem(lines, length, inner, kept_inner, _widest(builder, product(list(shape))))
+    kinds = "+".join(ir.StringAttr(operation.attributes["kind"]).value for operation in reductions)
+    schedule = request.choose("row", f"{describe(problem)} {kinds}", row_schedules(problem))
     with ir.InsertionPoint(builder.block):
         count = lines.ceil_divide(schedule.lines)
         block = builder.variable(program_id(0), "block", count)

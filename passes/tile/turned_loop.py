@@ -135,7 +135,7 @@ def _axes(operation: ir.Operation, shape: Shape) -> Axes | None:
         begin -= 1
     _, along, across = Axes(begin, middle).cut(shape)
     side = LINE_BYTES // bytes_of(element_of(operation.results[0]))
-    short = min(size_guess(product(list(along))), size_guess(product(list(across)))) < side // 4
+    short = min(size_guess(product(list(along))), size_guess(product(list(across)))) < side // 2
     return None if short or element_of(operation.results[0]) == "i1" else Axes(begin, middle)
 
 

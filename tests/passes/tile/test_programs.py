@@ -88,7 +88,7 @@ func.func private @k(%x: tensor<2x8x12x16xf32>, %b: tensor<64xf32>) -> tensor<2x
   return %o : tensor<2x16x12x8xf32>
 }"""
     tile = check(text, "loop", randn(2, 8, 12, 16), randn(64))
-    assert 'lanes = "contiguous"' in tile and 'lanes = "scattered"' in tile
+    assert "tile.turn" in tile and 'lanes = "scattered"' not in tile
 
 
 @pytest.mark.parametrize("width", [3, 8])

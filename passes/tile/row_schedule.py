@@ -1,0 +1,119 @@
+"""Schedules of row kernels: how the threads of a block share lines that are reduced.
+
+In: sizes, how far elements are contiguous, bytes of the widest one. Out: schedules, the predicted one first; the others
+differ in how many threads share a line, and are there for a tuning to choose from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...runtime.symbolic import Expression
+from ..lower.layouts import reduced_text
+from .tile_types import ACCESS_BYTES
+
+REGISTERS = 32  # elements of a line that a thread may keep
+THREADS = 256
+MOST_VECTOR = 8  # elements: of bytes, sixteen would be too many registers
+WARP = 32
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """`lines` to reduce over `length` places each; `inner` elements lie next to each other along the dimension that
+    threads run over: that of the lines (`kept_inner`) or that of the places. The widest element has `element_bytes`.
+    """
+
+    lines: Expression
+    length: Expression
+    inner: Expression
+    kept_inner: bool
+    element_bytes: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Tile of `lines` kept positions x `chunk` reduced ones; `across` = 1: reduced positions lie along the columns,
+    0: along the rows.
+    """
+
+    across: int
+    lines: int
+    chunk: int
+    thread_lines: int
+    thread_chunk: int
+    vector: int
+    whole: bool  # the chunk holds the whole line: values stay in registers
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.lines, self.chunk) if self.across == 1 else (self.chunk, self.lines)
+
+    @property
+    def layout(self) -> str:
+        rows, columns = (
+            (self.thread_lines, self.thread_chunk) if self.across else (self.thread_chunk, self.thread_lines)
+        )
+        return f"blocked<{rows}x{columns}, vector={self.vector}>"
+
+    @property
+    def reduced_layout(self) -> str:
+        return reduced_text(self.across, self.layout, *self.shape)
+
+    @property
+    def reduced_shape(self) -> tuple[int, int]:
+        return (self.lines, 1) if self.across == 1 else (1, self.lines)
+
+    @property
+    def threads(self) -> int:
+        return self.thread_lines * self.thread_chunk
+
+
+def _power_of_two(value: int) -> int:
+    """The smallest power of two >= value."""
+    return 1 << max(0, value - 1).bit_length()
+
+
+def row_schedules(problem: RowProblem) -> list[Schedule]:
+    """Every schedule, the predicted one first: threads run along the dimension that is contiguous in memory, as many as
+    its length asks for.
+    """
+    vector = min(MOST_VECTOR, ACCESS_BYTES // problem.element_bytes)
+    while vector > 1 and not problem.inner.divisible_by(vector):
+        vector //= 2
+    found = _across_lines(problem, vector) if problem.kept_inner else _along_lines(problem, vector)
+    return list(dict.fromkeys(found))
+
+
+def _across_lines(problem: RowProblem, vector: int) -> Iterator[Schedule]:
+    """Neighbouring lines in neighbouring threads; further threads have other places."""
+    constant = problem.length.as_constant()
+    size = problem.inner.as_constant() or WARP
+    most = min(WARP, _power_of_two(-(-size // vector)))
+    for columns in (most, *(own for own in (32, 16, 8, 4) if own < most)):
+        for threads in (THREADS, 512, 128):
+            rows = max(1, min(threads // columns, _power_of_two(constant or 64)))
+            if rows * columns < WARP:
+                rows = WARP // columns
+            chunk = rows * 4 if constant is None or constant > rows * 2 else rows
+            whole = constant is not None and constant <= rows * max(1, REGISTERS // vector)
+            if whole:
+                chunk = -(-(constant or 1) // rows) * rows
+            yield Schedule(0, columns * vector, chunk, columns, rows, vector, whole)
+
+
+def _along_lines(problem: RowProblem, vector: int) -> Iterator[Schedule]:
+    """Neighbouring places in neighbouring threads; further threads have other lines."""
+    constant = problem.length.as_constant()
+    wanted = -(-(constant if constant is not None else 1024) // vector)
+    most = max(1, _power_of_two(wanted))
+    predicted = min(THREADS, most)
+    if constant is not None and predicted > WARP and wanted <= WARP * REGISTERS // vector // 2:
+        predicted = WARP
+    for columns in (predicted, *(own for own in (32, 64, 128, 256, 512) if own <= most)):
+        rows = max(1, 128 // columns)
+        whole = constant is not None and constant <= columns * REGISTERS
+        step = columns * vector
+        chunk = -(-(constant or 1) // step) * step if whole else step * max(1, min(4, REGISTERS // 4 // vector))
+        yield Schedule(1, rows, chunk, rows, columns, vector, whole)
