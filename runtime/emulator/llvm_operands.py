@@ -1,8 +1,7 @@
 """Operands of wgmma for the fast engine: from shared memory, as a descriptor lays them out, to rows of floats.
 
-In: a descriptor, a number of eight rows (of M or N) of it. Out: their elements as f32 in a buffer, in fours of one k.
-Why: the multiplications of `llvm_warpgroup.py` want four rows of one k beside each other; in shared memory they lie
-apart.
+In: a descriptor, a number of eight rows (of M or N) of it. Out: their elements as f32 in a buffer. Why: what is widened
+once is multiplied many times, and in shared memory the pieces of a row lie apart.
 
 A descriptor is what `numpy_warpgroup.py` says. Its pieces of 16 bytes hold elements that follow each other along k, or
 along the rows of a transposed operand.
@@ -18,6 +17,8 @@ from .llvm_values import Code, Value, constant_vector
 ROWS = 8
 """Rows of one step."""
 _PIECE = 16
+_ADDRESSES_AT = 8192
+"""Where in the scratch memory addresses lie for a moment, behind the buffers of elements."""
 DEPTH_BYTES = 32
 WIDTHS = {"f16": 16, "bf16": 16, "tf32": 32, "e4m3": 8, "e5m2": 8, "s8": 8, "u8": 8}
 """Bits of an element."""
@@ -145,25 +146,19 @@ def _along_rows(code: Code, fields: Fields, number: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """Eight rows at a time of an operand of `type`; `groups` are the rows that are to lie beside each other."""
+    """Eight rows at a time of an operand of `type`: in the buffer row after row, or k after k of a transposed one."""
 
     type: str
     transposed: bool
-    groups: tuple[tuple[int, ...], tuple[int, ...]]
 
     @property
     def depth(self) -> int:
         """Elements along k."""
         return DEPTH_BYTES * 8 // WIDTHS[self.type]
 
-    def place(self, k: int, group: int) -> int:
-        """Index in the buffer of the four floats of `k` of a group."""
-        if self.transposed:
-            return ROWS * k + 4 * group
-        count = DEPTH_BYTES * 8 // WIDTHS[self.type]
-        lane = count // 2
-        quarter = lane // 4
-        return group * 4 * count + k % lane // quarter * count + k // lane * lane + k % quarter * 4
+    def place(self, k: int, row: int) -> int:
+        """Index in the buffer of an element."""
+        return ROWS * k + row if self.transposed else self.depth * row + k
 
     def load(self, code: Code, fields: Fields, number: str, buffer: str, wrong: str) -> None:
         """Fill the buffer with eight rows; goes on at the block `wrong` when they leave shared memory."""
@@ -177,52 +172,31 @@ class Operand:
         code.line(f"br i1 {inside}, label %inside{label}, label %{wrong}")
         code.label(f"inside{label}")
         shared = load_field(code, "shared", "ptr").text
+        # By way of memory: taking a vector apart keeps the ports busy that multiply.
+        places = emit(code, f"getelementptr i8, ptr {load_field(code, 'scratch', 'ptr').text}, i64 {_ADDRESSES_AT}")
+        code.line(f"store <16 x i32> {address}, ptr {places}, align 64")
         pieces = []
         for index in range(16):
-            place = emit(code, f"extractelement <16 x i32> {address}, i64 {index}")
+            entry = emit(code, f"getelementptr i32, ptr {places}, i64 {index}")
+            place = emit(code, f"load i32, ptr {entry}, align 4")
             pointer = emit(code, f"getelementptr i8, ptr {shared}, i32 {place}")
             pieces.append(emit(code, f"load <16 x i8>, ptr {pointer}, align 16"))
         (self._store_turned if self.transposed else self._store_rows)(code, pieces, buffer)
 
     def _store_turned(self, code: Code, pieces: list[str], buffer: str) -> None:
         """Pieces of eight rows of one k each."""
-        order = constant_vector("i32", [row for group in self.groups for row in group])
         for k, piece in enumerate(pieces):
             bits = emit(code, f"bitcast <16 x i8> {piece} to <8 x i16>")
-            floats = decoded(code, self.type, bits, ROWS)
-            placed = emit(code, f"shufflevector <8 x float> {floats}, <8 x float> poison, <8 x i32> {order}")
-            _store(code, buffer, ROWS * k, placed, ROWS)
+            _store(code, buffer, ROWS * k, decoded(code, self.type, bits, ROWS), ROWS)
 
     def _store_rows(self, code: Code, pieces: list[str], buffer: str) -> None:
-        """Two pieces of each row: rows of a group are woven into each other until four of one k lie together."""
-        count = DEPTH_BYTES * 8 // WIDTHS[self.type]
-        element = f"<{count} x i{WIDTHS[self.type]}>"
-        whole = constant_vector("i32", range(32))
-        rows = []
+        """Two pieces of each row."""
+        whole = constant_vector("i32", range(2 * _PIECE))
         for row in range(ROWS):
             pair = f"<16 x i8> {pieces[row]}, <16 x i8> {pieces[row + ROWS]}"
             both = emit(code, f"shufflevector {pair}, <32 x i32> {whole}")
-            rows.append(emit(code, f"bitcast <32 x i8> {both} to {element}"))
-        for number, group in enumerate(self.groups):
-            a, b, c, d = (rows[row] for row in group)
-            woven = []
-            for high in (False, True):
-                even, odd = _woven(code, element, count, a, c, high), _woven(code, element, count, b, d, high)
-                woven += [_woven(code, element, count, even, odd, side) for side in (False, True)]
-            for index, bits in enumerate(woven):
-                _store(code, buffer, number * 4 * count + index * count, decoded(code, self.type, bits, count), count)
-
-
-def _woven(code: Code, element: str, count: int, a: str, b: str, high: bool) -> str:
-    """The lower or higher halves of every 128 bits of a and b, element by element."""
-    lane = count // 2
-    indices = []
-    for start in range(0, count, lane):
-        for index in range(lane // 2):
-            place = start + index + (lane // 2 if high else 0)
-            indices += [place, count + place]
-    text = constant_vector("i32", indices)
-    return emit(code, f"shufflevector {element} {a}, {element} {b}, <{count} x i32> {text}")
+            bits = emit(code, f"bitcast <32 x i8> {both} to <{self.depth} x i{WIDTHS[self.type]}>")
+            _store(code, buffer, self.depth * row, decoded(code, self.type, bits, self.depth), self.depth)
 
 
 def _store(code: Code, buffer: str, index: int, floats: str, count: int) -> None:

@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .llvm_module import call
-from .llvm_prepared import VECTOR, Shape, multiply_add, prepare_left, prepare_pair, prepared
+from .llvm_prepared import (
+    VECTOR,
+    Shape,
+    broadcast,
+    multiply_add,
+    prepare_left,
+    prepare_pair,
+    prepared,
+    turned_quarters,
+)
 from .llvm_shuffles import HALF
 from .llvm_values import Code, Value
 
@@ -62,25 +71,15 @@ def _row_sums(code: Code, shape: Shape, links: int) -> list[str]:
                 code.line(f"{b} = load {VECTOR}, ptr {place}, align 64")
                 for row in range(_ROWS):
                     offset = shape.row_offset(row, part, t, pair) + 4 * element
-                    totals[row] = multiply_add(code, _broadcast(code, f"%left{link}", offset), b, totals[row])
+                    totals[row] = multiply_add(code, broadcast(code, f"%left{link}", offset), b, totals[row])
     return [total for total in totals if total is not None]
-
-
-def _broadcast(code: Code, base: str, offset: int) -> str:
-    """One float of A in all of 16 lanes; the host does it in the multiply-add."""
-    place, one, first, name = (code.name() for _ in range(4))
-    code.line(f"{place} = getelementptr i8, ptr {base}, i64 {offset}")
-    code.line(f"{one} = load float, ptr {place}, align 4")
-    code.line(f"{first} = insertelement {VECTOR} poison, float {one}, i64 0")
-    code.line(f"{name} = shufflevector {VECTOR} {first}, {VECTOR} poison, <{HALF} x i32> zeroinitializer")
-    return name
 
 
 def _change_sums(code: Code, sums: Sequence[str], type: str) -> None:
     """Four rows at a time become sixteen lanes of four registers, two of each tile."""
     for first in range(0, _ROWS, 4):
         below, part = divmod(first // 4, 2)
-        for index, total in enumerate(_turned(code, sums[first : first + 4])):
+        for index, total in enumerate(turned_quarters(code, sums[first : first + 4])):
             tile, odd = divmod(index, 2)
             place = code.name()
             register = _REGISTERS * tile + 2 * below + odd
@@ -99,19 +98,3 @@ def _add(code: Code, place: str, total: str, type: str) -> None:
     code.line(f"{old} = load {vector}, ptr {place}, align 64")
     code.line(f"{new} = {opcode} {vector} {total}, {old}")
     code.line(f"store {vector} {new}, ptr {place}, align 64")
-
-
-def _turned(code: Code, rows: Sequence[str]) -> list[str]:
-    """Four vectors of four quarters, transposed."""
-
-    def chosen(a: str, b: str, quarters: tuple[int, int, int, int]) -> str:
-        indices = ", ".join(f"i32 {4 * quarter + lane}" for quarter in quarters for lane in range(4))
-        name = code.name()
-        code.line(f"{name} = shufflevector {VECTOR} {a}, {VECTOR} {b}, <{HALF} x i32> <{indices}>")
-        return name
-
-    found = []
-    for low in (0, 2):
-        upper, lower = (chosen(a, b, (low, low + 1, low + 4, low + 5)) for a, b in (rows[:2], rows[2:]))
-        found += [chosen(upper, lower, (odd, odd + 2, odd + 4, odd + 6)) for odd in (0, 1)]
-    return found

@@ -207,3 +207,46 @@ def multiply_add(code: Code, a: str, b: str, total: str | None) -> str:
     code.declare(function, f"declare {VECTOR} @{function}({VECTOR}, {VECTOR}, {VECTOR})")
     code.line(f"{name} = call {VECTOR} @{function}({VECTOR} {a}, {VECTOR} {b}, {VECTOR} {total})")
     return name
+
+
+def broadcast(code: Code, base: str, offset: int) -> str:
+    """A float `offset` bytes from `base` in all of 16 lanes; the host does it in the multiply-add."""
+    place, one, first, name = (code.name() for _ in range(4))
+    code.line(f"{place} = getelementptr i8, ptr {base}, i64 {offset}")
+    code.line(f"{one} = load float, ptr {place}, align 4")
+    code.line(f"{first} = insertelement {VECTOR} poison, float {one}, i64 0")
+    code.line(f"{name} = shufflevector {VECTOR} {first}, {VECTOR} poison, <{HALF} x i32> zeroinitializer")
+    return name
+
+
+def turned_quarters(code: Code, rows: Sequence[str]) -> list[str]:
+    """Four vectors of four quarters, transposed."""
+    found = []
+    for low in (0, 2):
+        upper, lower = (_quarters(code, a, b, (low, low + 1, low + 4, low + 5)) for a, b in (rows[:2], rows[2:]))
+        found += [_quarters(code, upper, lower, (odd, odd + 2, odd + 4, odd + 6)) for odd in (0, 1)]
+    return found
+
+
+def _quarters(code: Code, a: str, b: str, chosen: Sequence[int]) -> str:
+    return _shuffled(code, a, b, [4 * quarter + lane for quarter in chosen for lane in range(4)])
+
+
+def turned_inside(code: Code, rows: Sequence[str]) -> list[str]:
+    """Four vectors, each quarter of which is transposed: with lane 4q + r of vector t in lane 4q + t of vector r."""
+    pairs = [
+        [_interleaved(code, rows[t], rows[t + 2], low) for low in (0, 2)] for t in (0, 1)
+    ]  # lanes r and r + 1 of t and t + 2 in turn
+    return [_interleaved(code, pairs[0][r // 2], pairs[1][r // 2], 2 * (r % 2)) for r in range(4)]
+
+
+def _interleaved(code: Code, a: str, b: str, low: int) -> str:
+    """Two lanes of each quarter, in turn from `a` and `b`."""
+    return _shuffled(code, a, b, [4 * q + low + lane + side for q in range(4) for lane in (0, 1) for side in (0, HALF)])
+
+
+def _shuffled(code: Code, a: str, b: str, lanes: Sequence[int]) -> str:
+    indices = ", ".join(f"i32 {lane}" for lane in lanes)
+    name = code.name()
+    code.line(f"{name} = shufflevector {VECTOR} {a}, {VECTOR} {b}, <{HALF} x i32> <{indices}>")
+    return name

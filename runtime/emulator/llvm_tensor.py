@@ -21,6 +21,7 @@ from .llvm_checks import recent_range, search
 from .llvm_mbarrier import bytes_arrived, cluster_pointer
 from .llvm_module import Module, call, load_field
 from .llvm_operands import emit as line
+from .llvm_tensor_rows import row_helper
 from .llvm_values import Code, Value
 from .memory import PARAMETER_WINDOW, RANK_SHIFT, SHARED_WINDOW
 from .tensor_map import BODY_START, MAGIC, TENSOR_MAP_BYTES
@@ -166,7 +167,7 @@ class _Form:
         self._check_source(code, source, first, last)
         phases = self._phases(code, map_pointer)
         start = line(code, f"add i64 {target.offset}, {line(code, f'mul i64 %number, {pitch}')}")
-        copy = _row_helper(self.module, self.loading)
+        copy = row_helper(self.module, self.loading)
         call(code, "void", copy, f"ptr %context, ptr {target.base}, i64 {start}, i64 {phases}, i64 {row_bytes}, "
              f"i64 {source}, i64 {first}, i64 {last}")  # fmt: skip
         self._count(code, map_pointer)
@@ -307,61 +308,6 @@ class _Form:
         found = call(code, "i1", search(self.module), f"ptr %context, i32 %site, i64 {begin}, i64 {length}")
         code.line(f"br i1 {found}, label %right, label %no")
         code.label("right")
-
-
-# One row.
-def _row_helper(module: Module, loading: bool) -> str:
-    """`(context, shared memory, start there, phases of the swizzle, bytes, place in global memory, first, last)`: bytes
-    from `first` to `last` are copied; of a load the others become zero."""
-
-    def build(code: Code) -> None:
-        arena = load_field(code, "arena", "ptr").text
-        code.line(f"%row = getelementptr i8, ptr {arena}, i64 %place")
-        code.line("br label %piece")
-        code.label("piece")
-        code.line("%at = phi i64 [ 0, %entry ], [ %after, %done ]")
-        code.line("%plain = add i64 %start, %at")
-        swizzle = line(code, f"and i64 {line(code, 'lshr i64 %plain, 7')}, %phases")
-        inner = line(code, f"xor i64 %plain, {line(code, f'shl i64 {swizzle}, 4')}")
-        code.line(f"%inside = getelementptr i8, ptr %shared, i64 {inner}")
-        code.line("%outside = getelementptr i8, ptr %row, i64 %at")
-        code.line(f"%after = add i64 %at, {_PIECE}")
-        begins, ends = line(code, "icmp uge i64 %at, %first"), line(code, "icmp ule i64 %after, %last")
-        code.line(f"br i1 {line(code, f'and i1 {begins}, {ends}')}, label %whole, label %edge")
-        source, target = ("outside", "inside") if loading else ("inside", "outside")
-        code.label("whole")
-        code.line(f"%bytes = load <{_PIECE} x i8>, ptr %{source}, align 1")
-        code.line(f"store <{_PIECE} x i8> %bytes, ptr %{target}, align 1")
-        code.line("br label %done")
-        code.label("edge")
-        if loading:
-            code.line(f"store <{_PIECE} x i8> zeroinitializer, ptr %inside, align 16")
-        code.line("br label %byte")
-        code.label("byte")
-        code.line("%index = phi i64 [ 0, %edge ], [ %next, %stepped ]")
-        code.line("%here = add i64 %at, %index")
-        above, below = line(code, "icmp uge i64 %here, %first"), line(code, "icmp ult i64 %here, %last")
-        code.line(f"br i1 {line(code, f'and i1 {above}, {below}')}, label %one, label %stepped")
-        code.label("one")
-        code.line(f"%one_from = getelementptr i8, ptr %{source}, i64 %index")
-        code.line(f"%one_to = getelementptr i8, ptr %{target}, i64 %index")
-        code.line("%value = load i8, ptr %one_from")
-        code.line("store i8 %value, ptr %one_to")
-        code.line("br label %stepped")
-        code.label("stepped")
-        code.line("%next = add i64 %index, 1")
-        code.line(f"%more_bytes = icmp ult i64 %next, {_PIECE}")
-        code.line("br i1 %more_bytes, label %byte, label %done")
-        code.label("done")
-        code.line("%more = icmp ult i64 %after, %nbytes")
-        code.line("br i1 %more, label %piece, label %end")
-        code.label("end")
-        code.line("ret void")
-
-    numbers = ", ".join(f"i64 %{name}" for name in ("start", "phases", "nbytes", "place", "first", "last"))
-    return module.helper(
-        f"{'load' if loading else 'store'}_row", f"void @(ptr %context, ptr %shared, {numbers})", build
-    )  # fmt: skip
 
 
 # Words of a map, and numbers.

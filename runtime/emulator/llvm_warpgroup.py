@@ -1,8 +1,8 @@
 """wgmma of the fast engine: each warp computes its 16 rows of the product when it comes to the instruction.
 
 In: accumulators in their places in memory, descriptors or registers of A, descriptors of B. Out: the accumulators
-changed. Why: with lane 4g + t, columns 8i + 2t + e and rows 8h + g an accumulator is an 8 by 4 block as it stands, so
-that a step of k is one multiplication of four rows of A, each repeated, with four columns of B, repeated.
+changed. Why: a column of the sixteen rows fills a vector of the host, so that a step of k is one multiply-add for each
+column, whose broadcast of B its load does; rows of B need widening only, and A is turned once for all columns.
 
 Nobody may write the operands before the warpgroup has waited, so that its warps may read them one after the other.
 """
@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from .llvm_context import FAULT_DESCRIPTOR, FAULT_SWITCH
 from .llvm_module import call, field_pointer, load_field
-from .llvm_operands import WIDTHS, Operand, decode, emit, halves, words_of_register
-from .llvm_values import LANES, Code, Value
+from .llvm_operands import ROWS, WIDTHS, Operand, decode, emit, halves, words_of_register
+from .llvm_prepared import broadcast, multiply_add, turned_inside, turned_quarters
+from .llvm_values import LANES, Code, Value, constant_vector
 from .ptx import Operand as PtxOperand
 from .ptx import Register
 
 if TYPE_CHECKING:
     from .llvm_codegen import Generator
 
-_EVENS_AND_ODDS = ((0, 2, 4, 6), (1, 3, 5, 7))
-_HALVES = ((0, 1, 2, 3), (4, 5, 6, 7))
 _ROWS = 64
+_WARP_ROWS = 16
+_ORDER = tuple(4 * (lane % 4) + lane // 4 for lane in range(_WARP_ROWS))
+"""The row in each lane of a column: those of one quarter of a vector end up in four accumulators."""
 _VECTOR = "<16 x float>"
 _WHOLE = f"<{LANES} x i32>"
 _PLACES = tuple((half, part) for half in range(2) for part in range(2))
@@ -84,9 +86,11 @@ class _Form:
         self.in_registers = in_registers
         self.negated = negated
         self.saturating = saturating
-        self.left = Operand(self.left_type, transposed[0], _HALVES)
-        self.right = Operand(self.right_type, transposed[1], _EVENS_AND_ODDS)
+        self.left = Operand(self.left_type, transposed[0])
+        self.right = Operand(self.right_type, transposed[1])
         self.depth = self.right.depth
+        self.step = 1
+        """Columns at once, in eights: as many as the host has registers for."""
 
     @property
     def name(self) -> str:
@@ -102,25 +106,30 @@ class _Form:
         return f"void @(ptr %context, i32 %site, ptr %table, {left}, i64 %right, i32 %scale)"
 
     def build(self, code: Code) -> None:
-        """The body: A once, then eight columns at a time."""
-        code.line(f"%rows = alloca [{4 * self.depth} x {_VECTOR}], align 64")
-        code.line(f"%buffer = alloca [{8 * self.depth} x float], align 64")
+        """The body: A once, then 8 or 16 columns at a time."""
+        self.step = 2 if self.columns % 16 == 0 and code.avx512 else 1
+        code.line(f"%rows = alloca [{self.depth} x {_VECTOR}], align 64")
+        # In a local array LLVM would replace loads of single floats, which broadcast for nothing, by shuffles.
+        buffer = load_field(code, "scratch", "ptr").text
+        buffers = [buffer, emit(code, f"getelementptr float, ptr {buffer}, i64 {ROWS * self.depth}")]
         code.line("%adds = icmp ne i32 %scale, 0")
         if self.in_registers:
             self._rows_from_registers(code)
         else:
-            self._rows_from_memory(code)
+            self._rows_from_memory(code, buffers)
         right = decode(code, "%right")
         code.line("br label %ahead")
         code.label("ahead")
         code.line("br label %columns")
         code.label("columns")
         code.line("%number = phi i32 [ 0, %ahead ], [ %next, %stored ]")
-        self.right.load(code, right, "%number", "%buffer", "wrong_right")
-        self._columns(code)
+        eights = [emit(code, f"add i32 %number, {index}") for index in range(self.step)]
+        for eight, place in zip(eights, buffers, strict=False):
+            self.right.load(code, right, eight, place, "wrong_right")
+        self._columns(code, eights, buffers)
         code.line("br label %stored")
         code.label("stored")
-        code.line("%next = add i32 %number, 1")
+        code.line(f"%next = add i32 %number, {self.step}")
         code.line(f"%more = icmp ult i32 %next, {self.columns // 8}")
         code.line("br i1 %more, label %columns, label %done")
         code.label("done")
@@ -129,85 +138,92 @@ class _Form:
         if not self.in_registers:
             _report(code, "wrong_left", "%left", _ROWS, self.left.transposed)
 
-    # A: for each k four vectors, in which each of four rows stands four times.
-    def _store_rows(self, code: Code, k: int, place: tuple[int, int], vector: str) -> None:
+    # A: for each k a vector of all rows, in their order.
+    def _store_rows(self, code: Code, k: int, vector: str) -> None:
         if self.negated:
             vector = emit(code, f"fneg {_VECTOR} {vector}")
-        index = 4 * k + _PLACES.index(place)
-        pointer = emit(code, f"getelementptr {_VECTOR}, ptr %rows, i64 {index}")
+        pointer = emit(code, f"getelementptr {_VECTOR}, ptr %rows, i64 {k}")
         code.line(f"store {_VECTOR} {vector}, ptr {pointer}, align 64")
 
-    def _rows_from_memory(self, code: Code) -> None:
+    def _rows_from_memory(self, code: Code, buffers: list[str]) -> None:
         fields = decode(code, "%left")
         warp = load_field(code, "warp", "i32").text
         first = emit(code, f"shl i32 {emit(code, f'and i32 {warp}, 3')}, 1")
-        repeated = ", ".join(f"i32 {index // 4}" for index in range(16))
-        for half in range(2):
-            self.left.load(code, fields, emit(code, f"add i32 {first}, {half}"), "%buffer", "wrong_left")
-            for k in range(self.depth):
-                for part in range(2):
-                    place = emit(code, f"getelementptr float, ptr %buffer, i64 {self.left.place(k, part)}")
-                    four = emit(code, f"load <4 x float>, ptr {place}, align 16")
-                    spread = emit(
-                        code, f"shufflevector <4 x float> {four}, <4 x float> poison, <16 x i32> <{repeated}>"
-                    )  # fmt: skip
-                    self._store_rows(code, k, (half, part), spread)
+        for half, buffer in enumerate(buffers):
+            self.left.load(code, fields, emit(code, f"add i32 {first}, {half}"), buffer, "wrong_left")
+        if self.left.transposed:
+            self._ordered_rows(code, buffers)
+        else:
+            self._turned_rows(code, buffers[0])
+
+    def _ordered_rows(self, code: Code, buffers: list[str]) -> None:
+        """The rows of each k lie together, eight and eight."""
+        eight = f"<{ROWS} x float>"
+        for k in range(self.depth):
+            halves_of_k = [
+                emit(code, f"load {eight}, ptr {emit(code, f'getelementptr float, ptr {buffer}, i64 {ROWS * k}')}")
+                for buffer in buffers
+            ]
+            pair = ", ".join(f"{eight} {part}" for part in halves_of_k)
+            order = constant_vector("i32", _ORDER)
+            self._store_rows(code, k, emit(code, f"shufflevector {pair}, <{_WARP_ROWS} x i32> {order}"))
+
+    def _turned_rows(self, code: Code, buffer: str) -> None:
+        """Row lies after row: sixteen by sixteen they are transposed, in quarters of vectors and then by quarters."""
+        for start in range(0, self.depth, _WARP_ROWS):
+            rows = []
+            for row in range(_WARP_ROWS):
+                place = emit(code, f"getelementptr float, ptr {buffer}, i64 {self.depth * row + start}")
+                rows.append(emit(code, f"load {_VECTOR}, ptr {place}, align 4"))
+            quarters = [turned_inside(code, rows[first::4]) for first in range(4)]
+            for inner in range(4):
+                for outer, vector in enumerate(turned_quarters(code, [quarter[inner] for quarter in quarters])):
+                    if start + 4 * outer + inner < self.depth:
+                        self._store_rows(code, start + 4 * outer + inner, vector)
 
     def _rows_from_registers(self, code: Code) -> None:
         each = 32 // WIDTHS[self.left_type]
-        for register in range(4):
-            along, half = divmod(register, 2)
+        for along in range(2):
             for element in range(each):
-                value = Value(f"%a{register}", "i32", True)
-                wide = words_of_register(code, self.left_type, value, element)
-                for part in range(2):
-                    for column in range(4):
-                        lanes = ", ".join(f"i32 {16 * part + lane // 4 * 4 + column}" for lane in range(16))
-                        vector = emit(
-                            code, f"shufflevector <32 x float> {wide}, <32 x float> poison, <16 x i32> <{lanes}>"
-                        )  # fmt: skip
-                        self._store_rows(code, 4 * each * along + each * column + element, (half, part), vector)
+                wide = [
+                    words_of_register(code, self.left_type, Value(f"%a{2 * along + half}", "i32", True), element)
+                    for half in range(2)
+                ]
+                pair = ", ".join(f"<{LANES} x float> {part}" for part in wide)
+                for column in range(4):
+                    lanes = constant_vector("i32", [row // 8 * LANES + row % 8 * 4 + column for row in _ORDER])
+                    vector = emit(code, f"shufflevector {pair}, <{_WARP_ROWS} x i32> {lanes}")
+                    self._store_rows(code, 4 * each * along + each * column + element, vector)
 
-    # Eight columns.
-    def _columns(self, code: Code) -> None:
-        totals = [[self._initial(code, rows, odd) for odd in range(2)] for rows in _PLACES]
-        repeated = ", ".join(f"i32 {index % 4}" for index in range(16))
-        code.declare("llvm.fma.v16f32", f"declare {_VECTOR} @llvm.fma.v16f32({_VECTOR}, {_VECTOR}, {_VECTOR})")
+    # Columns.
+    def _columns(self, code: Code, eights: list[str], buffers: list[str]) -> None:
+        """Multiply all rows by the columns in the buffers, whose numbers are `eights`, and add to the accumulators."""
+        totals: list[str | None] = [None] * (ROWS * len(eights))
         for k in range(self.depth):
-            right = []
-            for odd in range(2):
-                place = emit(code, f"getelementptr float, ptr %buffer, i64 {self.right.place(k, odd)}")
-                four = emit(code, f"load <4 x float>, ptr {place}, align 16")
-                spread = f"shufflevector <4 x float> {four}, <4 x float> poison, <16 x i32> <{repeated}>"
-                right.append(emit(code, spread))
-            for index, sums in enumerate(totals):
-                pointer = emit(code, f"getelementptr {_VECTOR}, ptr %rows, i64 {4 * k + index}")
-                left = emit(code, f"load {_VECTOR}, ptr {pointer}, align 64")
-                for odd in range(2):
-                    operands = f"{_VECTOR} {left}, {_VECTOR} {right[odd]}, {_VECTOR} {sums[odd]}"
-                    sums[odd] = emit(code, f"call {_VECTOR} @llvm.fma.v16f32({operands})")
-        for rows, sums in zip(_PLACES, totals, strict=True):
-            self._finish(code, rows, *sums)
+            pointer = emit(code, f"getelementptr {_VECTOR}, ptr %rows, i64 {k}")
+            left = emit(code, f"load {_VECTOR}, ptr {pointer}, align 64")
+            for column, total in enumerate(totals):
+                group, inner = divmod(column, ROWS)
+                right = broadcast(code, buffers[group], 4 * self.right.place(k, inner))
+                totals[column] = multiply_add(code, right, left, total)
+        sums = [total for total in totals if total is not None]
+        for index, eight in enumerate(eights):
+            evens, odds = (turned_inside(code, sums[ROWS * index + odd : ROWS * (index + 1) : 2]) for odd in (0, 1))
+            for place, even, odd in zip(_PLACES, evens, odds, strict=True):
+                self._finish(code, (eight, *place), even, odd)
 
-    def _accumulator(self, code: Code, place: tuple[int, int], odd: int) -> str:
+    def _accumulator(self, code: Code, place: tuple[str, int, int], odd: int) -> str:
         """Where 16 lanes of an accumulator lie; halves of both columns are in one."""
-        half, part = place
+        eight, half, part = place
         packed = self.result == "f16"
-        index = emit(code, f"mul i32 %number, {2 if packed else 4}")
+        index = emit(code, f"mul i32 {eight}, {2 if packed else 4}")
         index = emit(code, f"add i32 {index}, {half if packed else 2 * half + odd}")
         entry = emit(code, f"getelementptr ptr, ptr %table, i32 {index}")
         register = emit(code, f"load ptr, ptr {entry}, align 8")
         return emit(code, f"getelementptr i8, ptr {register}, i64 {64 * part}")
 
-    def _initial(self, code: Code, place: tuple[int, int], odd: int) -> str:
-        """What the sums begin with: D in f32, else nothing."""
-        if self.result != "f32":
-            return "zeroinitializer"
-        old = emit(code, f"load {_VECTOR}, ptr {self._accumulator(code, place, odd)}, align 8")
-        return emit(code, f"select i1 %adds, {_VECTOR} {old}, {_VECTOR} zeroinitializer")
-
-    def _finish(self, code: Code, place: tuple[int, int], even: str, odd: str) -> None:
-        """Sums into the accumulators; D is added here where it is no f32."""
+    def _finish(self, code: Code, place: tuple[str, int, int], even: str, odd: str) -> None:
+        """Sums into the accumulators."""
         if self.result == "f16":
             self._finish_halves(code, place, even, odd)
             return
@@ -219,7 +235,9 @@ class _Form:
                 old = emit(code, f"select i1 %adds, <16 x i32> {old}, <16 x i32> zeroinitializer")
                 code.line(f"store <16 x i32> {self._sum(code, whole, old)}, ptr {pointer}, align 8")
             else:
-                code.line(f"store {_VECTOR} {total}, ptr {pointer}, align 8")
+                old = emit(code, f"load {_VECTOR}, ptr {pointer}, align 8")
+                old = emit(code, f"select i1 %adds, {_VECTOR} {old}, {_VECTOR} zeroinitializer")
+                code.line(f"store {_VECTOR} {emit(code, f'fadd {_VECTOR} {total}, {old}')}, ptr {pointer}, align 8")
 
     def _sum(self, code: Code, a: str, b: str) -> str:
         if not self.saturating:
@@ -228,7 +246,7 @@ class _Form:
         code.declare(name, f"declare <16 x i32> @{name}(<16 x i32>, <16 x i32>)")
         return emit(code, f"call <16 x i32> @{name}(<16 x i32> {a}, <16 x i32> {b})")
 
-    def _finish_halves(self, code: Code, place: tuple[int, int], *sums: str) -> None:
+    def _finish_halves(self, code: Code, place: tuple[str, int, int], *sums: str) -> None:
         pointer = self._accumulator(code, place, 0)
         packed = emit(code, f"load <16 x i32>, ptr {pointer}, align 8")
         words = []
