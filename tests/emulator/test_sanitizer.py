@@ -299,3 +299,14 @@ def test_a_right_pipeline_has_no_findings(order: str) -> None:
 def test_a_broken_pipeline_has(change: tuple[str, str, int], kind: str) -> None:
     _, findings = _gemm(change)
     assert kind in {finding.kind for finding in findings}
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_fragments_of_wmma_in_shared_memory(dropped: bool) -> None:
+    sanitizer = Sanitizer()
+    ptx = (CUDA / "wmma.ptx").read_text()
+    runner = Runner(ptx.replace("bar.sync \t0;", "") if dropped else ptx)
+    runner.device = EmulatorDevice(instrument=sanitizer)
+    a, b = np.ones((64, 32), "f2"), np.ones((32, 64), "f2")
+    runner("product", a, b, np.zeros((64, 64), "f4"), 64, 32, block=(128,))
+    assert {finding.kind for finding in sanitizer.findings.list()} == ({"race"} if dropped else set())
