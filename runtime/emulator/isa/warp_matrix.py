@@ -31,6 +31,14 @@ _SHAPES = {
 }  # fmt: skip
 
 
+def _extents(shape: str) -> tuple[int, int, int]:
+    """M, N and K of a shape."""
+    found = _SHAPE.fullmatch(shape)
+    assert found is not None
+    m, n, k = map(int, found.groups())
+    return m, n, k
+
+
 @dataclass(frozen=True, slots=True)
 class _Word:
     """`per` neighbouring elements of one line, from (`line` + g, `along` + per * t) of lane 4g + t on."""
@@ -42,23 +50,24 @@ class _Word:
 
 @dataclass(frozen=True, slots=True)
 class _Fragments:
-    """The fragments of one shape: `left` and `right` name the factors that take these places."""
+    """The fragments of one shape. `rows` and `columns` are those of the product as it is made, transposed where it is
+    `turned`; `inner_rows` those of one mma.sync.
+    """
 
     rows: int
     columns: int
     inner_rows: int
-    inner_depth: int
     depth: int
     turned: bool
 
     @classmethod
     def of(cls, shape: str, element: str) -> _Fragments:
         """Those of a product of `element`s."""
-        rows, columns, depth = map(int, shape[1:].replace("n", " ").replace("k", " ").split())
-        inner_rows, _, inner_depth = map(int, _PRODUCTS[element][1:].replace("n", " ").replace("k", " ").split())
+        rows, columns, depth = _extents(shape)
+        inner_rows, _, _ = _extents(_PRODUCTS[element])
         turned = rows < columns
         rows, columns = (columns, rows) if turned else (rows, columns)
-        return cls(rows, columns, inner_rows, inner_depth, depth, turned)
+        return cls(rows, columns, inner_rows, depth, turned)
 
     def side(self, fragment: str) -> str:
         """`left` or `right` of fragment a or b."""
