@@ -43,6 +43,9 @@ PRECISIONS = {"strict": 0.0, "tf32": 2.0**-10, "bf16": 2.0**-8}
 KEPT = frozenset({"bf16"})  # precisions in which values between kernels are rounded too
 
 
+ROUNDS = "rounds__flag"  # an input of the noisy model: whether values are rounded to what they are kept in
+
+
 class Rejected(Exception):
     """No reference can run the model."""
 
@@ -100,16 +103,24 @@ def inner_values(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Arrays:
 
 def undecided(model: onnx.ModelProto, keeps: bool) -> set[str]:
     """Values behind a Unique of rounded floats: which of them are equal is an accident of implementations, and
-    no small noise makes two numbers equal. With `keeps` every float counts as rounded.
+    no small noise makes two numbers equal. With `keeps` every float counts as rounded. And values behind the places of
+    maxima where windows may lie in the padding: onnxruntime then tells one outside of the tensor.
     """
     rounded, found = set[str](), set[str]()
     for node in model.graph.node:
         taken = set(node.input)
         if keeps or node.op_type not in EXACT or taken & rounded:
             rounded |= set(node.output)
-        if taken & found or (node.op_type == "Unique" and (keeps or taken & rounded)):
+        accident = node.op_type == "Unique" and (keeps or taken & rounded)
+        if taken & found or accident or _tells_places_of_padding(node):
             found |= set(node.output)
     return found
+
+
+def _tells_places_of_padding(node: onnx.NodeProto) -> bool:
+    given = {attribute.name: max(attribute.ints, default=0) for attribute in node.attribute}
+    apart = given.get("dilations", 1) > 1 and given.get("pads", 0) > 0
+    return apart and node.op_type == "MaxPool" and len(node.output) > 1
 
 
 def without_outputs(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
@@ -139,6 +150,8 @@ class NoisyReference:
         noisy = onnx.ModelProto()
         noisy.CopyFrom(model)
         del noisy.graph.node[:]
+        if self._keeps:
+            noisy.graph.input.append(helper.make_tensor_value_info(ROUNDS, onnx.TensorProto.BOOL, []))
         for node in model.graph.node:
             self._add(noisy.graph, node)
         self._reference = Reference(noisy, evaluator)
@@ -171,12 +184,20 @@ class NoisyReference:
         self._noise[factor] = like or source
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         graph.input.append(helper.make_tensor_value_info(factor, kind, list(array.shape)))
-        graph.node.append(helper.make_node("Mul", [source, factor], [target]))
+        if not self._keeps or array.dtype != np.float32:
+            graph.node.append(helper.make_node("Mul", [source, factor], [target]))
+            return target
+        # In some draws it is rounded as well, which alone makes numbers equal.
+        steps = [f"{target}__{step}" for step in ("scaled", "narrow", "wide")]
+        graph.node.append(helper.make_node("Mul", [source, factor], steps[:1]))
+        graph.node.append(helper.make_node("Cast", steps[:1], steps[1:2], to=onnx.TensorProto.BFLOAT16))
+        graph.node.append(helper.make_node("Cast", steps[1:2], steps[2:], to=onnx.TensorProto.FLOAT))
+        graph.node.append(helper.make_node("Where", [ROUNDS, steps[2], steps[0]], [target]))
         return target
 
     def run(self, generator: np.random.Generator) -> Arrays:
         """Outputs under one draw of the noise. Raises Rejected."""
-        factors = {}
+        factors: Arrays = {ROUNDS: np.array(generator.random() < 0.5)} if self._keeps else {}
         for factor, name in self._noise.items():
             array = self._values[name]
             is_rounded = array.dtype == np.float32 and (self._keeps or factor in self._coarse)
