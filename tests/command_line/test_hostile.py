@@ -138,6 +138,7 @@ def interrupt(compilation):
     print(*[worker.process for worker in kernels.shared_pool()._idle], flush=True)
     os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background jobs ignore
 pipeline.STAGES = tuple(replace(row, run=interrupt) if row.name == "lower" else row for row in pipeline.STAGES)
 main(["compile", "model.onnx", "--no-cache", "--target", "sm_80"])
 """
