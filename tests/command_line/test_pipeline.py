@@ -196,7 +196,7 @@ def test_progress_is_told() -> None:
 def test_stage_names() -> None:
     assert stage_index("import") == stage_index("1") == stage_index("01") == 0
     with pytest.raises(
-        tilewright.ModelError, match=r"there is no stage 'fuze'\n  stages: import, multiply-integers, multiply-small-floats,"
+        tilewright.ModelError, match=r"there is no stage 'fuze'\n  stages: import, multiply-integers,"
     ):
         stage_index("fuze")
     with pytest.raises(tilewright.ModelError, match="comes after"):
