@@ -77,7 +77,7 @@ class Cache:
     # Large entries: plain files that readers map, put there by others ---------------------------------------
     def path(self, section: str, key: str, suffix: str = "") -> Path:
         """Where an entry stands, whether or not it exists."""
-        return self.folder / section / key[:2] / (key + suffix)
+        return Path(f"{self.folder}/{section}/{key[:2]}/{key}{suffix}")  # one step: this is asked thousands of times
 
     def touch(self, path: Path) -> None:
         """Mark an entry as used now."""

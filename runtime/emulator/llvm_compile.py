@@ -36,16 +36,17 @@ _SOURCES = (
 @dataclass(frozen=True, slots=True)
 class Translation:
     """Object code of one kernel for one block shape. `helpers` are the symbols that it calls, directly or not;
-    `sites` are the fields of a `Site` each, made into one only where a fault is told; `barriers` are (block number,
-    PTX line, arrives only) in slot order; `waits` (PTX line, opcode, modifiers, bytes from the start of a record to
-    what is kept of the wait); `calls` the fields of a `HostCall` by the number of its site; sizes in bytes, one record
-    per warp."""
+    `sites` is the text of a list of fields of a `Site` each, read only where a fault is told; `barriers` are (block
+    number, PTX line, arrives only) in slot order; `waits` (PTX line, opcode, modifiers, bytes from the start of a
+    record to what is kept of the wait); `calls` the fields of a `HostCall` by the number of its site; sizes in bytes,
+    one record per warp."""
 
     content: bytes
     symbol: str
     helpers: tuple[str, ...]
     facts: KernelFacts
-    sites: list[list[Any]]
+    sites: str
+    site_count: int
     barriers: tuple[tuple[int, int, bool], ...]
     waits: list[list[Any]]
     calls: dict[str, dict[str, Any]]
@@ -60,7 +61,7 @@ class Translation:
 
     def site(self, number: int) -> Site:
         """What the memory access of this number is."""
-        return Site(*self.sites[number])
+        return Site(*json.loads(self.sites)[number])
 
     def to_bytes(self) -> bytes:
         """For the cache."""
@@ -133,10 +134,10 @@ def translate(
         assert ender is not None
         barriers.append((number, ender.line, ender.has("arrive")))
     facts = kernel_facts(program, Layout(program, addresses))
-    sites = [[site.line, site.space, site.verb, site.nbytes] for site in module.sites]
+    sites = json.dumps([[site.line, site.space, site.verb, site.nbytes] for site in module.sites])
     translation = Translation(
-        library.compile(text), symbol, tuple(module.helpers), facts, sites, tuple(barriers), control.waits.waits.told(),
-        {str(site): asdict(wanted) for site, wanted in module.calls.items()}, control.waits.record.nbytes,
-        module.local_bytes, atomics,
+        library.compile(text), symbol, tuple(module.helpers), facts, sites, len(module.sites), tuple(barriers),
+        control.waits.waits.told(), {str(site): asdict(wanted) for site, wanted in module.calls.items()},
+        control.waits.record.nbytes, module.local_bytes, atomics,
     )  # fmt: skip
     return translation, module.helpers

@@ -63,7 +63,7 @@ class Kernel:
         self.calls = {int(site): call_of(values) for site, values in translation.calls.items()}
         warps = self.warps * self.cluster_blocks
         self.rooms = (
-            ("recent", 16 * len(translation.sites)), ("local", translation.local_bytes * LANES * warps),
+            ("recent", 16 * translation.site_count), ("local", translation.local_bytes * LANES * warps),
             ("parameters", translation.facts.parameter_bytes + _MARGIN_BYTES),
             ("warps", translation.record_bytes * warps), ("barriers", BARRIER_BYTES * BARRIERS * self.cluster_blocks),
         )  # fmt: skip
