@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from .dtypes import DTYPES, HOST_TYPES, DType, dtype
@@ -47,16 +48,21 @@ class SymbolSource:
 
 @dataclass(frozen=True)
 class TensorBinding:
-    """An input or output of the engine: its ONNX `name`, dtype and shape, and the buffer that holds it."""
+    """An input or output of the engine: its ONNX `name`, dtype and shape, and the buffer that holds it.
+
+    With `complex`, callers have complex numbers, whose two parts are the last dimension.
+    """
 
     name: str
     dtype: str
     shape: Shape
     buffer: str
+    complex: bool = False
 
     def to_json(self) -> dict[str, Any]:
         shape = [str(extent) for extent in self.shape]
-        return {"name": self.name, "dtype": self.dtype, "shape": shape, "buffer": self.buffer}
+        entry = {"name": self.name, "dtype": self.dtype, "shape": shape, "buffer": self.buffer}
+        return {**entry, "complex": True} if self.complex else entry
 
     @staticmethod
     def from_json(value: Any, place: str) -> TensorBinding:
@@ -66,6 +72,7 @@ class TensorBinding:
             dtype=record.text("dtype", choices=(*DTYPES, *HOST_TYPES)),
             shape=record.array("shape", read_expression),
             buffer=record.text("buffer"),
+            complex=record.boolean("complex", False),
         )
         record.done()
         return result
@@ -231,7 +238,7 @@ class Manifest:
     sha256: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
-    @property
+    @cached_property
     def all_symbols(self) -> frozenset[str]:
         """Symbols that the inputs' shapes give and those that the program's calls find."""
         return frozenset(self.symbols) | self.program.bound_symbols

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from .records import Record, fail, read_expression, read_integer, read_signed, read_text
-from .symbolic import Expression
+from .symbolic import ZERO, Expression
 from .tensor_map import ELEMENT_BYTES, SWIZZLE_BYTES
 
 OPERATIONS = ("launch", "copy", "fill", "if", "loop", "download", "upload", "keep", "fetch", "call")
@@ -62,7 +63,8 @@ class TensorMapArgument:
     """A kernel argument: a tensor map over a buffer, for copies by the tensor memory accelerator.
 
     Innermost dimension first, as in runtime/tensor_map.py: `shape` and `box` in elements, `strides` in bytes and
-    without the innermost; no `element_strides` means ones, and a map with `im2col` has no box.
+    without the innermost; no `element_strides` means ones, and a map with `im2col` has no box. The tensor begins
+    `offset` bytes into the buffer.
     """
 
     buffer: str
@@ -73,6 +75,7 @@ class TensorMapArgument:
     box: tuple[int, ...] = ()
     element_strides: tuple[int, ...] = ()
     im2col: Im2colArgument | None = None
+    offset: Expression = ZERO
 
     def to_json(self) -> dict[str, Any]:
         record: dict[str, Any] = {
@@ -86,12 +89,14 @@ class TensorMapArgument:
         }
         if self.im2col is not None:
             record["im2col"] = self.im2col.to_json()
+        if self.offset != ZERO:
+            record["offset"] = str(self.offset)
         return {"tensor_map": record}
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
         """What is evaluated per shape."""
-        return self.shape + self.strides + (self.im2col.upper_corner if self.im2col else ())
+        return (*self.shape, *self.strides, self.offset, *(self.im2col.upper_corner if self.im2col else ()))
 
 
 Argument: TypeAlias = BufferArgument | ExpressionArgument | TensorMapArgument
@@ -351,7 +356,7 @@ class Program:
         """Every call of a host function in the flattened program."""
         return tuple(instruction for _, instruction in self.flatten() if isinstance(instruction, Call))
 
-    @property
+    @cached_property
     def bound_symbols(self) -> frozenset[str]:
         """Symbols whose values the program's calls find."""
         return frozenset(symbol for call in self.calls for symbol in call.symbols)
@@ -455,7 +460,7 @@ def _argument(value: Any, place: str) -> Argument:
 
 
 def _tensor_map(record: Record) -> TensorMapArgument:
-    im2col = record.take("im2col", None)
+    im2col, offset = record.take("im2col", None), record.take("offset", None)
     argument = TensorMapArgument(
         buffer=record.text("buffer"),
         data_type=record.text("data_type", choices=ELEMENT_BYTES),
@@ -465,6 +470,7 @@ def _tensor_map(record: Record) -> TensorMapArgument:
         box=record.array("box", read_integer, default=[]),
         element_strides=record.array("element_strides", read_integer, default=[]),
         im2col=_im2col(Record(im2col, f"{record.place}.im2col")) if im2col is not None else None,
+        offset=read_expression(offset, record.place) if offset is not None else ZERO,
     )
     record.done()
     rank = len(argument.shape)
