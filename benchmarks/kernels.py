@@ -32,7 +32,8 @@ from tilewright.runtime.gpus import Gpu, gpu_of_target, occupancy
 
 _INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z0-9_.]+)")
 _GLOBAL = re.compile(r"^(LDG|STG|LDGSTS)\b")
-_ARITHMETIC = ("HGMMA", "HMMA", "IGMMA", "IMMA", "QGMMA", "FFMA", "HFMA2", "DFMA")
+_MATRIX = ("HGMMA", "IGMMA", "QGMMA", "HMMA", "IMMA", "QMMA")
+_ARITHMETIC = (*_MATRIX, "FFMA", "HFMA2", "DFMA")
 _EARLY = re.compile(r"^(LDG|STG|LDGSTS|RED|ATOMG|UTMALDG|UTMASTG|UBLKCP)\b")  # of what waits for ACQBULK
 _BULK = re.compile(r"^(UTMALDG|UTMASTG|UBLKCP)")
 
@@ -73,7 +74,7 @@ def inspect(workload: Workload, target: str, precision: str) -> Row:
     problems += [f"{early} before the kernels in front have ended" for *_, early in looks if early]
     # What the memory bounds even on ordinary multiply-adds needs no tensor cores.
     needs_matrix_units = workload.flops / (gpu.f32 * 1e12) > workload.nbytes / (gpu.bandwidth * 1e9)
-    if needs_matrix_units and precision != "strict" and unit not in ("HGMMA", "HMMA"):
+    if needs_matrix_units and precision != "strict" and unit not in _MATRIX:
         problems.append(f"{unit or 'nothing'} in the main loop")
     launch = next(launch for launch in engine.program.launches if launch.kernel == name)
     grid = launch.grid[0].evaluate({}) * launch.grid[1].evaluate({}) * launch.grid[2].evaluate({})
@@ -109,7 +110,7 @@ def _arithmetic(counts: Counter[str]) -> tuple[str, int]:
         unit = opcode.split(".")[0]
         if unit in _ARITHMETIC:
             totals[unit] += count
-    matrix = [unit for unit in ("HGMMA", "HMMA", "IGMMA", "IMMA", "QGMMA") if totals[unit]]
+    matrix = [unit for unit in _MATRIX if totals[unit]]
     unit = matrix[0] if matrix else max(totals, key=lambda key: totals[key], default="")
     return unit, totals[unit]
 

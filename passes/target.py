@@ -82,6 +82,7 @@ _ADA = replace(
     name="sm_89",
     capability=(8, 9),
     card="RTX 4090",
+    ptx="+ptx84",  # mma.sync of 8-bit floats
     multiprocessors=128,
     blocks_per_multiprocessor=24,
     mma=("f16", "bf16", "tf32", "i8", "f8"),

@@ -84,7 +84,7 @@ def _reads_along_depth(operation: ir.Operation) -> bool:
     kinds = {element_of(operand) for operand in operation.operands}
     depth = product(list(shape_of(operation.operands[1])[-2 if operation.name == "graph.matmul" else 0 : -1]))
     # Bytes have no instruction that reads them across k; four along it are the least that it reads.
-    least = BYTES_ACCESS if kinds <= BYTES else ACCESS_BYTES
+    least = BYTES_ACCESS if kinds <= BYTES or kinds <= SMALL_FLOATS else ACCESS_BYTES
     if not (depth * dtype(element_of(operation.operands[1])).bytes).divisible_by(least):
         return False
     return kinds in ({"f16"}, {"bf16"}) or kinds <= BYTES or kinds <= SMALL_FLOATS or (rounded and kinds == {"f32"})

@@ -1,8 +1,8 @@
 """Pass `multiply-small-floats`: products of dequantised 8-bit floats multiply the 8-bit floats themselves.
 
 In: a matmul whose operands are decoded float8e4m3fn or float8e5m2 numbers, times scales or not, as DequantizeLinear and
-Cast write them. Out: the product of the bytes with sums in f32, which Hopper's tensor cores do, and one map that
-multiplies by the scales; fusion makes it the epilogue. What decodes is found by what it computes, not by how.
+Cast write them. Out: the product of the bytes with sums in f32, which tensor cores do from sm_89 on, and one map
+that multiplies by the scales; fusion makes it the epilogue. What decodes is found by what it computes, not by how.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PATTERNS = np.arange(256, dtype=np.uint8)
 
 @register_pass("multiply-small-floats", requires="graph", ensures="graph")
 def multiply_small_floats(unit: Unit) -> None:
-    """Multiply 8-bit floats where both operands are decoded ones and the target has wgmma.
+    """Multiply 8-bit floats where both operands are decoded ones and the target's tensor cores do.
 
     before::
 
@@ -56,7 +56,7 @@ def multiply_small_floats(unit: Unit) -> None:
         %c = "graph.matmul"(%x, %w) : (tensor<?x64xf8E4M3FN>, tensor<64x32xf8E4M3FN>) -> tensor<?x32xf32>
         %0 = "graph.map"() ({ element(%c) * (0.02 * element(%s)) })
     """
-    if unit.precision not in ROUGH or not find_target(unit.target).wgmma:
+    if unit.precision not in ROUGH or "f8" not in find_target(unit.target).mma:
         return
     with unit.module.context, ir.Location.unknown():
         main = functions(unit.module)["main"]

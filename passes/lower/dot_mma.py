@@ -1,7 +1,7 @@
 """The main loop on tensor cores of the sm_80 family: ldmatrix and mma.sync m16n8.
 
-In: two shared tiles of f16, bf16, f32 (as tf32) or 8-bit integers and an accumulator in `mma` layout. Out: the
-accumulator's new registers. Operands that are contiguous along k come with plain ldmatrix, 16-bit ones that are not
+In: two shared tiles of f16, bf16, f32 (as tf32) or 8-bit integers or floats and an accumulator in `mma` layout. Out:
+the accumulator's new registers. Operands that are contiguous along k come with plain ldmatrix, 16-bit ones that are not
 with its transposing form, 32-bit ones with scalar loads; 8-bit ones always are. Which lane holds what is written in
 the PTX ISA under "Matrix fragments for mma.m16n8k32", "... m16n8k16" and "... m16n8k8".
 """
@@ -19,6 +19,9 @@ from .context import LoweringContext, RegisterTile, SharedTile, byte_width
 from .dot_fma import stage_offset
 from .dot_layouts import WARP, FragmentLayout, MmaLayout, parse_shared
 
+BYTES = ("s8", "u8")
+SMALL_FLOATS = ("e4m3", "e5m2")
+
 
 @dataclass(frozen=True)
 class MmaInstruction:
@@ -33,14 +36,24 @@ class MmaInstruction:
     @property
     def is_integer(self) -> bool:
         """Products of 8-bit integers, summed in i32 that wraps."""
-        return self.left in ("s8", "u8")
+        return self.left in BYTES
+
+    @property
+    def is_small_float(self) -> bool:
+        """Products of 8-bit floats, from sm_89 on."""
+        return self.left in SMALL_FLOATS
 
 
 INSTRUCTIONS = {
     "m16n8k16.f16": MmaInstruction(16, "f16", "f16", packed=True),
     "m16n8k16.bf16": MmaInstruction(16, "bf16", "bf16"),
     "m16n8k8.tf32": MmaInstruction(8, "tf32", "tf32", rounded=True),
-    **{f"m16n8k32.{left}.{right}": MmaInstruction(32, left, right) for left in ("s8", "u8") for right in ("s8", "u8")},
+    **{
+        f"m16n8k32.{left}.{right}": MmaInstruction(32, left, right)
+        for kinds in (BYTES, SMALL_FLOATS)
+        for left in kinds
+        for right in kinds
+    },
 }
 
 
@@ -109,6 +122,8 @@ def _right_fragments(loader: FragmentLoader, across: int, depth: int) -> list[li
 def _mma(
     instruction: MmaInstruction, left: list[ir.Value], right: list[ir.Value], sums: list[ir.Value]
 ) -> list[ir.Value]:
+    if instruction.is_small_float:
+        return _mma_assembly(instruction, left, right, sums)
     sum_type = sums[0].type
     result = nvvm.mma_sync(
         llvm.StructType.get_literal([sum_type] * 4),
@@ -121,6 +136,22 @@ def _mma(
         int_overflow_behavior=nvvm.MMAIntOverflow.wrapped if instruction.is_integer else None,
         multiplicand_a_ptx_type=getattr(nvvm.MMATypes, instruction.left),
         multiplicand_b_ptx_type=getattr(nvvm.MMATypes, instruction.right),
+    )
+    return [llvm.extractvalue(sum_type, result, [index]) for index in range(4)]
+
+
+def _mma_assembly(
+    instruction: MmaInstruction, left: list[ir.Value], right: list[ir.Value], sums: list[ir.Value]
+) -> list[ir.Value]:
+    """The same for types that nvvm.mma.sync does not know: 8-bit floats."""
+    name = f"mma.sync.aligned.m16n8k{instruction.depth}.row.col.f32.{instruction.left}.{instruction.right}.f32"
+    text = f"{name} {{$0, $1, $2, $3}}, {{$8, $9, $10, $11}}, {{$12, $13}}, {{$4, $5, $6, $7}};"
+    sum_type = sums[0].type
+    result = llvm.inline_asm(
+        llvm.StructType.get_literal([sum_type] * 4),
+        [*sums, *left, *right],
+        text,
+        ",".join(["=f"] * 4 + ["f"] * 4 + ["r"] * 6),
     )
     return [llvm.extractvalue(sum_type, result, [index]) for index in range(4)]
 

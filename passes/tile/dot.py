@@ -21,6 +21,7 @@ from ...runtime.symbolic import ONE, Expression
 from ...runtime.tuning import describe
 from ..lower.context import byte_width
 from ..lower.dot_layouts import FmaLayout, MmaLayout
+from ..target import Target
 from ..unit import KernelProgram
 from .builder import TileBuilder
 from .contraction import Contraction, Place, contraction_of, find_contraction
@@ -43,8 +44,8 @@ from .tile_types import full, i64, program_id, tile_of
 from .warp_plan import plan_warp_specialized
 
 _INSTRUCTIONS = {"f16": "m16n8k16.f16", "bf16": "m16n8k16.bf16"}
-SMALL_FLOATS = {"f8E4M3FN", "f8E5M2"}
 _BYTES = {"i8": "s8", "ui8": "u8"}  # as PTX calls them
+_SMALL_FLOATS = {"f8E4M3FN": "e4m3", "f8E5M2": "e5m2"}
 LEAST_RUN = 4  # neighbours along k that one access must bring for tensor cores to pay on bytes
 _INTEGERS = ("i8", "ui8", "i16", "ui16", "i32", "ui32")
 
@@ -68,15 +69,22 @@ class Arithmetic:
     @property
     def along_depth(self) -> bool:
         """The instruction reads only operands that are contiguous along k."""
-        return self.operand in _BYTES
+        return self.operand in _BYTES or self.operand in _SMALL_FLOATS
+
+    @property
+    def wider(self) -> Arithmetic:
+        """What computes the same where bytes do not run along k."""
+        return WIDE_INTEGERS if self.operand in _BYTES else WIDER_FLOATS
 
 
 WIDE_INTEGERS = Arithmetic("i32", "i32", "fma")
+WIDER_FLOATS = Arithmetic("f16", "f32", _INSTRUCTIONS["f16"])  # every 8-bit float is a half
 
 
-def arithmetic_of(operation: ir.Operation, is_swapped: bool = False) -> Arithmetic:
+def arithmetic_of(operation: ir.Operation, is_swapped: bool = False, target: Target | None = None) -> Arithmetic:
     """The arithmetic that the operand types and the `precision` attribute ask for; `is_swapped`: of the problem whose
-    left operand is the operation's right one. Raises UnsupportedError.
+    left operand is the operation's right one. 8-bit floats are multiplied themselves on a `target` that can; without
+    one, as halves. Raises UnsupportedError.
     """
     left, right = (element_of(operand) for operand in operation.operands)
     if is_swapped:
@@ -84,8 +92,10 @@ def arithmetic_of(operation: ir.Operation, is_swapped: bool = False) -> Arithmet
     if left == right and left in _INSTRUCTIONS:
         return Arithmetic(left, "f32", _INSTRUCTIONS[left])
     kinds = {left, right}
-    if kinds <= SMALL_FLOATS:  # every one of them is a half, and every product of two an f32
-        return Arithmetic("f16", "f32", _INSTRUCTIONS["f16"])
+    if kinds <= _SMALL_FLOATS.keys():
+        if target is None or "f8" not in target.mma:
+            return WIDER_FLOATS
+        return Arithmetic(left, "f32", f"m16n8k32.{_SMALL_FLOATS[left]}.{_SMALL_FLOATS[right]}", right)
     if kinds <= _BYTES.keys():
         return Arithmetic(left, "i32", f"m16n8k32.{_BYTES[left]}.{_BYTES[right]}", right)
     if kinds <= {*_INTEGERS}:
@@ -133,7 +143,7 @@ def dot_program(request: Request) -> KernelProgram:
             view = replace(view, pairs=1)
         elif _prefers_swapped(builder, view, request.returned[0]):
             view = view.swapped()
-        arithmetic = arithmetic_of(operation, view.is_swapped)
+        arithmetic = arithmetic_of(operation, view.is_swapped, request.target)
         program: DotProgram = (
             plan_skinny(builder, view, arithmetic.accumulator, request)
             or plan_warp_specialized(builder, view, arithmetic.instruction != "fma", request)
@@ -234,7 +244,7 @@ def _plan_tiled(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic,
     left = plan_operand(builder, emitter, left_place, (view.rows, view.depth), 0, dtypes[0], along_depth)
     right = plan_operand(builder, emitter, right_place, (view.depth, view.columns), 1, dtypes[1], along_depth)
     if along_depth and min(left.vector, right.vector) < LEAST_RUN:
-        return _plan_tiled(builder, view, WIDE_INTEGERS, request)
+        return _plan_tiled(builder, view, arithmetic.wider, request)
     size = byte_width(scalar_type(arithmetic.operand))
     problem = Problem(view.batch, view.rows, view.columns, view.depth, size)
     candidates = tiled_candidates(problem, arithmetic.instruction, request.target)

@@ -116,7 +116,9 @@ _MMA = (
     ((16, 32), (1, 1), 0.3),
     ((64, 16), (2, 1), 0.3),
 )
-_BYTES = [f"m16n8k32.{left}.{right}" for left in ("s8", "u8") for right in ("s8", "u8")]
+_BYTES = [
+    f"m16n8k32.{left}.{right}" for kinds in (("s8", "u8"), ("e4m3", "e5m2")) for left in kinds for right in kinds
+]
 _DEPTH = {"fma": 16, "m16n8k16.f16": 32, "m16n8k16.bf16": 32, "m16n8k8.tf32": 16, **dict.fromkeys(_BYTES, 64)}
 _LEAST_DEPTH = {"fma": 4, "m16n8k16.f16": 16, "m16n8k16.bf16": 16, "m16n8k8.tf32": 8, **dict.fromkeys(_BYTES, 32)}
 _STAGES = {instruction: 3 if instruction == "fma" else 4 for instruction in _DEPTH}

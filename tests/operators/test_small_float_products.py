@@ -1,4 +1,4 @@
-"""Products of 8-bit floats on Hopper: QuantizeLinear, DequantizeLinear and Cast around MatMul and Gemm."""
+"""Products of 8-bit floats on tensor cores: QuantizeLinear, DequantizeLinear and Cast around MatMul and Gemm."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Case:
     sizes: tuple[int, int, int] = (70, 128, 96)
     operator: str = "MatMul"
     instruction: str = "wgmma"
+    target: str = "sm_90a"
 
     @property
     def weight(self) -> Array:
@@ -73,14 +74,18 @@ CASES = {
     "e4m3": Case(),
     "e5m2, weights of a Gemm": Case(E5M2, operator="Gemm"),
     "a few rows": Case(sizes=(6, 64, 200)),
-    "lines that no tensor map has": Case(sizes=(33, 68, 66), instruction="mma.sync"),
-    "e5m2, such lines": Case(E5M2, (20, 100, 34), instruction="mma.sync"),
+    "lines that no tensor map has": Case(sizes=(33, 68, 66), instruction="m16n8k32.row.col.f32.e4m3.e4m3"),
+    "e5m2, such lines": Case(E5M2, (20, 100, 34), instruction="m16n8k32.row.col.f32.e5m2.e5m2"),
+    "lines of odd length": Case(sizes=(33, 65, 66), instruction="m16n8k16.row.col.f32.f16.f16"),
+    "Ada": Case(instruction="m16n8k32.row.col.f32.e4m3.e4m3", target="sm_89"),
+    "Ada, weights of a Gemm": Case(E5M2, operator="Gemm", instruction="m16n8k32", target="sm_89"),
+    "Blackwell's cards": Case(E5M2, (6, 64, 200), instruction="m16n8k32.row.col.f32.e5m2.e5m2", target="sm_120"),
 }
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_quantised_products(case: Case) -> None:
-    engine = tilewright.compile(case.model(), target="sm_90a", precision="f16")
+    engine = tilewright.compile(case.model(), target=case.target, precision="f16")
     ptx = "".join(engine.ptx(name) for name in engine.kernels)
     assert case.instruction in ptx and ("wgmma.mma_async" in ptx) == (case.instruction == "wgmma")
     x = 2 * np.random.default_rng(1).standard_normal((case.sizes[0], case.sizes[1])).astype(np.float32)
@@ -91,7 +96,11 @@ def test_quantised_products(case: Case) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=2**-20 * float(np.abs(expected).max()))
 
 
-def test_casts_are_decoders_too_and_the_sanitizer_finds_nothing() -> None:
+INSTRUCTIONS = {"sm_90a": "wgmma.mma_async", "sm_89": "mma.sync"}
+
+
+@pytest.mark.parametrize("target", INSTRUCTIONS)
+def test_casts_are_decoders_too_and_the_sanitizer_finds_nothing(target: str) -> None:
     nodes = [
         helper.make_node("Cast", ["x"], ["q"], to=E4M3),
         helper.make_node("Cast", ["q"], ["a"], to=TensorProto.FLOAT16),
@@ -103,8 +112,9 @@ def test_casts_are_decoders_too_and_the_sanitizer_finds_nothing() -> None:
     weights = [helper.make_tensor("w", E4M3, weight.shape, weight.tobytes(), raw=True)]
     graph = helper.make_graph(nodes, "casts", values[:1], values[1:], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
-    engine = tilewright.compile(model, target="sm_90a", precision="f16")
-    assert any("e4m3.e4m3" in engine.ptx(name) for name in engine.kernels)
+    engine = tilewright.compile(model, target=target, precision="f16")
+    ptx = "".join(engine.ptx(name) for name in engine.kernels)
+    assert INSTRUCTIONS[target] in ptx and "e4m3.e4m3" in ptx
     x = np.random.default_rng(1).standard_normal((66, 64)).astype(np.float16)
     outputs, report = sanitize(engine, [{"x": x}], parse_order("random:2"))
     assert "nothing found" in str(report)

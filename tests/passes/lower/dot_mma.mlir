@@ -132,3 +132,36 @@ func.func @dot(%y: memref<?xi32>) attributes {tile.threads = 32 : i64} {
     : (index, index, index, index) -> ()
   return
 }
+
+// -----
+// 8-bit floats, which nvvm.mma.sync does not know, in assembly: four registers of the left operand, two of the right.
+
+!left = !tile.tile<[16, 32], f8E4M3FN, "shared<rows, line=48>">
+!right = !tile.tile<[32, 8], f8E5M2, "shared<columns, line=48>">
+!sum = !tile.tile<[16, 8], f32, "mma<1x1 warps, width=2>">
+
+// CHECK: llvm.func @dot
+// CHECK: nvvm.ldmatrix %{{.*}}layout = #nvvm.mma_layout<row>, num = 2
+// CHECK: nvvm.ldmatrix %{{.*}}layout = #nvvm.mma_layout<row>, num = 4
+// CHECK: llvm.inline_asm "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e5m2.f32 {$0, $1, $2, $3}, {$8, $9, $10, $11}, {$12, $13}, {$4, $5, $6, $7};"
+// CHECK-NOT: mma.sync
+func.func @dot(%y: memref<?xf32>) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c8 = arith.constant 8 : index
+  %c16 = arith.constant 16 : index
+  %zero = arith.constant 0.0 : f32
+  %left = "tile.allocate"() {stages = 1 : i64} : () -> !left
+  %right = "tile.allocate"() {stages = 1 : i64} : () -> !right
+  %start = "tile.full"(%zero) : (f32) -> !sum
+  %sum = "tile.dot"(%left, %right, %start, %c0) {instruction = "m16n8k32.e4m3.e5m2"} : (!left, !right, !sum, index) -> !sum
+  "tile.map"(%c0, %c0, %c16, %c8) ({
+  ^bb0(%i: index, %j: index):
+    %value = "tile.element"(%sum) : (!sum) -> f32
+    %line = arith.muli %i, %c8 : index
+    %offset = arith.addi %line, %j : index
+    "tile.store"(%value, %y, %offset) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows", "columns"], layout = "mma<1x1 warps, width=2>", shape = array<i64: 16, 8>}
+    : (index, index, index, index) -> ()
+  return
+}

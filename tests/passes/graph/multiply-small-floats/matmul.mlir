@@ -1,5 +1,7 @@
 // RUN: tilewright opt %s --from multiply-small-floats --target sm_90a --precision f16 | FileCheck %s --check-prefix=ROUGH
+// RUN: tilewright opt %s --from multiply-small-floats --target sm_89 --precision bf16 | FileCheck %s --check-prefix=ROUGH
 // RUN: tilewright opt %s --from multiply-small-floats --target sm_90a --precision strict | FileCheck %s --check-prefix=EXACT
+// RUN: tilewright opt %s --from multiply-small-floats --target sm_86 --precision f16 | FileCheck %s --check-prefix=EXACT
 // Bytes that both operands decode are multiplied themselves; how they are decoded does not matter (here e5m2 as the upper
 // half of a float16). Where sums have to be exact, everything stays.
 
