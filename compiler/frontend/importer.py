@@ -37,7 +37,7 @@ from .node import Node
 from .registry import find_operator, takes_host_values
 from .report import Report
 from .shape_arithmetic import propagate
-from .tensor import Array, Materialiser, Tensor
+from .tensor import Array, Materialiser, Tensor, is_complete
 from .tensors_of_file import element_name, loader_of
 from .type_rules import check_types
 
@@ -216,15 +216,22 @@ class Importer:
 
     def _outputs(self, node: Node) -> list[Tensor | None]:
         check_types(node)
-        if not (
-            node.operator in RESHAPING and not node.domain and all(item and item.is_constant for item in node.inputs)
-        ):
-            known = fold(node)
-            if known is not None:
-                return [node.literal(array, dtype) for array, dtype in known]
-            propagated = propagate(node)
-            if propagated is not None:
-                return [node.symbolic(array, dtype) for array, dtype in propagated]
+        if node.operator in RESHAPING and not node.domain and all(item and item.is_constant for item in node.inputs):
+            return self._imported(node)
+        folded = fold(node)
+        if folded is not None:
+            return [node.literal(array, dtype) for array, dtype in folded]
+        known = propagate(node) or []
+        if known and all(is_complete(array) for array, _ in known):
+            return [node.symbolic(array, dtype) for array, dtype in known]
+        results = self._imported(node)
+        for result, (array, _) in zip(results, known, strict=False):
+            if result is not None:
+                result.learn(array)
+        return results
+
+    def _imported(self, node: Node) -> list[Tensor | None]:
+        """What the importer of the operator gives, or the body of a function."""
         function = find_operator(node.domain, node.operator, node.version) or custom_importer(node)
         if function is None:
             body = function_body(node)

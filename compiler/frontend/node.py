@@ -110,7 +110,15 @@ class Node:
             return [self._integer(item, meaning) for item in known.ravel()]
         count = self.computed(position, meaning).size or 0
         options = {"operator": self.operator, "allowzero": int(self.get("allowzero", 0))}
-        return self.found(function, [self.input(position)], count, options=options, sizes=given)
+        found = self.found(function, [self.input(position)], count, options=options, sizes=given)
+        return self.or_known(position, found)
+
+    def or_known(self, position: int, found: Sequence[Expression]) -> list[Expression]:
+        """Sizes found in a run, replaced by those that are known while compiling; 0 and -1 mean something else."""
+        elements = self.input(position).partly_known()
+        flat = [None] * len(found) if elements is None else list(elements.flat)
+        known = [item if isinstance(item, Expression) and _is_size(item) else None for item in flat]
+        return [size if item is None else item for item, size in zip(known, found, strict=True)]
 
     def computed(self, position: int, meaning: str) -> Tensor:
         """An input of a few integers that depend on data. Raises Unsupported for other tensors."""
@@ -287,3 +295,8 @@ class Node:
     def assume_nonnegative(self, size: Expression) -> Expression:
         """The size itself; a constraint is recorded when it is not provably >= 0."""
         return size if size.is_nonnegative() else self.unify(size, maximum(size, 0))
+
+
+def _is_size(item: Expression) -> bool:
+    constant = item.as_constant()
+    return item.is_nonnegative() if constant is None else constant > 0

@@ -1,8 +1,8 @@
 """Shape arithmetic: what small integer tensors hold, followed symbolically through the graph.
 
-In: a node whose inputs are known as object arrays of expressions (sizes, starts, repeats). Out: its outputs
-known in the same way, or None. This is what lets Reshape, Expand, Slice or Range have symbolic shapes
-without any run-time shape computation.
+In: a node whose inputs are known as object arrays of expressions (sizes, starts, repeats), with None for elements that
+depend on data. Out: its outputs known in the same way, or None. This is what lets Reshape, Expand, Slice or Range have
+symbolic shapes without any run-time shape computation.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.symbolic import Expression, Operation, maximum, minimum
+from ...runtime.symbolic import Expression
+from .element_arithmetic import ELEMENTWISE, FLOATS, Element, converted
 from .evaluation import GROWING, evaluate
 from .node import Node
-from .tensor import KNOWN_ELEMENTS, Array, Ratio
+from .tensor import KNOWN_ELEMENTS, Array
 
-Element = Expression | Ratio
+Known = list[tuple[Array, str]] | None  # each output's elements and dtype
 INTEGERS = ("i64", "i32", "i1", "i16", "i8", "ui8", "ui16", "ui32", "ui64")
-FLOATS = ("f32", "f64", "f16", "bf16")
 
 # Operators that only move elements: positions of the inputs whose elements move; the others must be constant.
 MOVERS: dict[str, tuple[int, ...]] = {
@@ -33,24 +33,26 @@ MOVERS: dict[str, tuple[int, ...]] = {
 }
 
 
-def propagate(node: Node) -> list[tuple[Array, str]] | None:
-    """The known outputs with their dtypes, or None when something depends on data or is too large."""
+def propagate(node: Node) -> Known:
+    """The outputs with their dtypes, None for elements that depend on data; None when all do or it is too large."""
     if node.domain not in ("", "ai.onnx"):
         return None
     if node.operator in ("Shape", "Size"):
         return [(_shape(node), "i64")]
     special = _SPECIAL.get(node.operator)
-    if not node.inputs or (special is None and node.operator not in MOVERS and node.operator not in _ELEMENTWISE):
+    if not node.inputs or (special is None and node.operator not in MOVERS and node.operator not in ELEMENTWISE):
         return None
     given = [tensor for tensor in node.inputs if tensor is not None]
     for tensor in sorted(given, key=lambda tensor: tensor.is_constant):  # reading constants comes last
-        if tensor.known() is None:
+        if tensor.partly_known() is None:
             return None
     if special is not None:
-        return special(node)
-    if node.operator in MOVERS or node.operator == "Concat":
-        return _move(node)
-    return _elementwise(node)
+        found = special(node)
+    elif node.operator in MOVERS:
+        found = _move(node)
+    else:
+        found = _elementwise(node)
+    return found if found and any(item is not None for array, _ in found for item in array.flat) else None
 
 
 def _shape(node: Node) -> Array:
@@ -72,16 +74,16 @@ def _array(elements: list[Any], shape: tuple[int, ...]) -> Array:
     return result.reshape(shape)
 
 
-def _move(node: Node) -> list[tuple[Array, str]] | None:
+def _move(node: Node) -> Known:
     """Run the operator on the positions of the elements instead of the elements."""
     if node.get("reduction", "none") != "none":
         return None  # a scatter that computes
     moved = range(len(node.inputs)) if node.operator == "Concat" else MOVERS[node.operator]
-    pool: list[Element] = []
+    pool: list[Element | None] = []
     arrays: list[Array | None] = []
     for position, tensor in enumerate(node.inputs):
-        known = tensor.known() if tensor is not None else None
-        if tensor is None or known is None:
+        known = tensor.partly_known() if tensor is not None else None
+        if known is None:
             arrays.append(None)
         elif position in moved:
             arrays.append(np.arange(len(pool), len(pool) + known.size, dtype=np.int64).reshape(known.shape))
@@ -104,262 +106,47 @@ def _grown(arrays: list[Array | None]) -> int:
     return math.prod(max(abs(int(item)), 1) for array in arrays[1:] if array is not None for item in array.ravel())
 
 
-# Elementwise ------------------------------------------------------------------------------------------------
-def _elementwise(node: Node) -> list[tuple[Array, str]] | None:
-    function, result_dtype = _ELEMENTWISE[node.operator]
-    inputs = [tensor.known() for tensor in node.inputs if tensor is not None]
-    arrays = np.broadcast_arrays(*[array for array in inputs if array is not None])
+def _elementwise(node: Node) -> Known:
+    function, result_dtype = ELEMENTWISE["fmod" if node.operator == "Mod" and node.get("fmod") else node.operator]
+    arrays = _broadcast(node)
     floating = node.dtype(0) in FLOATS
-    elements: list[Element] = []
+    elements: list[Element | None] = []
     for items in zip(*[array.ravel() for array in arrays], strict=True):
-        element = function(floating, *items)
-        if element is None:
-            return None
+        element = None if any(item is None for item in items) else function(floating, *items)
         if result_dtype == "i1" and arrays[0].size > 1 and isinstance(element, Expression) and element.symbols:
             return None  # one symbolic truth may decide an If; many are a mask, which a kernel computes better
         elements.append(element)
     return [(_array(elements, arrays[0].shape), result_dtype or node.dtype(0))]
 
 
-def _ratio(item: Element) -> Ratio:
-    return item if isinstance(item, Ratio) else Ratio(item)
+def _broadcast(node: Node) -> list[Array]:
+    """The elements of all inputs, in one shape."""
+    given = [tensor.partly_known() for tensor in node.inputs if tensor is not None]
+    return [*np.broadcast_arrays(*[array for array in given if array is not None])]
 
 
-def _add(floating: bool, *items: Any) -> Element | None:
-    result = items[0]
-    for item in items[1:]:
-        if floating:
-            first, second = _ratio(result), _ratio(item)
-            numerator = first.numerator * second.denominator + second.numerator * first.denominator
-            result = Ratio(numerator, first.denominator * second.denominator)
-        else:
-            result = result + item
-    return result  # type: ignore[no-any-return]
-
-
-def _negate(floating: bool, item: Any) -> Element:
-    return Ratio(-item.numerator, item.denominator) if floating else -item
-
-
-def _subtract(floating: bool, left: Any, right: Any) -> Element | None:
-    return _add(floating, left, _negate(floating, right))
-
-
-def _multiply(floating: bool, left: Any, right: Any) -> Element:
-    if floating:
-        return Ratio(left.numerator * right.numerator, left.denominator * right.denominator)
-    return left * right  # type: ignore[no-any-return]
-
-
-def _divide(floating: bool, left: Any, right: Any) -> Element | None:
-    """Integers truncate in ONNX; that is floor division where both are provably not negative."""
-    if floating:
-        top = right.numerator.as_constant()
-        if top is None:
-            quotient = left.numerator.exact_divide(right.numerator)
-            return None if quotient is None else Ratio(quotient * right.denominator, left.denominator)
-        if top <= 0:
-            return None
-        return Ratio(left.numerator * right.denominator, left.denominator * top)
-    exact = left.exact_divide(right) if right.terms else None
-    if exact is not None:
-        return exact  # type: ignore[no-any-return]
-    constants = left.as_constant(), right.as_constant()
-    if None not in constants and constants[1]:
-        quotient = abs(constants[0]) // abs(constants[1])
-        return Expression.constant(quotient if (constants[0] < 0) == (constants[1] < 0) else -quotient)
-    # A divisor that is a size is not zero: the model would be meaningless.
-    if left.is_nonnegative() and right.is_nonnegative() and right != 0:
-        return left // right  # type: ignore[no-any-return]
-    return None
-
-
-def _modulo(floating: bool, left: Any, right: Any) -> Element | None:
-    if floating or right == 0 or not right.is_nonnegative():
-        return None
-    return left % right  # type: ignore[no-any-return]
-
-
-def _extremum(kind: str) -> Callable[..., Element | None]:
-    choose = maximum if kind == "max" else minimum
-
-    def function(floating: bool, *items: Any) -> Element | None:
-        if floating:
-            return None
-        result = items[0]
-        for item in items[1:]:
-            if (result - item).is_nonnegative() or (item - result).is_nonnegative():
-                larger = (result - item).is_nonnegative()
-                result = result if larger == (kind == "max") else item
-            else:
-                result = choose(result, item)
-        return result  # type: ignore[no-any-return]
-
-    return function
-
-
-def _round_down(floating: bool, item: Any) -> Element:
-    return Ratio(item.numerator // item.denominator) if floating else item
-
-
-def _round_up(floating: bool, item: Any) -> Element:
-    return Ratio(item.numerator.ceil_divide(item.denominator)) if floating else item
-
-
-def _square_root(floating: bool, item: Any) -> Element | None:
-    constant = item.numerator.as_constant() if floating and item.denominator == 1 else None
-    root = round(constant**0.5) if constant is not None and constant >= 0 else None
-    return Ratio(Expression.constant(root)) if root is not None and root * root == constant else None
-
-
-TRUE, FALSE = Expression.constant(1), Expression.constant(0)
-
-
-def _truth(value: bool) -> Expression:
-    return TRUE if value else FALSE
-
-
-def _difference(floating: bool, left: Any, right: Any) -> Expression:
-    if floating:
-        left, right = left.numerator * right.denominator, right.numerator * left.denominator
-    return left - right  # type: ignore[no-any-return]
-
-
-def _equal(floating: bool, left: Any, right: Any) -> Element | None:
-    gap = _difference(floating, left, right)
-    if gap.as_constant() is not None:
-        return _truth(gap == 0)
-    if (gap - 1).is_nonnegative() or (-gap - 1).is_nonnegative():
-        return FALSE
-    return None if floating else _is_zero(gap)
-
-
-def _is_zero(gap: Expression) -> Expression:
-    """1 where the integer is 0, else 0."""
-    return maximum(1 - maximum(gap, -gap), 0)
-
-
-def assumed_gap(truth: Expression, value: bool) -> Expression | None:
-    """What must be 0 for a symbolic truth to have that value; None where no one size decides that."""
-    wanted = truth if value else 1 - truth
-    atoms = [atom for monomial, _ in wanted.terms for atom in monomial if isinstance(atom, Operation)]
-    sides = [side for atom in atoms for side in (atom.left, atom.right)]
-    extrema = [atom for side in sides for monomial, _ in side.terms for atom in monomial if isinstance(atom, Operation)]
-    gaps = (gap for atom in extrema for gap in (atom.left, atom.right))
-    return next((gap for gap in gaps if _is_zero(gap) == wanted), None)
-
-
-def _greater(floating: bool, left: Any, right: Any) -> Element | None:
-    gap = _difference(floating, left, right)
-    if (gap - 1).is_nonnegative():
-        return TRUE
-    return FALSE if (-gap).is_nonnegative() else None
-
-
-def _less(floating: bool, left: Any, right: Any) -> Element | None:
-    return _greater(floating, right, left)
-
-
-def _not(floating: bool, item: Any) -> Element | None:
-    return TRUE - item  # type: ignore[no-any-return]
-
-
-def _inverse(function: Callable[..., Element | None]) -> Callable[..., Element | None]:
-    def inverted(floating: bool, left: Any, right: Any) -> Element | None:
-        result = function(floating, left, right)
-        return None if result is None else _not(False, result)
-
-    return inverted
-
-
-def _and(floating: bool, left: Any, right: Any) -> Element | None:
-    first, second = left.as_constant(), right.as_constant()
-    if first == 0 or second == 0:
-        return FALSE
-    return left * right  # type: ignore[no-any-return]
-
-
-def _or(floating: bool, left: Any, right: Any) -> Element | None:
-    first, second = left.as_constant(), right.as_constant()
-    if first or second:
-        return TRUE
-    return left + right - left * right  # type: ignore[no-any-return]
-
-
-def _absolute(floating: bool, item: Any) -> Element | None:
-    numerator = item.numerator if floating else item
-    if numerator.is_nonnegative():
-        return item  # type: ignore[no-any-return]
-    return _negate(floating, item) if (-numerator).is_nonnegative() else None
-
-
-_ELEMENTWISE: dict[str, tuple[Callable[..., Element | None], str | None]] = {
-    "Add": (_add, None),
-    "Sum": (_add, None),
-    "Sub": (_subtract, None),
-    "Mul": (_multiply, None),
-    "Div": (_divide, None),
-    "Mod": (_modulo, None),
-    "Neg": (_negate, None),
-    "Abs": (_absolute, None),
-    "Max": (_extremum("max"), None),
-    "Min": (_extremum("min"), None),
-    "Floor": (_round_down, None),
-    "Ceil": (_round_up, None),
-    "Sqrt": (_square_root, None),
-    "Equal": (_equal, "i1"),
-    "Greater": (_greater, "i1"),
-    "Less": (_less, "i1"),
-    "GreaterOrEqual": (_inverse(_less), "i1"),
-    "LessOrEqual": (_inverse(_greater), "i1"),
-    "Not": (_not, "i1"),
-    "And": (_and, "i1"),
-    "Or": (_or, "i1"),
-}
-
-
-# Others -----------------------------------------------------------------------------------------------------
-def _cast(node: Node) -> list[tuple[Array, str]] | None:
-    known = node.input(0).known()
+def _cast(node: Node) -> Known:
+    known = node.input(0).partly_known()
     target = node.importer.element_name(node.get("to"))
     if known is None:
         return None
-    elements: list[Element] = []
-    for item in known.ravel():
-        converted = _converted(item, target)
-        if converted is None:
-            return None
-        elements.append(converted)
+    elements = [None if item is None else converted(item, target) for item in known.flat]
     return [(_array(elements, known.shape), target)]
 
 
-def _converted(item: Element, target: str) -> Element | None:
-    if target in FLOATS:
-        return _ratio(item)
-    numerator, denominator = (item.numerator, item.denominator) if isinstance(item, Ratio) else (item, 1)
-    if target == "i1":
-        return _not(False, _equal(False, numerator, FALSE))
-    if target not in ("i32", "i64"):
-        return None
-    if denominator == 1:
-        return numerator
-    return numerator // denominator if numerator.is_nonnegative() else None  # truncation is floor for these
-
-
-def _where(node: Node) -> list[tuple[Array, str]] | None:
-    known = [tensor.known() for tensor in node.inputs if tensor is not None]
-    condition, first, second = np.broadcast_arrays(*[array for array in known if array is not None])
+def _where(node: Node) -> Known:
+    condition, first, second = _broadcast(node)
     elements = []
     for chosen, one, two in zip(condition.ravel(), first.ravel(), second.ravel(), strict=True):
-        constant = chosen.as_constant()
-        if constant is None:
-            return None
-        elements.append(one if constant else two)
+        constant = chosen.as_constant() if chosen is not None else None
+        elements.append(None if constant is None else one if constant else two)
     return [(_array(elements, condition.shape), node.dtype(1))]
 
 
-def _reduce(function: Callable[..., Element | None]) -> Callable[[Node], list[tuple[Array, str]] | None]:
-    def reduce(node: Node) -> list[tuple[Array, str]] | None:
+def _reduce(operator: str) -> Callable[[Node], Known]:
+    function = ELEMENTWISE[operator][0]
+
+    def reduce(node: Node) -> Known:
         known = node.input(0).known()
         if known is None or known.ndim > 1 or known.size == 0:
             return None
@@ -383,7 +170,7 @@ def fill_value(node: Node) -> tuple[float | int, str]:
     return tensor.array().reshape(-1)[0].item(), tensor.dtype
 
 
-def _fill(node: Node) -> list[tuple[Array, str]] | None:
+def _fill(node: Node) -> Known:
     sizes = [item.as_constant() for item in node.sizes(0, "shape")]
     value, dtype = fill_value(node)
     if None in sizes or dtype not in INTEGERS:
@@ -395,7 +182,7 @@ def _fill(node: Node) -> list[tuple[Array, str]] | None:
     return [(_array([Expression.constant(int(value))] * count, shape), dtype)]
 
 
-def _range(node: Node) -> list[tuple[Array, str]] | None:
+def _range(node: Node) -> Known:
     known = [tensor.known() for tensor in node.inputs if tensor is not None]
     items = [array.ravel()[0] for array in known if array is not None]
     if node.dtype(0) in FLOATS or len(items) != 3:
@@ -411,14 +198,14 @@ def _range(node: Node) -> list[tuple[Array, str]] | None:
     return [(_array([start + step * position for position in range(count)], (count,)), node.dtype(0))]
 
 
-_SPECIAL: dict[str, Callable[[Node], list[tuple[Array, str]] | None]] = {
+_SPECIAL: dict[str, Callable[[Node], Known]] = {
     "Cast": _cast,
     "Where": _where,
     "Concat": _move,
     "ConstantOfShape": _fill,
     "Range": _range,
-    "ReduceProd": _reduce(_multiply),
-    "ReduceSum": _reduce(_add),
-    "ReduceMax": _reduce(_extremum("max")),
-    "ReduceMin": _reduce(_extremum("min")),
+    "ReduceProd": _reduce("Mul"),
+    "ReduceSum": _reduce("Add"),
+    "ReduceMax": _reduce("Max"),
+    "ReduceMin": _reduce("Min"),
 }

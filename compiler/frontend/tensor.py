@@ -27,6 +27,7 @@ Loader = Callable[[], Array]
 INLINE_ELEMENTS = 16  # constants of at most this size stand in the IR itself
 CACHED_BYTES = 1 << 16  # constants of at most this size are kept after they were read from the file
 KNOWN_ELEMENTS = 1024  # symbolic values are tracked for integer tensors of at most this size
+FEW_ELEMENTS = 64  # of a tensor that depends on data: sizes and the like, which others may stand beside
 
 
 class Materialiser:
@@ -72,6 +73,7 @@ class Tensor:
         self._value = value
         self._loader = loader
         self._known = known
+        self._partly_known: Array | None = None  # where only some are known
 
     @staticmethod
     def of_value(materialiser: Materialiser, value: ir.Value, name: str = "") -> Tensor:
@@ -119,6 +121,22 @@ class Tensor:
             if size is not None and size <= KNOWN_ELEMENTS and self.dtype not in NARROW and not self.is_on_host:
                 self._known = _objects(self.array())
         return self._known
+
+    def partly_known(self) -> Array | None:
+        """`known()` with None for the elements that depend on data; None where nothing can be known of any."""
+        known = self.known()
+        if known is not None:
+            return known
+        if self._partly_known is None and self.dtype in ("i32", "i64") and (self.size or FEW_ELEMENTS) < FEW_ELEMENTS:
+            self._partly_known = np.full([size.as_constant() for size in self.shape], None, dtype=object)
+        return self._partly_known
+
+    def learn(self, elements: Array) -> None:
+        """What is known of a value that the graph computes: its elements, None for those that depend on data."""
+        if is_complete(elements) and not self.is_constant:
+            self._known = elements
+        else:
+            self._partly_known = elements
 
     @property
     def value(self) -> ir.Value:
@@ -187,6 +205,11 @@ class Tensor:
             return Scalar.constant(self.array().reshape(()).item(), self.dtype)
         assert self._known is not None
         return as_symbolic(self._known.ravel()[0]).scalar(self.dtype)
+
+
+def is_complete(elements: Array) -> bool:
+    """True when no element depends on data."""
+    return all(item is not None for item in elements.flat)
 
 
 class Ratio:

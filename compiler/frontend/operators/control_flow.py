@@ -15,11 +15,11 @@ from mlir.dialects import scf, tensor
 
 from ....dialects import graph_builder as build
 from ....runtime.symbolic import Expression
+from ..element_arithmetic import assumed_gap
 from ..errors import Unsupported
 from ..held import State, opened
 from ..node import Node
 from ..registry import onnx_operator
-from ..shape_arithmetic import assumed_gap
 from ..tensor import Tensor, TensorSequence
 
 EQUAL = "equal types, or a condition that is known: fixing dimensions with --shape may decide it"

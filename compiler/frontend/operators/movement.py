@@ -241,10 +241,11 @@ def _computed_expand(node: Node) -> ir.Value:
     given = node.computed(1, "shape")
     sizes = [*[ONE] * max((given.size or 0) - x.rank, 0), *x.shape]
     shape = node.found("expand_sizes", [given], len(sizes), sizes=sizes)
+    known = node.or_known(1, shape) if len(sizes) == given.size else shape
     for found, size in zip(shape, sizes, strict=True):
         if size != 1:
             node.unify(size, found)
-    return build.broadcast(x.value, [found if size == 1 else size for found, size in zip(shape, sizes, strict=True)])
+    return build.broadcast(x.value, [found if size == 1 else size for found, size in zip(known, sizes, strict=True)])
 
 
 @onnx_operator("Tile")
