@@ -84,10 +84,15 @@ def _group(context: LoweringContext, operation: ir.Operation) -> None:
 
 
 def warpgroup_number(context: LoweringContext) -> ir.Value:
-    """Which group of four warps of the role this is: the same for all lanes, and made so that ptxas knows it."""
+    """Which group of four warps of the role this is: the same for all lanes, and made so that ptxas knows it.
+
+    Nothing takes a repeated shuffle out of a main loop, so it is made once, at the start of the kernel.
+    """
     number = context.divide(context.thread, WARPGROUP)
-    every = arith.constant(context.i32, -1)
-    return nvvm.shfl_sync(context.i32, every, number, context.integer(0), context.integer(WARP - 1), nvvm.ShflKind.idx)
+    every, zero, last = (context.integer(value) for value in (-1, 0, WARP - 1))
+    return context.pure(
+        "warpgroup", (number,), lambda: nvvm.shfl_sync(context.i32, every, number, zero, last, nvvm.ShflKind.idx)
+    )
 
 
 @lowering("tile.make_barriers")

@@ -52,8 +52,8 @@ func.func @roles(%map: !map, %k: index) attributes {tile.threads = 256 : i64} {
 
 // CHECK: llvm.func @apart
 // CHECK: %[[THREAD:.*]] = nvvm.read.ptx.sreg.tid.x
-// CHECK: %[[OWN:.*]] = arith.remui %[[THREAD]], %c128_i32
-// CHECK: %[[GROUP:.*]] = nvvm.shfl.sync idx
+// CHECK: %[[NUMBER:.*]] = arith.divui %[[THREAD]], %c128_i32
+// CHECK: %[[GROUP:.*]] = nvvm.shfl.sync idx %{{.*}}, %[[NUMBER]]
 // CHECK: %[[BARRIER:.*]] = arith.addi %[[GROUP]], %c1_i32
 // CHECK: nvvm.barrier id = %[[BARRIER]] number_of_threads = %c128_i32
 func.func @apart() attributes {tile.threads = 256 : i64} {

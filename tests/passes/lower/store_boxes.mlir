@@ -38,9 +38,10 @@ func.func @halves(%map: !map, %row: index) attributes {tile.threads = 256 : i64}
 !map = !tile.tensor_map<f32, [32, 64], "128b">
 
 // CHECK: llvm.func @words
-// CHECK: nvvm.cp.async.bulk.wait_group 1 {read}
 // CHECK: %[[GROUP:.*]] = nvvm.shfl.sync idx
+// CHECK-NOT: nvvm.shfl.sync
 // CHECK: %[[BARRIER:.*]] = arith.addi %[[GROUP]], %c8_i32
+// CHECK: nvvm.cp.async.bulk.wait_group 1 {read}
 // CHECK: nvvm.barrier id = %[[BARRIER]] number_of_threads = %c128_i32
 // CHECK-NOT: nvvm.stmatrix
 // CHECK-COUNT-8: llvm.store {{.*}} : vector<2xf32>, !llvm.ptr<3>
