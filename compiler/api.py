@@ -93,13 +93,17 @@ def compile_fully(source: Any, options: Options, progress: Listener | None = Non
     from .backend.workers import shared_pool
 
     shared_pool(options.jobs)  # the workers load MLIR while this process reads the model
+    from .kernels import give_up
     from .pipeline import run_pipeline
 
     compilation = Compilation(options, source, progress, cache=Cache() if options.cached else None)
+    compilation.early = options.override is None  # which may replace what a kernel was tiled to
     try:
         run_pipeline(compilation)
     except InternalError as error:
         from .model_repro import with_repro
 
         raise with_repro(compilation, error) from error.__cause__
+    finally:
+        give_up(compilation)
     return compilation

@@ -95,6 +95,14 @@ class StageReport:
     changed: bool = True
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A kernel that was found in the cache or is being compiled, and the text of its program."""
+
+    text: str
+    result: Future[CompiledKernel] | CompiledKernel
+
+
 @dataclass
 class Compilation:
     """The state of one compilation. `source` is the path, bytes or ModelProto; `unit` is there after
@@ -106,7 +114,8 @@ class Compilation:
     listener: Listener | None = None
     unit_or_none: Unit | None = None
     cache: Cache | None = None
-    pending: dict[str, Future[CompiledKernel] | CompiledKernel] = field(default_factory=dict)
+    early: bool = False  # workers begin while other kernels are still tiled
+    pending: dict[str, Pending] = field(default_factory=dict)  # by kernel name
     kernels: dict[str, CompiledKernel] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)  # IR that goes into the engine, by member name
     reports: list[StageReport] = field(default_factory=list)

@@ -18,7 +18,7 @@ from .backend.assemble import serialises
 from .backend.kernel import CompiledKernel, KernelJob
 from .backend.versions import KERNEL_SOURCES, source_digest, tool_versions
 from .backend.workers import shared_pool
-from .compilation import Compilation
+from .compilation import Compilation, Pending
 from .dumps import without_locations
 from .package import weight_handles
 
@@ -29,16 +29,34 @@ def start_kernels(compilation: Compilation) -> None:
     """Take every kernel from the cache or start it in a worker. Kernels with the same text are compiled
     once.
     """
-    unit, options = compilation.unit, compilation.options
-    folder = options.dump / "failures" if options.dump else None
-    pool = None
     for program in _programs(compilation):
-        kernel = _lookup(compilation.cache, program, unit.target)
-        if kernel is None:
-            pool = pool or shared_pool(options.jobs)
-            compilation.pending[program.name] = pool.submit(_job(program, unit.target), folder)
-        else:
-            compilation.pending[program.name] = kernel
+        early = compilation.pending.get(program.name)
+        if early is None or early.text != program.text:
+            _start(compilation, program)
+
+
+def start_early(compilation: Compilation, program: KernelProgram) -> None:
+    """Start one kernel as the pass `pipeline` will leave it: the workers have nothing to do while others are tiled."""
+    from ..passes.tile.pipeline import pipelined
+
+    text = None if program.given else pipelined(program.text)
+    _start(compilation, replace(program, text=text) if text else program)
+
+
+def give_up(compilation: Compilation) -> None:
+    """Kernels that no worker has begun are not compiled: something else failed."""
+    for pending in compilation.pending.values():
+        if isinstance(pending.result, Future):
+            pending.result.cancel()
+
+
+def _start(compilation: Compilation, program: KernelProgram) -> None:
+    unit, options = compilation.unit, compilation.options
+    result: Future[CompiledKernel] | CompiledKernel | None = _lookup(compilation.cache, program, unit.target)
+    if result is None:
+        folder = options.dump / "failures" if options.dump else None
+        result = shared_pool(options.jobs).submit(_job(program, unit.target), folder)
+    compilation.pending[program.name] = Pending(program.text, result)
 
 
 def finish_kernels(compilation: Compilation) -> None:
@@ -47,11 +65,11 @@ def finish_kernels(compilation: Compilation) -> None:
     """
     done, failures = 0, []
     names: dict[Future[CompiledKernel], str] = {}
-    for name, item in compilation.pending.items():
-        if isinstance(item, Future):
-            names[item] = name
+    for name, pending in compilation.pending.items():
+        if isinstance(pending.result, Future):
+            names[pending.result] = name
         else:
-            compilation.kernels[name] = item
+            compilation.kernels[name] = pending.result
             done += 1
     _tell(compilation, done)
     programs = {program.name: program for program in _programs(compilation)}

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from mlir import ir
 
@@ -23,7 +23,7 @@ from ..passes.unit import PASSES, Pass
 from ..runtime.errors import Error, InternalError, ModelError
 from .compilation import Compilation, Progress, StageReport
 from .dumps import DumpFolder, count_operations, header, parse_unit, readable
-from .kernels import finish_kernels, lowered_texts, start_kernels
+from .kernels import finish_kernels, lowered_texts, start_early, start_kernels
 
 
 def import_model(compilation: Compilation) -> None:
@@ -37,6 +37,7 @@ def import_model(compilation: Compilation) -> None:
     )
     unit = compilation.unit
     unit.tuning, unit.hints = options.measured, dict(options.hints)
+    unit.on_kernel = partial(start_early, compilation) if compilation.early else None
     unknown = sorted(options.hints.keys() - unit.symbols.keys())
     if unknown:
         known = ", ".join(unit.symbols) or "none, all sizes are fixed"
@@ -86,6 +87,7 @@ STAGES = (
     Stage("fuse", "graph", kept=True),
     Stage("narrow-storage", "graph"),
     Stage("round-quotients", "graph"),
+    Stage("concatenate-in-place", "graph"),
     Stage("deduplicate-kernels", "graph"),
     Stage("tile", "tile"),
     Stage("pipeline", "tile", kept=True),

@@ -15,7 +15,7 @@ import numpy as np
 from mlir import ir
 
 from ..dialects.given_kernel import GivenKernel
-from ..runtime.symbolic import Expression
+from ..runtime.symbolic import ZERO, Expression
 from ..runtime.tuning import Tuning
 
 PRECISIONS = ("strict", "tf32", "f16", "bf16")
@@ -86,7 +86,7 @@ class BoxedTensor:
     """A kernel's input or output seen through a tensor map: copies take boxes of it, or with `im2col` pixels.
 
     Innermost dimension first; `shape` and `box` in elements, `strides` in bytes and without the innermost; names of
-    types and swizzles as in runtime/tensor_map.py.
+    types and swizzles as in runtime/tensor_map.py. What copies see begins `offset` bytes into the tensor.
     """
 
     source: tuple[str, int]  # ("input", i) or ("output", i)
@@ -97,6 +97,7 @@ class BoxedTensor:
     box: tuple[int, ...] = ()
     element_strides: tuple[int, ...] = ()  # empty: all one
     im2col: Im2colBox | None = None
+    offset: Expression = ZERO
 
 
 LaunchItem: TypeAlias = tuple[str, "int | str | BoxedTensor"]
@@ -107,7 +108,8 @@ class KernelProgram:
     """One kernel as a tile program, ready to be lowered anywhere.
 
     `arguments` gives the launch's arguments in order: ``("input", i)`` / ``("output", i)`` of the kernel function,
-    ``("workspace", i)`` of `workspaces`, ``("symbol", text)`` for a 32-bit integer, or ``("tensor_map", boxed)``.
+    ``("workspace", i)`` of `workspaces`, ``("semaphores", n)`` for n 32-bit integers that are zero and stay so,
+    ``("symbol", text)`` for a 32-bit integer, or ``("tensor_map", boxed)``.
     """
 
     name: str
@@ -146,6 +148,7 @@ class Unit:
     hints: dict[str, int] = field(default_factory=dict)  # typical sizes of symbols, which steer schedules
     kernels: dict[str, KernelProgram] = field(default_factory=dict)  # by kernel function name, after `tile`
     host: ir.Module | None = None  # the host program, after `plan-host`
+    on_kernel: Callable[[KernelProgram], None] | None = None  # told of each tile program when it is made
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ number of stages stands in the program's schedule.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from mlir import ir
 from mlir.dialects import arith, scf
@@ -39,9 +40,11 @@ def pipeline(unit: Unit) -> None:
                 unit.kernels[name] = replace(program, text=text)
 
 
+@lru_cache(maxsize=256)  # the kernels of one large model
 def pipelined(text: str) -> str | None:
-    """The pipelined text of one tile program in the current context, or None when there is nothing to
-    overlap.
+    """The pipelined text of one tile program in the current context, or None when there is nothing to overlap.
+
+    Kept for the pass when a worker was given the kernel before it (compiler/kernels.py).
     """
     if '"tile.dot"' not in text:
         return None

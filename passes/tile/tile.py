@@ -38,3 +38,5 @@ def tile(unit: Unit) -> None:
                 unit.kernels[name] = PROGRAMS[kind](Request(function, name, target, unit.precision, unit.tuning))
             except Error as error:
                 raise type(error)(f"{error}\nwhile tiling kernel {name}:\n{function}") from None
+            if unit.on_kernel:
+                unit.on_kernel(unit.kernels[name])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from tests.command_line import models
 
 import tilewright
 from tilewright.compiler import pipeline
-from tilewright.compiler.api import compile_with
+from tilewright.compiler.api import compile_fully, compile_with
+from tilewright.compiler.backend.kernel import CompiledKernel, KernelJob
+from tilewright.compiler.backend.workers import WorkerPool
 from tilewright.compiler.command_line import main
 from tilewright.compiler.compilation import Compilation, Options, Progress
 from tilewright.compiler.dumps import HEADER, without_locations
@@ -191,6 +194,44 @@ def test_progress_is_told() -> None:
     assert events[0].stage == "import"
     assert {event.stage for event in events} == {stage.name for stage in STAGES}
     assert max(event.done for event in events) == 1
+
+
+def test_workers_begin_while_other_kernels_are_tiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages: list[Progress] = []
+    given: list[tuple[str, str]] = []
+    submit = WorkerPool.submit
+
+    def watched(pool: WorkerPool, job: KernelJob, folder: Path | None = None) -> Future[CompiledKernel]:
+        given.append((stages[-1].stage, job.name))
+        return submit(pool, job, folder)
+
+    monkeypatch.setattr(WorkerPool, "submit", watched)
+    options = Options("sm_80", cached=False)
+    early = compile_fully(models.perceptron(), options, stages.append)
+    assert [stage for stage, _ in given] == ["tile"] * len(early.kernels)
+    given.clear()
+    late = Compilation(options, models.perceptron(), stages.append)
+    run_pipeline(late)
+    assert [stage for stage, _ in given] == ["lower"] * len(late.kernels)
+    assert early.kernels == late.kernels
+
+
+def test_a_compilation_that_fails_leaves_the_workers_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[Future[CompiledKernel]] = []
+
+    def never(pool: WorkerPool, job: KernelJob, folder: Path | None = None) -> Future[CompiledKernel]:
+        waiting.append(Future())
+        return waiting[-1]
+
+    def broken(_: Compilation) -> None:
+        raise tilewright.UnsupportedError("no host")
+
+    monkeypatch.setattr(WorkerPool, "submit", never)
+    table = tuple(pipeline.Stage("plan-host", "host", broken) if item.name == "plan-host" else item for item in STAGES)
+    monkeypatch.setattr(pipeline, "STAGES", table)
+    with pytest.raises(tilewright.UnsupportedError, match="no host"):
+        tilewright.compile(models.perceptron(), target="sm_80", cache=False)
+    assert waiting and all(future.cancelled() for future in waiting)
 
 
 def test_stage_names() -> None:
