@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx.checker
 import torch
 from onnx import version_converter
 from tests.support.seeded_weights import hollow
@@ -143,6 +144,7 @@ def export(what: Export, path: Path, exporter: str, opset: int) -> onnx.ModelPro
     if exporter == "legacy" and opset > 20:
         written = version_converter.convert_version(written, opset)
         onnx.save(written, path)
+    onnx.checker.check_model(path)  # a converter may leave attributes of another opset
     return written
 
 

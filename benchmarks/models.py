@@ -1,7 +1,7 @@
 """Every model, compiled and compared: those of the tests, larger ones, quantised forms and exported files.
 
 In: the tables of tests/support/zoo.py, and files that `benchmarks.export_models` wrote. Out: a table of models and
-shapes with the largest difference from onnxruntime, launches and seconds, and JSON.
+shapes with the largest difference from onnxruntime, and launches, and JSON.
 
     python -m benchmarks.models [--only PART ...] [--quantized] [--json benchmarks/results/models.json]
     python -m benchmarks.models --exported DIR [--only PART ...] [--json benchmarks/results/models.json]
@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from tests.support.quantizing import FORMS, quantized
 from tests.support.zoo import LARGE, MODELS, Inputs, Model, exported, full
@@ -29,6 +31,7 @@ from tests.support.zoo import LARGE, MODELS, Inputs, Model, exported, full
 import tilewright
 from tilewright.runtime.errors import Error
 
+Answers = dict[str, NDArray[np.generic]]
 QUANTIZED = ("resnet-small-dynamo", "mobilenet-small-dynamo", "bert-small-dynamo")
 FAILURES = "not_exported.json"  # written by benchmarks.export_models beside its files
 ONE_STEP = 1 / 255  # of quantised activations: a rounding that goes the other way
@@ -50,6 +53,7 @@ class Row:
     on_bytes: int  # kernels that multiply 8-bit integers on tensor cores
     spilling: int
     error: str = ""
+    peer: str = "onnxruntime"  # or onnx: its reference evaluator, for a file that onnxruntime refuses
 
     @property
     def passed(self) -> bool:
@@ -72,32 +76,46 @@ def measure(name: str, model: Model, target: str) -> Row:
             on_bytes=sum("mma.sync.aligned.m16n8k32" in engine.ptx(kernel) for kernel in engine.kernels),
             spilling=sum(kernel.spills > 0 for kernel in engine.kernels.values()),
         )
-        return replace(row, differences=differences(engine, prototype, batches))
+        peer, answers = expected(prototype, batches)
+        return replace(row, peer=peer, differences=differences(engine, batches, answers))
     except Error as error:
         return replace(row, error=str(error).splitlines()[0])
+
+
+def expected(prototype: onnx.ModelProto, batches: list[Inputs]) -> tuple[str, list[Answers]]:
+    """Who answered, and the outputs for each of the inputs."""
+    try:
+        return "onnxruntime", _by_onnxruntime(prototype, batches)
     except InvalidArgument as error:
-        return replace(row, error=f"onnxruntime refuses it: {error}")
+        print(f"onnxruntime refuses it: {error}")
+        reference = ReferenceEvaluator(prototype)
+        names = reference.output_names
+        return "onnx", [dict(zip(names, reference.run(None, batch), strict=True)) for batch in batches]
 
 
-def differences(engine: tilewright.Engine, prototype: onnx.ModelProto, batches: list[Inputs]) -> list[float]:
-    """The largest difference of any output, relative to the output's largest value, for each of the inputs."""
+def _by_onnxruntime(prototype: onnx.ModelProto, batches: list[Inputs]) -> list[Answers]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1
     # By default it multiplies int4 weights with activations that it rounds to 8 bits.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     reference = onnxruntime.InferenceSession(prototype.SerializeToString(), options)
     names = [output.name for output in reference.get_outputs()]
+    return [dict(zip(names, reference.run(None, batch), strict=True)) for batch in batches]
+
+
+def differences(engine: tilewright.Engine, batches: list[Inputs], answers: list[Answers]) -> list[float]:
+    """The largest difference of any output, relative to the output's largest value, for each of the inputs."""
     found = []
     with engine.session("emulator") as session:
-        for batch in batches:
+        for batch, wanted in zip(batches, answers, strict=True):
             actual = session.run(batch)
             worst = 0.0
-            for name, expected in zip(names, reference.run(None, batch), strict=True):
-                if actual[name].shape != expected.shape or actual[name].dtype != expected.dtype:
+            for name, value in wanted.items():
+                if actual[name].shape != value.shape or actual[name].dtype != value.dtype:
                     worst = float("inf")
-                elif expected.size:
-                    gap = np.abs(actual[name].astype(np.float64) - expected.astype(np.float64)).max()
-                    worst = max(worst, float(gap / max(np.abs(expected.astype(np.float64)).max(), 1e-30)))
+                elif value.size:
+                    gap = np.abs(actual[name].astype(np.float64) - value.astype(np.float64)).max()
+                    worst = max(worst, float(gap / max(np.abs(value.astype(np.float64)).max(), 1e-30)))
             found.append(float(f"{worst:.2g}"))
     return found
 

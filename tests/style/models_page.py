@@ -64,6 +64,7 @@ def _answer(row: Record) -> str:
     if row["error"] or not row["differences"]:
         return "fails"
     worst = f"{max(row['differences']):.0e}" if max(row["differences"]) else "0"
+    worst += "*" if row.get("peer") == "onnx" else ""
     return worst if row["passed"] else f"wrong: {worst}"
 
 
