@@ -105,7 +105,8 @@ def _declarations(
             last=_integer(operation, "last") if temporary else None,
         )
         if kind in bindings:
-            bindings[kind].append(TensorBinding(_text(operation, "binding"), element, shape, name))
+            is_complex = "complex" in operation.operation.attributes
+            bindings[kind].append(TensorBinding(_text(operation, "binding"), element, shape, name, is_complex))
         elif kind == "weight":
             handles.append(_text(operation, "handle"))
     return buffers, bindings, handles

@@ -15,11 +15,11 @@ OPERATIONS = (
     OperationDefinition(
         "host.declare",
         "A buffer: kind input, output, weight or temporary; `shape` is symbolic, `element` a dtype name. An input or output says in "
-        "`binding` what the model calls it, a weight its `handle`, a temporary the instructions of its `first` write and `last` use.",
+        "`binding` what the model calls it and in `complex` the type of its complex numbers, whose parts are the last dimension, a weight its `handle`, a temporary the instructions of its `first` write and `last` use.",
         (),
         ("buffer",),
         {"name": "string", "kind": "string", "element": "string", "shape": "expressions"},
-        {"binding": "string", "handle": "string", "first": "integer", "last": "integer"},
+        {"binding": "string", "complex": "string", "handle": "string", "first": "integer", "last": "integer"},
     ),
     OperationDefinition(
         "host.launch",

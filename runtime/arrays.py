@@ -19,7 +19,7 @@ from . import dlpack
 from .cuda import CudaDevice
 from .device import Device
 from .dlpack import ForeignMemory
-from .dtypes import DType, from_numpy
+from .dtypes import COMPLEX, DType, from_numpy
 from .errors import DeviceError, ModelError
 
 Array = np.ndarray[Any, Any]
@@ -188,15 +188,17 @@ def view(memory: ForeignMemory) -> Array:
 
 class _HostMemory:
     """Lets numpy see foreign memory through the array interface, as integers of the same size (bfloat16 has
-    no code).
+    no code), complex numbers as such.
     """
 
     def __init__(self, memory: ForeignMemory) -> None:
         self.memory = memory
+        size = memory.dtype.bytes
+        kind = memory.dtype.numpy.str if memory.dtype.name in COMPLEX else f"<u{size}" if size > 1 else "|u1"
         self.__array_interface__ = {
             "version": 3,
             "shape": memory.shape,
-            "typestr": f"<u{memory.dtype.bytes}" if memory.dtype.bytes > 1 else "|u1",
+            "typestr": kind,
             "data": (memory.address, True),
             "strides": memory.strides,
         }

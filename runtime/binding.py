@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .dlpack import ForeignMemory
-from .dtypes import DType, from_numpy
+from .dtypes import COMPLEX_OF, DType, dtype, from_numpy
 from .errors import ModelError
 from .manifest import Manifest, TensorBinding, evaluate
 
@@ -67,7 +67,24 @@ class TensorSpecification:
 def describe(binding: TensorBinding) -> TensorSpecification:
     """The specification of a binding."""
     shape = tuple(str(extent) if (size := extent.as_constant()) is None else size for extent in binding.shape)
+    if binding.complex:
+        return TensorSpecification(binding.name, COMPLEX_OF[binding.dtype], shape[:-1])
     return TensorSpecification(binding.name, binding.dtype, shape)
+
+
+def parts_of(
+    binding: TensorBinding, value: np.ndarray[Any, Any] | ForeignMemory
+) -> np.ndarray[Any, Any] | ForeignMemory:
+    """Complex numbers as their parts, which are a last dimension of 2. Raises ModelError for other numbers."""
+    given = element_of(value)
+    if given.name != COMPLEX_OF[binding.dtype]:
+        raise ModelError(f"input {binding.name!r} is an array of {given.name}\n  wanted: {describe(binding)}")
+    part = dtype(binding.dtype)
+    if isinstance(value, ForeignMemory):
+        shape, strides = (*value.shape, 2), (*value.strides, part.bytes)
+        return ForeignMemory(value.address, part, shape, strides, value.owner)
+    native = np.ascontiguousarray(value, given.numpy)  # the caller's may have the other byte order
+    return native.reshape(-1).view(part.numpy).reshape((*value.shape, 2))
 
 
 def check_names(manifest: Manifest, names: Mapping[str, Any]) -> None:
@@ -128,7 +145,7 @@ def _check_type(binding: TensorBinding, value: Value) -> None:
     if given.name != binding.dtype:
         raise ModelError(f"input {binding.name!r} is an array of {given.name}\n  wanted: {wanted}")
     if len(value.shape) != len(binding.shape):
-        raise ModelError(f"input {binding.name!r} has the shape {list(value.shape)}\n  wanted: {wanted}")
+        raise ModelError(f"input {binding.name!r} has the shape {_as_given(binding, value.shape)}\n  wanted: {wanted}")
 
 
 def _check_shape(
@@ -139,9 +156,14 @@ def _check_shape(
         if wanted != given:
             reason = _origin(extent, symbols, manifest)
             raise ModelError(
-                f"input {binding.name!r} has the shape {list(shape)}: "
+                f"input {binding.name!r} has the shape {_as_given(binding, shape)}: "
                 f"dimension {axis} should be {wanted}{reason}\n  wanted: {describe(binding)}"
             )
+
+
+def _as_given(binding: TensorBinding, shape: tuple[int, ...]) -> list[int]:
+    """The shape of the caller's array."""
+    return list(shape[:-1] if binding.complex else shape)
 
 
 def _origin(extent: Any, symbols: Mapping[str, int], manifest: Manifest) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from .dtypes import COMPLEX_OF
 from .host_functions import known_functions
 from .manifest import BUFFER_KINDS, PARAMETER_TYPES, WEIGHT_ALIGNMENT, Buffer, KernelDescription, Manifest
 from .program import (
@@ -86,6 +87,8 @@ def _check_bindings(manifest: Manifest) -> None:
             raise fail(place, f"its buffer {buffer.name!r} is of kind {buffer.kind}")
         if buffer.dtype != binding.dtype:
             raise fail(place, f"it is {binding.dtype} and its buffer {buffer.name!r} {buffer.dtype}")
+        if binding.complex and (binding.dtype not in COMPLEX_OF or binding.shape[-1:] != (Expression.constant(2),)):
+            raise fail(place, f"complex numbers of {binding.dtype}{[str(size) for size in binding.shape]}")
     bound = {binding.buffer for binding in manifest.inputs}
     if len(bound) != len(manifest.inputs):
         raise fail("manifest.inputs", "two inputs share a buffer")

@@ -11,7 +11,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
-from .dtypes import DTYPES, DType
+from .dtypes import COMPLEX, DTYPES, DType
 from .errors import ModelError
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13  # DLDeviceType
@@ -31,9 +31,11 @@ _CODES = {
     "f32": (2, 32),
     "f64": (2, 64),
     "bf16": (4, 16),
+    "complex64": (5, 64),
+    "complex128": (5, 128),
     "i1": (6, 8),
 }
-_BY_CODE = {code: DTYPES[name] for name, code in _CODES.items()}
+_BY_CODE = {code: (DTYPES | COMPLEX)[name] for name, code in _CODES.items()}
 
 
 class _Device(ctypes.Structure):

@@ -64,13 +64,20 @@ DTYPES: dict[str, DType] = {
     )
 }
 
+# Elements that callers have and no kernel knows: a device has their real and imaginary parts as a last dimension of 2.
+COMPLEX: dict[str, DType] = {
+    row.name: row for row in (_row("complex64", np.complex64), _row("complex128", np.complex128))
+}
+COMPLEX_PARTS = {"complex64": "f32", "complex128": "f64"}
+COMPLEX_OF = {part: name for name, part in COMPLEX_PARTS.items()}
+
 # What has no elements in device memory: values of the host program (docs/host-operations.md).
 HOST_TYPES = ("string", "sequence", "optional", "object")
 
 # Types that no kernel computes with: a byte an element, the pattern in its low bits.
 NARROW = frozenset(name for name in DTYPES if name.startswith(("f8", "f4")) or name in ("i4", "ui4", "i2", "ui2"))
 
-_BY_NUMPY: dict[np.dtype[Any], DType] = {row.numpy: row for row in DTYPES.values()}
+_BY_NUMPY: dict[np.dtype[Any], DType] = {row.numpy: row for row in (*DTYPES.values(), *COMPLEX.values())}
 
 
 def dtype(name: str) -> DType:

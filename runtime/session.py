@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from .arrays import Allocation, Array, DeviceArray, accept, gather, is_contiguous
-from .binding import HostValue, TensorSpecification, Value, bind, check_equalities, check_names, describe
+from .binding import HostValue, TensorSpecification, Value, bind, check_equalities, check_names, describe, parts_of
 from .device import Device, Graph, Kernel, release_all
 from .dlpack import ForeignMemory
-from .dtypes import HOST_TYPES, dtype, raw_bytes
+from .dtypes import COMPLEX, COMPLEX_OF, HOST_TYPES, dtype, raw_bytes
 from .engine import Engine
 from .errors import DeviceError, ModelError
 from .execution import KernelTiming, Planner, Run, Step
@@ -191,7 +191,8 @@ class Session:
     def _accept(self, binding: TensorBinding, value: Any) -> Value:
         if binding.dtype in HOST_TYPES:
             return HostValue.of(binding.dtype, value, f"input {binding.name!r}")
-        return accept(value, self.device, f"input {binding.name!r}")
+        accepted = accept(value, self.device, f"input {binding.name!r}")
+        return parts_of(binding, accepted) if binding.complex else accepted
 
     def _plan(self, symbols: dict[str, int]) -> ShapePlan:
         key = tuple(symbols.values())
@@ -302,8 +303,9 @@ class Session:
     ) -> Any:
         if binding.dtype in HOST_TYPES:
             return run.values[binding.buffer]
-        element = dtype(binding.dtype)
+        element = COMPLEX[COMPLEX_OF[binding.dtype]] if binding.complex else dtype(binding.dtype)
         shape = evaluate_shape(binding.shape, run.planner.symbols, f"output {binding.name!r}")
+        shape = shape[:-1] if binding.complex else shape
         address = run.addresses[binding.buffer]
         nbytes = int(np.prod(shape, dtype=object)) * element.bytes
         if nbytes > sizes.get(binding.buffer, nbytes):

@@ -18,7 +18,7 @@ from ...dialects import graph_builder as build
 from ...runtime.symbolic import Expression
 from .errors import Unsupported
 from .tensor import EmptyOptional, Materialiser, Tensor, TensorSequence
-from .tensors_of_file import element_name
+from .tensors_of_file import COMPLEX_TYPES, element_name
 
 if TYPE_CHECKING:
     from .node import Node
@@ -135,7 +135,7 @@ def declared_content(kind: onnx.TypeProto) -> Content | None:
     if not inner.HasField("tensor_type"):
         return None
     element = inner.tensor_type.elem_type
-    dtype = "string" if element == onnx.TensorProto.STRING else element_name(element)
+    dtype = "string" if element == onnx.TensorProto.STRING else COMPLEX_TYPES.get(element) or element_name(element)
     given = [size.dim_value if size.HasField("dim_value") else None for size in inner.tensor_type.shape.dim]
     shape = tuple(None if size is None else Expression.constant(size) for size in given)
     return Content(dtype, shape or None)

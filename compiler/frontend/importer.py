@@ -21,11 +21,13 @@ from ...dialects import create_context
 from ...dialects import graph_builder as build
 from ...dialects.tensors import Shape, tensor_type
 from ...passes.unit import Unit, WeightStore
-from ...runtime.dtypes import HOST_TYPES, from_numpy
+from ...runtime.dtypes import COMPLEX, COMPLEX_PARTS, HOST_TYPES, from_numpy
 from ...runtime.errors import InternalError, ModelError, UnsupportedError
 from ...runtime.symbolic import expression
 from ..custom_operators import hint
+from . import complex_numbers
 from .blame import fault_of_model
+from .complex_tensor import ComplexTensor
 from .custom_importer import custom_importer
 from .dimensions import Constraints, Dimensions, Shapes
 from .errors import Unsupported
@@ -38,7 +40,7 @@ from .registry import find_operator, takes_host_values
 from .report import Report
 from .shape_arithmetic import propagate
 from .tensor import Array, Materialiser, Tensor, is_complete
-from .tensors_of_file import element_name, loader_of
+from .tensors_of_file import COMPLEX_TYPES, element_name, loader_of
 from .type_rules import check_types
 
 RESHAPING = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}  # our importers keep constants constant
@@ -101,6 +103,8 @@ class Importer:
                 raise ModelError(f"tensor '{name}' of strings is damaged: {error}") from None
             return Tensor.of_array(self.materialiser, strings, "string", name)
         loader, dtype, shape = loader_of(proto, self._source.folder, raw)
+        if dtype in COMPLEX:
+            return ComplexTensor.of_array(self.materialiser, loader(), dtype, name)
         sizes = tuple(expression(size) for size in shape)
         return Tensor(self.materialiser, dtype, sizes, name=name, loader=loader)
 
@@ -142,7 +146,7 @@ class Importer:
                 self.report.add_text(error, f"initializer '{tensor.name}'")
                 scope[tensor.name] = None
         for sparse in graph.sparse_initializer:
-            scope[sparse.values.name] = self._sparse(sparse)
+            scope[sparse.values.name] = self.sparse_constant(sparse)
         for node in graph.node:
             self.run_node(node, scope)
         return [scope.find(value.name) for value in graph.output]
@@ -157,16 +161,24 @@ class Importer:
             inner[value.name] = tensor
         return self.run_graph(graph, inner)
 
-    def _sparse(self, sparse: onnx.SparseTensorProto) -> Tensor:
+    def sparse_constant(self, sparse: onnx.SparseTensorProto) -> Tensor:
+        """A constant tensor that the file describes by the places of its elements that are not 0."""
         values = self.constant_of(sparse.values, sparse.values.name)
         indices = self.constant_of(sparse.indices, "indices").array()
-        array = np.zeros(tuple(sparse.dims), values.array().dtype)
-        try:
+
+        def dense(part: Tensor) -> Tensor:
+            array = np.zeros(tuple(sparse.dims), part.array().dtype)
             position = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), array.shape)
-            array.reshape(-1)[position] = values.array()
+            array.reshape(-1)[position] = part.array()
+            return Tensor.of_array(self.materialiser, array, part.dtype, sparse.values.name)
+
+        try:
+            if isinstance(values, ComplexTensor):
+                real, imaginary = map(dense, values.parts)
+                return ComplexTensor(self.materialiser, (real, imaginary), values.dtype)
+            return dense(values)
         except (IndexError, ValueError) as error:
             raise ModelError(f"sparse initializer '{sparse.values.name}' is damaged: {error}") from None
-        return Tensor.of_array(self.materialiser, array, values.dtype, sparse.values.name)
 
     def run_node(self, proto: onnx.NodeProto, scope: Scope) -> None:
         """Import one node; its outputs are None when it is unsupported or depends on one that is."""
@@ -179,7 +191,7 @@ class Importer:
             node = self._node(proto, name, inputs, scope)
             try:
                 with ir.Location.name(name):
-                    results = self._outputs(node)
+                    results = self.outputs(node)
                 for tensor in results:
                     if tensor is not None:
                         tensor.sources |= node.sources
@@ -202,7 +214,7 @@ class Importer:
     ) -> list[Tensor | None]:
         """The outputs of a node that is not in the model, for an operator that is made of others."""
         scope = Scope(node.scope, {proto.domain: version})
-        return self._outputs(self._node(proto, node.name, inputs, scope))
+        return self.outputs(self._node(proto, node.name, inputs, scope))
 
     def _node(self, proto: onnx.NodeProto, name: str, inputs: list[Tensor | None], scope: Scope) -> Node:
         if any(attribute.ref_attr_name for attribute in proto.attribute):
@@ -214,7 +226,10 @@ class Importer:
         node.proto, node.scope = proto, scope
         return node
 
-    def _outputs(self, node: Node) -> list[Tensor | None]:
+    def outputs(self, node: Node) -> list[Tensor | None]:
+        """The outputs of a node. Raises Unsupported and ModelError."""
+        if complex_numbers.concerns(node):
+            return list(complex_numbers.import_complex(node))
         check_types(node)
         if node.operator in RESHAPING and not node.domain and all(item and item.is_constant for item in node.inputs):
             return self._imported(node)
@@ -333,10 +348,7 @@ def _import_main(unit: Unit, loaded: Source, shapes: Shapes | None) -> None:
     dimensions = Dimensions()
     symbolic = dimensions.shapes(inputs, shapes)
     unit.symbols = dimensions.sources
-    types = [
-        build.object_type() if dtype in HOST_TYPES else tensor_type(shape, dtype)
-        for shape, dtype in zip(symbolic, dtypes, strict=True)
-    ]
+    types = [_argument_type(shape, dtype) for shape, dtype in zip(symbolic, dtypes, strict=True)]
     with ir.InsertionPoint(unit.module.body):
         main = func.FuncOp("main", ir.FunctionType.get(types, []))
     block = main.add_entry_block()
@@ -348,13 +360,10 @@ def _import_main(unit: Unit, loaded: Source, shapes: Shapes | None) -> None:
             {"" if item.domain == "ai.onnx" else item.domain: item.version for item in loaded.model.opset_import},
         )
         for value, argument, dtype, shape in zip(inputs, block.arguments, dtypes, symbolic, strict=True):
-            content = declared_content(value.type) if dtype in ("sequence", "optional") else None
-            if content is not None:
-                tensor: Tensor = HeldValue(importer.materialiser, dtype, argument, content)
-            else:
-                tensor = Tensor(importer.materialiser, dtype, shape, name=value.name, value=argument)
+            tensor = _argument(importer.materialiser, value, argument, dtype, shape)
             scope[value.name] = tensor
-            tensor.sources = frozenset({value.name})
+            for part in (tensor, *(tensor.parts if isinstance(tensor, ComplexTensor) else ())):
+                part.sources = frozenset({value.name})
         outputs = importer.run_graph(graph, scope)
         importer.report.raise_if_any()
         results = [_output(value, tensor) for value, tensor in zip(graph.output, outputs, strict=True)]
@@ -367,10 +376,33 @@ def _import_main(unit: Unit, loaded: Source, shapes: Shapes | None) -> None:
     _sign(main, signature, dimensions, importer.constraints)
 
 
+def _argument_type(shape: Shape, dtype: str) -> ir.Type:
+    """Of an input of the model; complex numbers have their parts beside each other."""
+    if dtype in COMPLEX:
+        return tensor_type((*shape, expression(2)), COMPLEX_PARTS[dtype])
+    return build.object_type() if dtype in HOST_TYPES else tensor_type(shape, dtype)
+
+
+def _argument(
+    materialiser: Materialiser, value: onnx.ValueInfoProto, argument: ir.Value, dtype: str, shape: Shape
+) -> Tensor:
+    """An input of the model."""
+    content = declared_content(value.type) if dtype in ("sequence", "optional") else None
+    if content is not None and content.dtype in COMPLEX:
+        return ComplexTensor.of_held(materialiser, argument, dtype, content)
+    if content is not None:
+        return HeldValue(materialiser, dtype, argument, content)
+    if dtype in COMPLEX:
+        return ComplexTensor.of_value(materialiser, argument, value.name)
+    return Tensor(materialiser, dtype, shape, name=value.name, value=argument)
+
+
 def _output(value: onnx.ValueInfoProto, tensor: Tensor | None) -> ir.Value:
     if tensor is None:
         raise ModelError(f"the model's output '{value.name}' is not computed")
     try:
+        if isinstance(tensor, ComplexTensor):
+            return tensor.joined()
         return build.fetch(tensor.value) if isinstance(tensor, HeldValue) else tensor.value
     except Unsupported as error:
         raise Unsupported(f"output '{value.name}': {error.what}", error.supported) from None
@@ -384,8 +416,9 @@ def _input_dtype(value: onnx.ValueInfoProto) -> str:
         return "string"
     if kind != "tensor_type":
         raise Unsupported(f"input '{value.name}' of kind {kind or 'none'}", "tensors")
+    element = value.type.tensor_type.elem_type
     try:
-        return element_name(value.type.tensor_type.elem_type)
+        return COMPLEX_TYPES.get(element) or element_name(element)
     except Unsupported as error:
         raise Unsupported(f"input '{value.name}' of {error.what}", error.supported) from None
 
@@ -404,8 +437,11 @@ def _named(value: onnx.ValueInfoProto, tensor: Tensor | None) -> ir.Attribute:
     """The ONNX name and, for host values, the kind and shape."""
     entry: dict[str, ir.Attribute] = {"graph.name": ir.StringAttr.get(value.name)}
     if tensor is not None and tensor.is_on_host:
-        entry["graph.type"] = ir.StringAttr.get(tensor.dtype)
+        kind = tensor.kind if isinstance(tensor, ComplexTensor) else tensor.dtype
+        entry["graph.type"] = ir.StringAttr.get(kind)
         entry["graph.shape"] = build.attribute(tuple(tensor.shape))
+    elif isinstance(tensor, ComplexTensor):
+        entry["graph.complex"] = ir.StringAttr.get(tensor.dtype)
     return ir.DictAttr.get(entry)
 
 

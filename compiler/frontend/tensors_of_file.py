@@ -15,7 +15,7 @@ import onnx.external_data_helper
 import onnx.numpy_helper
 
 from ...dialects.narrow import PACKED
-from ...runtime.dtypes import DTYPES, DType
+from ...runtime.dtypes import COMPLEX, DTYPES, DType
 from ...runtime.errors import ModelError
 from .errors import Unsupported
 from .tensor import Array, Loader
@@ -45,7 +45,7 @@ ELEMENT_TYPES: dict[int, str] = {
     onnx.TensorProto.INT2: "i2",
     onnx.TensorProto.UINT2: "ui2",
 }
-
+COMPLEX_TYPES: dict[int, str] = {onnx.TensorProto.COMPLEX64: "complex64", onnx.TensorProto.COMPLEX128: "complex128"}
 
 
 def stored_bytes(dtype: DType, shape: tuple[int, ...]) -> int:
@@ -80,7 +80,7 @@ def loader_of(
     """(function that reads the array, dtype name, shape). Raises ModelError at once for what is wrong with
     the layout.
     """
-    dtype = DTYPES[element_name(tensor.data_type)]
+    dtype = COMPLEX.get(COMPLEX_TYPES.get(tensor.data_type, "")) or DTYPES[element_name(tensor.data_type)]
     shape = tuple(tensor.dims)
     if any(size < 0 for size in shape):
         raise ModelError(f"tensor '{tensor.name}' has a negative dimension: {list(shape)}")

@@ -73,11 +73,11 @@ class _Planner:
         block = self.main.regions[0].blocks[0]
         inputs = _names(attributes, "arg_attrs", len(block.arguments))
         for argument, name in zip(block.arguments, inputs, strict=True):
-            self.buffers[argument] = self._declare(name, "input", argument, binding=name)
+            self.buffers[argument] = self._declare(name, "input", argument, binding=name, **_complex(attributes, name))
         returned = list(_terminator(block).operands)
         names = _names(attributes, "res_attrs", len(returned))
         targets = [
-            self._declare(name, "output", value, binding=name)
+            self._declare(name, "output", value, binding=name, **_complex(attributes, name))
             for value, name in zip(returned, names, strict=True)
         ]
         self._plan_block(block, targets, ir.InsertionPoint(self.module.body))
@@ -420,6 +420,16 @@ def _location(value: ir.Value) -> ir.Location:
 
 
 def _buffer_type() -> ir.Type:
+def _complex(attributes: Any, name: str) -> dict[str, str]:
+    """The type of an input's or output's complex numbers, under the attribute that says so; nothing for others."""
+    for key in ("arg_attrs", "res_attrs"):
+        for item in ir.ArrayAttr(attributes[key]) if key in attributes else ():
+            entry = ir.DictAttr(item)
+            if "graph.complex" in entry and ir.StringAttr(entry["graph.name"]).value == name:
+                return {"complex": ir.StringAttr(entry["graph.complex"]).value}
+    return {}
+
+
     return ir.Type.parse("!host.buffer")
 
 

@@ -171,6 +171,7 @@ DAMAGE = {
     "unknown key": (at("extra", value=1), "manifest: unknown key 'extra'"),
     "missing key": (lambda m, _: m.pop("program"), "key 'program' is missing"),
     "not an object": (at("inputs", value=3), "'inputs' must be a list"),
+    "complex of no parts": (at("inputs", 0, "complex", value=True), "complex numbers of f32"),
     "unknown dtype": (at("inputs", 0, "dtype", value="f7"), "'dtype' is 'f7'; known are f32"),
     "shape text": (at("inputs", 0, "shape", 0, value="n ** 9"), "not a symbolic integer"),
     "shape code": (at("inputs", 0, "shape", 0, value="__import__('os')"), "not a symbolic integer"),

@@ -29,10 +29,13 @@ types those that its passing cases have.
 
 """
 TAIL = """\
+## Complex numbers
+complex64 and complex128 are element types of inputs, outputs, constants, sequences and optionals, of every operator that
+ONNX lets have them ({complex}); others refuse them with an UnsupportedError that names the node. Callers have numpy's
+complex arrays. DFT and STFT have complex numbers as a last dimension of 2. Kernels see the real and the imaginary parts.
+
 ## What is left out
-Complex numbers as an element type are refused with an UnsupportedError: ONNX allows them in operators that move data,
-and onnxruntime refuses them, too; DFT and STFT have them as a last dimension of 2, which is supported. The mean of no
-elements is NaN here and 0 in onnxruntime; ONNX calls it undefined. Operators without an importer:
+The mean of no elements is NaN here and 0 in onnxruntime; ONNX calls it undefined. Operators without an importer:
 
 | operator | why |
 |---|---|
@@ -43,6 +46,7 @@ SHORT = {"float": "f32", "float16": "f16", "bfloat16": "bf16", "double": "f64", 
 
 def page() -> str:
     """The whole text."""
+    from tilewright.compiler.frontend.complex_numbers import supported_operators
     from tilewright.compiler.frontend.registry import registered_operators
 
     results = json.loads(RESULTS.read_text())
@@ -61,7 +65,7 @@ def page() -> str:
         text += "| operator | opsets | types | runs on | cases passed |\n|---|---|---|---|---|\n"
         text += "\n".join(rows) + "\n\n"
     rows = "\n".join(f"| {domain}.{name} | {why} |" for domain, name, why in left_out())
-    return text + TAIL.format(rows=rows)
+    return text + TAIL.format(rows=rows, complex=", ".join(sorted(supported_operators())))
 
 
 def left_out() -> list[list[str]]:

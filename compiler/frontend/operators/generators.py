@@ -25,14 +25,18 @@ MOST_STORED = 1 << 16  # elements of a constant tensor of one value that is kept
 
 @onnx_operator("Constant")
 def constant(node: Node) -> Tensor:
-    for name in ("value", "sparse_value"):
-        if node.get(name) is not None and name == "value":
-            return node.importer.constant_of(node.get(name), node.outputs[0])
+    if node.get("value") is not None:
+        return node.importer.constant_of(node.get("value"), node.outputs[0])
+    if node.get("sparse_value") is not None:
+        return node.importer.sparse_constant(node.get("sparse_value"))
+    for name in ("value_string", "value_strings"):
+        if node.get(name) is not None:
+            return node.literal(np.array(node.get(name), dtype=object), "string")
     kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
     for name, kind in kinds.items():
         if node.get(name) is not None:
             return node.literal(np.array(node.get(name), dtype=kind), "f32" if kind is np.float32 else "i64")
-    raise Unsupported("Constant of strings or a sparse tensor", "numeric tensors")
+    raise ModelError(f"node '{node.name}' (Constant) has no value")
 
 
 @onnx_operator("ConstantOfShape")
