@@ -6,7 +6,6 @@ PTX line. Why: one engine file runs, is tested and is checked for memory errors 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -61,7 +60,7 @@ class EmulatorDevice:
         self._engines = Engines(
             policy, NumpyEngine(cores=cores), fast, Cache(), self._place_variables, instrument is not None
         )
-        self._kernels: dict[tuple[str, bytes], EmulatedKernel] = {}
+        self._kernels: dict[tuple[str, str], EmulatedKernel] = {}
 
     @property
     def description(self) -> str:
@@ -125,10 +124,9 @@ class EmulatorDevice:
 
     def load(self, name: str, ptx: str) -> EmulatedKernel:
         """Parse and translate the entry `name` of a PTX module. The same text is translated once."""
-        key = (name, hashlib.sha256(ptx.encode()).digest())
-        kernel = self._kernels.get(key)
+        kernel = self._kernels.get((name, ptx))
         if kernel is None:
-            kernel = self._kernels[key] = EmulatedKernel(name, ptx, self._engines)
+            kernel = self._kernels[name, ptx] = EmulatedKernel(name, ptx, self._engines)
         return kernel
 
     def _place_variables(self, module: Module) -> dict[str, int]:

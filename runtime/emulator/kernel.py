@@ -15,16 +15,15 @@ from ..device import LaunchArgument
 from .control_flow import Program, build, mentioned_symbols
 from .kernel_facts import Extents, KernelFacts, Packing, kernel_facts
 from .llvm_codegen import Unsupported
-from .llvm_compile import Translation, engine_version, translate
+from .llvm_compile import CACHE_SECTION, Translation, engine_version, translate
 from .llvm_engine import Kernel, LlvmEngine
+from .llvm_image import image
 from .numpy_chunk import Launch
 from .numpy_engine import Compiled, NumpyEngine
 from .numpy_layout import Layout
 from .parser import parse
 from .policy import Choice, Policy
 from .ptx import Module
-
-_SECTION = "emulator"
 
 
 @dataclass(slots=True)
@@ -60,7 +59,6 @@ class EmulatedKernel:
     _addresses: dict[str, int] = field(default_factory=dict)
     _compiled: Compiled | None = None
     _fast: dict[Extents, Kernel] = field(default_factory=dict)
-    _helpers: dict[str, str] = field(default_factory=dict)
     _seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -68,7 +66,7 @@ class EmulatedKernel:
         found = self._cached("") if self.engines.fast is not None else None
         if found is not None and found.facts.block_shape is not None:
             self.facts = found.facts
-            self.module = Module({}, {}, self.ptx.splitlines(), "")
+            self.module = Module({}, {}, self.ptx, "")
             self._link(found, found.facts.block_shape, "its compiled code was in the cache")
             return
         program = self.program
@@ -145,27 +143,27 @@ class EmulatedKernel:
         key = self._key(part)
         assert self.engines.fast is not None
         library = self.engines.fast.library
-        found, self._helpers = translate(program, self._addresses, shape, "run_" + key[:32], library)
+        found = translate(program, self._addresses, shape, "run_" + key[:32], library, self._helper)
         if not self._addresses:
-            self.engines.cache.put(_SECTION, key, found.to_bytes())
+            self.engines.cache.put(CACHE_SECTION, key, found.to_bytes())
             self.engines.cache.trim()
         return found
 
-    def _helper(self, symbol: str) -> bytes:
-        """The object file of a helper, from the cache or compiled. Raises KeyError when there is neither."""
+    def _helper(self, symbol: str, text: str) -> bytes:
+        """The image of a helper, from the cache or compiled."""
         assert self.engines.fast is not None
         library, cache = self.engines.fast.library, self.engines.cache
-        key = make_key("helper", library.host.key, symbol)
-        content = cache.get(_SECTION, key)
+        key = make_key("image", library.host.key, symbol)
+        content = cache.get(CACHE_SECTION, key)
         if content is None:
-            content = library.compile(self._helpers[symbol])
-            cache.put(_SECTION, key, content)
+            content = image(library.compile(text), symbol).to_bytes()
+            cache.put(CACHE_SECTION, key, content)
         return content
 
     def _link(self, translation: Translation, shape: Extents, reason: str) -> Kernel:
         assert self.engines.fast is not None
         self.choices[shape] = Choice("llvm", reason)
-        kernel = self._fast[shape] = Kernel(translation, shape, self.engines.fast.library, self._helper)
+        kernel = self._fast[shape] = Kernel(translation, shape)
         return kernel
 
     def _key(self, part: str) -> str:
@@ -176,18 +174,10 @@ class EmulatedKernel:
 
     def _cached(self, part: str) -> Translation | None:
         cache = self.engines.cache
-        content = cache.get(_SECTION, self._key(part))
+        content = cache.get(CACHE_SECTION, self._key(part))
         if content is None:
             return None
         try:
-            found = Translation.from_bytes(content)
+            return Translation.from_bytes(content)
         except ValueError:
             return None
-        return found if all(map(self._has_helper, found.helpers)) else None
-
-    def _has_helper(self, symbol: str) -> bool:
-        assert self.engines.fast is not None
-        if symbol in self.engines.fast.library.symbols:
-            return True
-        key = make_key("helper", self.engines.fast.library.host.key, symbol)
-        return self.engines.cache.path(_SECTION, key).is_file()

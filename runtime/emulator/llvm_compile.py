@@ -1,6 +1,6 @@
-"""From a program to the object file of its warp function: the compiler of the fast engine.
+"""From a program to the code of its warp function: the compiler of the fast engine.
 
-In: a program, the addresses of global variables, the block shape. Out: a `Translation`: object code and what is needed
+In: a program, the addresses of global variables, the block shape. Out: a `Translation`: code and what is needed
 to launch it and to tell its faults. Why: the result depends on nothing else, so that it can be kept on disk.
 """
 
@@ -9,16 +9,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..cache import Cache, make_key
 from .affine import Affine
 from .control_flow import Program
 from .kernel_facts import KernelFacts, kernel_facts
 from .latches import with_single_latches
 from .llvm_codegen import Extents, Generator, Unsupported
 from .llvm_control import Control
+from .llvm_image import image
 from .llvm_library import Library
 from .llvm_module import Module, Site
 from .llvm_patterns import expected_addresses
@@ -27,23 +31,24 @@ from .numpy_layout import Layout
 from .spins import YIELD, with_yields
 from .uniformity import analyse
 
-_SOURCES = (
-    "llvm_*.py", "isa/*.py", "uniformity.py", "affine.py", "control_flow.py", "latches.py", "spins.py", "parser.py",
-    "ptx.py", "numpy_layout.py", "numpy_small_floats.py", "kernel_facts.py", "memory.py",
-    "tensor_map.py",
-)  # fmt: skip
+CACHE_SECTION = "emulator"
+_SOURCES = frozenset((
+    "uniformity.py", "affine.py", "control_flow.py", "latches.py", "spins.py", "parser.py", "ptx.py", "numpy_layout.py",
+    "numpy_small_floats.py", "kernel_facts.py", "memory.py", "tensor_map.py",
+))  # fmt: skip
+"""What decides how PTX is translated, besides llvm_*.py and the folder isa."""
+
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """Object code of one kernel for one block shape. `helpers` are the symbols that it calls, directly or not;
-    `sites` is the text of a list of fields of a `Site` each, read only where a fault is told; `barriers` are (block
-    number, PTX line, arrives only) in slot order; `waits` (PTX line, opcode, modifiers, bytes from the start of a
-    record to what is kept of the wait); `calls` the fields of a `HostCall` by the number of its site; sizes in bytes,
-    one record per warp."""
+    """Code of one kernel for one block shape: `images` (as bytes) are its own, under `symbol`, and those of the
+    helpers that it calls, directly or not. `sites` is the text of a list of fields of a `Site` each, read only where a
+    fault is told; `barriers` are (block number, PTX line, arrives only) in slot order; `waits` (PTX line, opcode,
+    modifiers, bytes from the start of a record to what is kept of the wait); `calls` the fields of a `HostCall` by the
+    number of its site; sizes in bytes, one record per warp."""
 
-    content: bytes
+    images: dict[str, bytes]
     symbol: str
-    helpers: tuple[str, ...]
     facts: KernelFacts
     sites: str
     site_count: int
@@ -65,10 +70,13 @@ class Translation:
 
     def to_bytes(self) -> bytes:
         """For the cache."""
-        head = asdict(self)
-        del head["content"]
+        head = {one.name: getattr(self, one.name) for one in fields(self)}
+        head["images"] = [[symbol, len(data)] for symbol, data in self.images.items()]
+        head["facts"] = asdict(self.facts)
+        sites = head.pop("sites").encode()
+        head["site_bytes"] = len(sites)
         text = json.dumps(head).encode()
-        return len(text).to_bytes(4, "little") + text + self.content
+        return b"".join((len(text).to_bytes(4, "little"), text, sites, *self.images.values()))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Translation:
@@ -78,23 +86,34 @@ class Translation:
             head = json.loads(data[4 : 4 + length])
             barriers = tuple((block, line, arrives) for block, line, arrives in head.pop("barriers"))
             facts = KernelFacts.from_dictionary(head.pop("facts"))
-            helpers = tuple(head.pop("helpers"))
-            return cls(
-                content=data[4 + length :], barriers=barriers, facts=facts, helpers=helpers, **head
-            )  # fmt: skip
+            images, place = {}, 4 + length + head.pop("site_bytes")
+            sites = data[4 + length : place].decode()
+            for symbol, nbytes in head.pop("images"):
+                images[symbol] = data[place : place + nbytes]
+                place += nbytes
+            return cls(images=images, barriers=barriers, facts=facts, sites=sites, **head)
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a translation: {error}") from error
 
 
 @functools.cache
 def engine_version() -> str:
-    """A digest of everything that decides how PTX is translated."""
+    """A digest of everything that decides how PTX is translated: of the text of files, kept in the cache under their
+    sizes and times, since reading them takes longer than linking twenty kernels."""
     folder = Path(__file__).parent
-    digest = hashlib.sha256()
-    for pattern in _SOURCES:
-        for path in sorted(folder.glob(pattern)):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    found = [entry for entry in os.scandir(folder) if entry.name in _SOURCES or entry.name.startswith("llvm_")]
+    found += [entry for entry in os.scandir(folder / "isa") if entry.name.endswith(".py")]
+    found.sort(key=lambda entry: entry.path)
+    statuses = [entry.stat() for entry in found]
+    key = make_key(*(f"{entry.path} {status.st_size} {status.st_mtime_ns}"
+                     for entry, status in zip(found, statuses, strict=True)))  # fmt: skip
+    cache = Cache()
+    kept = cache.get(CACHE_SECTION, key)
+    if kept is not None:
+        return kept.decode()
+    digest = hashlib.sha256(b"".join(Path(entry.path).read_bytes() for entry in found)).hexdigest()
+    cache.put(CACHE_SECTION, key, digest.encode())
+    return digest
 
 
 def write_module(
@@ -118,9 +137,11 @@ def write_module(
 
 
 def translate(
-    program: Program, addresses: dict[str, int], shape: Extents, symbol: str, library: Library
-) -> tuple[Translation, dict[str, str]]:
-    """Compile for the host; also gives the IR of each helper. Raises Unsupported where an instruction is missing."""
+    program: Program, addresses: dict[str, int], shape: Extents, symbol: str, library: Library,
+    helper: Callable[[str, str], bytes],
+) -> Translation:  # fmt: skip
+    """Compile for the host; `helper` gives the image of a helper by its symbol and its IR. Raises Unsupported where an
+    instruction is missing."""
     program = with_single_latches(with_yields(program))
     wide = all(map(library.host.has, ("avx512f", "avx512bw", "avx512dq")))
     try:
@@ -135,9 +156,10 @@ def translate(
         barriers.append((number, ender.line, ender.has("arrive")))
     facts = kernel_facts(program, Layout(program, addresses))
     sites = json.dumps([[site.line, site.space, site.verb, site.nbytes] for site in module.sites])
-    translation = Translation(
-        library.compile(text), symbol, tuple(module.helpers), facts, sites, len(module.sites), tuple(barriers),
+    images = {symbol: image(library.compile(text), symbol).to_bytes()}
+    images.update((name, helper(name, text)) for name, text in module.helpers.items())
+    return Translation(
+        images, symbol, facts, sites, len(module.sites), tuple(barriers),
         control.waits.waits.told(), {str(site): asdict(wanted) for site, wanted in module.calls.items()},
         control.waits.record.nbytes, module.local_bytes, atomics,
     )  # fmt: skip
-    return translation, module.helpers

@@ -9,9 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import struct
-import threading
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +21,7 @@ from .llvm_context import AGAIN, BARRIER_BYTES, BARRIERS, CONTEXT, HURRIED, NEW
 from .llvm_faults import finding, spin
 from .llvm_host import Host, call_of, shared_stride
 from .llvm_library import Library
+from .llvm_loader import loader
 from .llvm_runner import DONE, FOUND, SPINS
 from .llvm_values import LANES
 from .numpy_chunk import Launch
@@ -46,16 +45,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Rooms = tuple[tuple[str, int], ...]
 """Names and bytes of memories that a kernel needs."""
 _FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-_loading = threading.Lock()
 
 
 class Kernel:
     """A translation linked into this process, for blocks of `warps` warps."""
 
-    def __init__(
-        self, translation: Translation, shape: Extents, library: Library, helper: Callable[[str], bytes]
-    ) -> None:  # fmt: skip
-        """`helper` gives the object file of a helper by its symbol, where the process does not have it yet."""
+    def __init__(self, translation: Translation, shape: Extents) -> None:
+        """Raises DeviceError where the system refuses memory for code."""
         self.translation = translation
         self.warps = -(-(shape[0] * shape[1] * shape[2]) // LANES)
         x, y, z = translation.facts.cluster_shape or (1, 1, 1)
@@ -67,12 +63,8 @@ class Kernel:
             ("parameters", translation.facts.parameter_bytes + _MARGIN_BYTES),
             ("warps", translation.record_bytes * warps), ("barriers", BARRIER_BYTES * BARRIERS * self.cluster_blocks),
         )  # fmt: skip
-        with _loading:
-            # Code is never unloaded, so that a second device can use the same.
-            for symbol in translation.helpers:
-                if symbol not in library.symbols:
-                    library.add(helper(symbol), symbol)
-            self.function = _FUNCTION(library.load(translation.content, translation.symbol))
+        loader().load(translation.images)
+        self.function = _FUNCTION(loader().addresses[translation.symbol])
 
     def most_resident(self, launch: Launch) -> int:
         """How many blocks (or clusters) of a launch may be there at once."""

@@ -1,7 +1,7 @@
-"""libLLVM through ctypes: IR text to an object file, and object files to callable addresses.
+"""libLLVM through ctypes: IR text to an object file.
 
-In: LLVM IR text, or the bytes of an object made here before. Out: object bytes; addresses of functions. Why: the
-fast engine needs a code generator for the host, and the compiler's tools already bring one; nothing else is installed.
+In: LLVM IR text. Out: object bytes. Why: the fast engine needs a code generator for the host, and the compiler's tools
+already bring one; nothing else is installed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import functools
 import importlib.util
 import platform
 import sys
-import threading
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,17 +49,13 @@ class Unavailable(Exception):
 
 
 class Library:
-    """One loaded libLLVM. Threads may compile at once; loaded code stays until the process ends."""
+    """One loaded libLLVM. Threads may compile at once."""
 
     def __init__(self, path: Path) -> None:
         try:
             self._llvm = ctypes.CDLL(str(path))
         except OSError as error:
             raise Unavailable(f"{path.name} cannot be loaded: {error}") from None
-        self._lock = threading.Lock()
-        self._jit = c_void_p()
-        self.symbols: set[str] = set()  # what objects in the process define
-        self._counter = 0
         try:
             self._declare()
             self.host = self._initialise()
@@ -84,10 +79,6 @@ class Library:
             "LLVMDisposeErrorMessage": [c_void_p],
             "LLVMCreateTargetDataLayout": [c_void_p], "LLVMSetModuleDataLayout": [c_void_p, c_void_p],
             "LLVMDisposeTargetData": [c_void_p], "LLVMSetTarget": [c_void_p, c_char_p],
-            "LLVMOrcCreateLLJIT": [POINTER(c_void_p), c_void_p],
-            "LLVMOrcLLJITGetMainJITDylib": [c_void_p],
-            "LLVMOrcLLJITAddObjectFile": [c_void_p, c_void_p, c_void_p],
-            "LLVMOrcLLJITLookup": [c_void_p, POINTER(c_uint64), c_char_p],
         }  # fmt: skip
         for name, arguments in pointers.items():
             function = getattr(self._llvm, name)
@@ -150,27 +141,6 @@ class Library:
             llvm.LLVMDisposePassBuilderOptions(options)
             llvm.LLVMDisposeTargetMachine(machine)
             llvm.LLVMDisposeModule(module)
-
-    def add(self, content: bytes, symbol: str) -> None:
-        """Make `symbol` of an object file known to objects that are loaded later. Once only; it is never unloaded."""
-        llvm = self._llvm
-        with self._lock:
-            self.symbols.add(symbol)
-            if not self._jit:
-                self._check(llvm.LLVMOrcCreateLLJIT(byref(self._jit), None))
-            buffer = c_void_p(llvm.LLVMCreateMemoryBufferWithMemoryRangeCopy(content, len(content), symbol.encode()))
-            main = c_void_p(llvm.LLVMOrcLLJITGetMainJITDylib(self._jit))
-            self._check(llvm.LLVMOrcLLJITAddObjectFile(self._jit, main, buffer))
-
-    def load(self, content: bytes, symbol: str) -> int:
-        """Link an object file of `compile` into the process; the address of `symbol`."""
-        if symbol not in self.symbols:
-            self.add(content, symbol)
-        llvm = self._llvm
-        with self._lock:
-            address = c_uint64()
-            self._check(llvm.LLVMOrcLLJITLookup(self._jit, byref(address), symbol.encode()))
-            return address.value
 
     def _check(self, error: int | None) -> None:
         if error:

@@ -163,7 +163,7 @@ class _Parser:
                 self.skip_statement()
             elif not self.accept(";"):
                 raise self.error(f"unknown directive {token!r}")
-        return Module(self.functions, self.variables, self.lines, self.target)
+        return Module(self.functions, self.variables, "\n".join(self.lines), self.target)
 
     def skip_statement(self) -> None:
         while self.take() != ";":

@@ -199,25 +199,24 @@ _ORIGIN = re.compile(r"// in (\d+): (\S+)")
 
 @dataclass(slots=True)
 class Module:
-    """A parsed PTX module: `functions` and module-level `variables` by name, and the source `lines` for
-    messages.
-    """
+    """A parsed PTX module: `functions` and module-level `variables` by name, and its `source` for messages."""
 
     functions: dict[str, Function]
     variables: dict[str, Variable]
-    lines: list[str]
+    source: str
     target: str
 
     def text(self, line: int) -> str:
         """The source of `line` (1-based), stripped; and the operation of the tile program that it comes from, where
         comments of the compiler tell."""
-        if not 0 < line <= len(self.lines):
+        lines = self.source.splitlines()
+        if not 0 < line <= len(lines):
             return ""
         for number in range(line - 1, -1, -1):
-            above = self.lines[number].strip()
+            above = lines[number].strip()
             mark = _ORIGIN.fullmatch(above)
             if mark:
-                return f"{self.lines[line - 1].strip()}  (line {mark[1]} of the tile program: {mark[2]})"
+                return f"{lines[line - 1].strip()}  (line {mark[1]} of the tile program: {mark[2]})"
             if above == "{":
                 break
-        return self.lines[line - 1].strip()
+        return lines[line - 1].strip()
