@@ -43,8 +43,9 @@ def copy_masks(grouping: Grouping, group: Group) -> None:
     """Let an attention compute what it adds to its scores where that is made of smaller tensors and positions: a mask
     of queries x keys costs more to read than to compute, and its bounds tell which keys to leave out.
     """
-    producers = [index for member in sorted(group.members) for index in grouping.nodes[member].producers]
-    pending = [index for index in producers if _is_mask(grouping, grouping.nodes[index])]
+    maps = [member for member in sorted(group.members) if grouping.nodes[member].is_map]
+    producers = [index for member in maps for index in grouping.nodes[member].producers]
+    pending = [index for index in producers if _spreads(grouping, grouping.nodes[index])]
     while pending:
         index = pending.pop()
         if index in group.nodes or not grouping.is_free(index):
@@ -53,6 +54,16 @@ def copy_masks(grouping: Grouping, group: Group) -> None:
         for source in grouping.producer_nodes(index):
             if source.name in _MASK_MOVEMENTS or _is_mask(grouping, source):
                 pending.append(source.index)
+
+
+def _spreads(grouping: Grouping, node: Node) -> bool:
+    """Whether the node makes something large of smaller tensors: such a map, or a repetition, both maybe moved."""
+    current: Node | None = node
+    while current is not None and current.name in _MASK_MOVEMENTS:
+        if current.name == "broadcast":
+            return True
+        current = _source(grouping, current.operation.operands[0])
+    return current is not None and _is_mask(grouping, current)
 
 
 def _is_mask(grouping: Grouping, node: Node) -> bool:
@@ -141,13 +152,18 @@ def _fits(scores: Node, output: Node) -> bool:
     left = scores.shape_of(scores.operation.operands[0])
     depth = left[-2 if _flag(scores.operation, "transpose_left") else -1].as_constant()
     same = scores.shape[:-1] == output.shape[:-1]
-    batched = all(
-        scores.shape_of(operand)[:-2] == scores.shape[:-2]
-        for operand in [*scores.operation.operands, output.operation.operands[1]]
-    )
+    batched = not _repeats_all(scores, 0) and _repeats_all(scores, 1) == _repeats_all(output, 1)
     elements = {element_of(operand) for node in (scores, output) for operand in node.operation.operands}
     plain = len(elements) == 1 and "f64" not in elements
     return depth is not None and depth <= MAXIMUM_HEAD and same and batched and plain
+
+
+def _repeats_all(node: Node, operand: int) -> bool:
+    """Whether a product has one matrix for all batches, and so more rows or columns instead of batches
+    (passes/tile/contraction.py).
+    """
+    own = node.shape_of(node.operation.operands[operand])[:-2]
+    return any(size != 1 for size in node.shape[:-2]) and all(size == 1 for size in own)
 
 
 def _source(grouping: Grouping, value: ir.Value) -> Node | None:

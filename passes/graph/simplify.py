@@ -16,6 +16,7 @@ from ...dialects.tensors import element_of, rank_of, shape_of
 from ...runtime.symbolic import ONE
 from ..unit import Unit, register_pass
 from .common_subexpressions import merge_duplicates
+from .rejoin_scores import rejoin_scores
 from .rewriting import (
     blocks_within,
     body_of,
@@ -330,7 +331,7 @@ def simplify_map(operation: ir.Operation) -> bool:
                 stretched = graph_builder.broadcast(source_value, shape_of(operation.results[0]))
             replace(operation, [stretched])
             return True
-    changed = sink_reshapes(operation) or changed
+    changed = sink_reshapes(operation) or rejoin_scores(operation) or changed
     if changed:
         _merge_body(operation)
     return changed

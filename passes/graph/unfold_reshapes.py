@@ -96,6 +96,15 @@ def refine(first: Shape, second: Shape) -> tuple[Shape, Pieces, Pieces] | None:
     return tuple(fine), pieces[0], pieces[1]
 
 
+def is_product(value: ir.Value) -> bool:
+    """Whether a matmul made the value, with or without maps of its shape behind it."""
+    owner = producer(value)
+    if owner is None or owner.name != "graph.map":
+        return owner is not None and owner.name == "graph.matmul"
+    tensors = [inner.operands[0] for inner in captures(owner)]
+    return any(shape_of(tensor) == shape_of(value) and is_product(tensor) for tensor in tensors)
+
+
 def _unfold(block: ir.Block) -> None:
     known: dict[ir.Value, Unfolded] = {}
     for operation in operations_of(block):
@@ -140,7 +149,8 @@ def _joins_reduced(value: ir.Value, pieces: Pieces, fine: Shape) -> bool:
             ):
                 return True
         maps = [reader.results[0] for reader in readers if reader.name == "graph.map"]
-        pending = [mapped for mapped in maps if len(shape_of(mapped)) == len(pieces)]
+        # A product would have to be split, and a softmax behind it would no longer be that of an attention.
+        pending = [mapped for mapped in maps if len(shape_of(mapped)) == len(pieces) and not is_product(mapped)]
     return False
 
 

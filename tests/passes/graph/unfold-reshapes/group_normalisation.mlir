@@ -115,3 +115,26 @@ func.func @main(%x: !x, %y: !y) -> !y {
   }) : () -> !y
   return %0 : !y
 }
+
+// -----
+// A joined bias of scores stays joined: the product would have to be split, and the softmax with it.
+
+!q = tensor<2x6x8xf32>
+!bias = tensor<2x6x2x3xf32>
+!scores = tensor<2x6x6xf32>
+!line = tensor<2x6x1xf32>
+
+// CHECK-LABEL: func.func @main
+// CHECK: "graph.reduce"{{.*}} {axes = array<i64: 2>, kind = "max"} : (tensor<2x6x6xf32>)
+func.func @main(%q: !q, %k: !q, %bias: !bias) -> !line {
+  %product = "graph.matmul"(%q, %k) {transpose_left = 0 : i64, transpose_right = 1 : i64} : (!q, !q) -> !scores
+  %joined = "graph.reshape"(%bias) : (!bias) -> !scores
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%product) : (!scores) -> f32
+    %b = "graph.element"(%joined) : (!scores) -> f32
+    %c = arith.addf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !scores
+  %1 = "graph.reduce"(%0) {axes = array<i64: 2>, kind = "max"} : (!scores) -> !line
+  return %1 : !line
+}
