@@ -6,6 +6,7 @@ model is really compiled, so that `import tilewright` and engines out of the cac
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..passes.target import DEFAULT_TARGET
 from ..runtime.cache import Cache
 from ..runtime.engine import Engine
-from ..runtime.errors import InternalError
+from ..runtime.errors import InternalError, ModelError
 from ..runtime.tuning import read_tuning
 from .compilation import Compilation, Listener, Options, Shapes
 from .custom_operators import any_registered, load_operators
@@ -51,20 +52,32 @@ def compile(
     Raises ModelError for a bad model or option, UnsupportedError naming every node that cannot be compiled,
     InternalError for a bug of ours with a way to reproduce it.
     """
+    if not (isinstance(source, str | os.PathLike | bytes) or _is_model(source)):
+        raise ModelError(f"a {type(source).__name__} is no model\n  supported: a path, bytes, an onnx.ModelProto")
     for path in operators:
         load_operators(path)
     options = Options(
         target=target,
         precision=precision,
-        shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+        shapes={name: tuple(_integer(extent) for extent in shape) for name, shape in (shapes or {}).items()},
         dump=Path(dump) if dump is not None else None,
         override=Path(override) if override is not None else None,
         jobs=jobs,
         cached=cache,
         tuning=read_tuning(Path(tuning), target) if tuning is not None else None,
-        hints=dict(hints or {}),
+        hints={name: _integer(size) for name, size in (hints or {}).items()},
     )
     return compile_with(source, options, progress)[0]
+
+
+def _is_model(source: Any) -> bool:
+    """Told by its class's name: importing onnx takes longer than finding an engine in the cache."""
+    return any(kind.__name__ == "ModelProto" for kind in type(source).__mro__)
+
+
+def _integer(size: Any) -> Any:
+    """NumPy's integers as Python's; what is none as it is, for `Options` to judge."""
+    return operator.index(size) if hasattr(size, "__index__") and not isinstance(size, bool) else size
 
 
 def compile_with(

@@ -52,11 +52,13 @@ class Options:
             raise ModelError(f"unknown precision {self.precision!r}\n  known: {', '.join(PRECISIONS)}")
         for name, shape in self.shapes.items():
             for extent in shape:
-                if isinstance(extent, int) and extent < 0:
-                    raise ModelError(f"shape of {name!r}: {extent} is no size")
+                if not isinstance(extent, str) and not _is_integer(extent, 0):
+                    raise ModelError(f"shape of {name!r}: {extent} is no size\n  supported: integers, names")
         for name, size in self.hints.items():
-            if size < 1:
-                raise ModelError(f"hint {name}={size}: a typical size is at least 1")
+            if not _is_integer(size, 1):
+                raise ModelError(f"hint {name}={size}: a typical size is at least 1, an integer")
+        if self.jobs is not None and not _is_integer(self.jobs, 1):
+            raise ModelError(f"{self.jobs} worker processes\n  supported: an integer, at least 1")
 
     @property
     def measured(self) -> Tuning:
@@ -67,6 +69,11 @@ class Options:
     def facts(self) -> Target:
         """What is known about the target."""
         return find_target(self.target)
+
+
+def _is_integer(value: Any, least: int) -> bool:
+    """Callers may give anything."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,8 @@ def check_names(manifest: Manifest, names: Mapping[str, Any]) -> None:
     """Raise ModelError unless exactly the engine's inputs are given."""
     wanted = [binding.name for binding in manifest.inputs]
     signature = "\n  inputs: " + ("; ".join(str(describe(binding)) for binding in manifest.inputs) or "none")
+    if not isinstance(names, Mapping):
+        raise ModelError(f"inputs are given as a {type(names).__name__}, not as arrays by name{signature}")
     missing = [name for name in wanted if name not in names]
     unknown = [str(name) for name in names if name not in wanted]
     if unknown:

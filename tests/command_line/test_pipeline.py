@@ -306,12 +306,26 @@ def test_what_a_slice_drops_is_not_stored(index: int) -> None:
         ({"target": "sm_12"}, "unknown target 'sm_12'\n  known: sm_80, sm_86"),
         ({"precision": "exact"}, "unknown precision 'exact'\n  known: strict, tf32, f16, bf16"),
         ({"shapes": {"x": (-1, 10)}}, "shape of 'x': -1 is no size"),
+        ({"shapes": {"x": (1.5, 10)}}, "shape of 'x': 1.5 is no size\n  supported: integers, names"),
+        ({"shapes": {"x": (True, 10)}}, "shape of 'x': True is no size"),
+        ({"shapes": {"x": (2**40, 10)}}, "a tensor of shape [1099511627776, 10]\n  supported: dimensions of 0 to"),
+        ({"hints": {"n": 1.5}}, "hint n=1.5: a typical size is at least 1, an integer"),
+        ({"jobs": 0}, "0 worker processes\n  supported: an integer, at least 1"),
+        ({"source": None}, "a NoneType is no model\n  supported: a path, bytes, an onnx.ModelProto"),
+        ({"source": models.softmax().graph}, "a GraphProto is no model"),
     ],
 )
 def test_wrong_options(options: dict, message: str) -> None:
     with pytest.raises(tilewright.ModelError) as caught:
-        tilewright.compile(models.softmax(), **options)
+        tilewright.compile(**{"source": models.softmax(), **options})
     assert str(caught.value).startswith(message)
+
+
+def test_sizes_may_be_integers_of_numpy() -> None:
+    engine = tilewright.compile(models.softmax(), target="sm_80", shapes={"x": tuple(np.array([3, 10]))})
+    assert not engine.symbols
+    hints = {"n": np.int64(7)}
+    assert tilewright.compile(models.softmax(), target="sm_80", hints=hints).symbols
 
 
 def test_all_unsupported_nodes_at_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -74,8 +75,13 @@ def test_inputs_need_not_be_contiguous_or_native(device: Device) -> None:
     given = {"x": np.asfortranarray(inputs["x"]), "y": inputs["y"].astype(">f4")}
     with Session(affine(), device) as session:
         np.testing.assert_array_equal(session.run(given)["z"], affine_result(**inputs))
-        strided = {name: array[::2] for name, array in inputs.items()}
-        np.testing.assert_array_equal(session.run(strided)["z"], affine_result(**strided))
+        unaligned = np.frombuffer(b"." + inputs["y"].tobytes(), np.uint8)[1:].view(np.float32).reshape(6, 4)
+        for strided in (
+            {name: array[::2] for name, array in inputs.items()},
+            {name: array[::-1, ::-1] for name, array in inputs.items()},
+            {"x": np.broadcast_to(np.float32(3), (6, 4)), "y": unaligned},
+        ):
+            np.testing.assert_array_equal(session.run(strided)["z"], affine_result(**strided))
 
 
 def test_empty_tensors_launch_nothing() -> None:
@@ -100,7 +106,8 @@ def test_branches(device: Device) -> None:
             np.testing.assert_array_equal(session.run({"x": -x})["z"], 0 * x)
 
 
-WRONG = {
+WRONG: dict[str, tuple[Any, str]] = {
+    "no names": (np.zeros((2, 4), np.float32), "given as a ndarray, not as arrays by name\n  inputs: x: f32"),
     "missing": ({"x": np.zeros((2, 4), np.float32)}, "input 'y' is missing"),
     "unknown": (random(2) | {"q": 1}, "the model has no input 'q'"),
     "dtype": (random(2) | {"y": np.zeros((2, 4))}, "input 'y' is an array of f64"),
