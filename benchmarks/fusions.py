@@ -133,8 +133,15 @@ PATTERNS = (
     ),
     Pattern("softmax of a product", "dot + row", _ROWS, "a = MatMul(x, w)  y = Softmax(a)", {"w": (128, 256)}),
     Pattern(
-        "products side by side", "dot + dot + loop", f"{_ROWS}, float16[64, 128] r",
+        "products side by side", "dot + dot", f"{_ROWS}, float16[64, 128] r",
         "a = MatMul(x, w)  b = MatMul(r, v)  y = Concat <axis = 1> (a, b)", {"w": (128, 256), "v": (128, 64)},
+    ),
+    Pattern(
+        "enlarged and skipped channels side by side into a convolution", "dot + dot + loop + dot + row", _IMAGE,
+        "t = Conv (x, v)  r = Relu(t)  a = Conv <strides = [2, 2]> (r, v)  b = Relu(a)"
+        "  u = Resize <mode = \"nearest\"> (b, , factors)  c = Concat <axis = 1> (u, r)"
+        "  d = Conv <pads = [1, 1, 1, 1]> (c, w)  e = GlobalAveragePool(d)  y = Relu(e)",
+        {"v": (64, 64, 1, 1), "w": (64, 128, 3, 3), "factors": np.array([1, 1, 2, 2], np.float32)},
     ),
     Pattern(
         "channels side by side into a convolution", "loop + dot",

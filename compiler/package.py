@@ -36,7 +36,7 @@ from ..runtime.program import (
     TensorMapArgument,
     Upload,
 )
-from ..runtime.symbolic import Expression, parse
+from ..runtime.symbolic import ZERO, Expression, parse
 from .backend.kernel import CompiledKernel
 
 
@@ -163,6 +163,7 @@ def _tensor_map(item: ir.DictAttr, operation: Any, names: Mapping[ir.Value, str]
         box=numbers("box"),
         element_strides=numbers("element_strides"),
         im2col=im2col,
+        offset=parse(ir.StringAttr(item["offset"]).value) if "offset" in item else ZERO,
     )
 
 

@@ -87,6 +87,7 @@ STAGES = (
     Stage("fuse", "graph", kept=True),
     Stage("narrow-storage", "graph"),
     Stage("round-quotients", "graph"),
+    Stage("approximate-functions", "graph"),
     Stage("concatenate-in-place", "graph"),
     Stage("deduplicate-kernels", "graph"),
     Stage("tile", "tile"),

@@ -82,6 +82,16 @@ OPERATIONS = (
         regions=1,
     ),
     OperationDefinition(
+        "graph.join",
+        "Like a concatenation, of parts that their kernels have written into the result's memory: it costs nothing. With `place`, "
+        "[shape, low], the result itself lies in another join's, of that shape, from position `low` on.",
+        (),
+        ("output",),
+        {"axis": "integer"},
+        {"place": "any"},
+        regions=1,
+    ),
+    OperationDefinition(
         "graph.pad",
         "input placed at offset `low` in the result (may be negative: cropping); the rest is the 0-d tensor `value`.",
         ("input", "value"),

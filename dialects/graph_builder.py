@@ -244,11 +244,27 @@ def concatenate(tensors: Sequence[ir.Value], axis: int, unify: Unify = strict) -
                 result[axis] = result[axis] + size
             elif result[position] != size:
                 result[position] = unify(result[position], size)
+    return concatenate_to(result, tensors, axis)
+
+
+def concatenate_to(shape: Sequence[ExpressionLike], tensors: Sequence[ir.Value], axis: int) -> ir.Value:
+    """One after the other along `axis` in a tensor of `shape`, whose sizes may be written in another way."""
+    return build("concatenate", shape, element_of(tensors[0]), blocks=[_yielding(tensors)], axis=axis)
+
+
+def _yielding(tensors: Sequence[ir.Value]) -> ir.Block:
+    """The block of an operation that captures tensors of different shapes."""
     holder = ir.Operation.create("graph.concatenate", regions=1, ip=False)
     block = holder.regions[0].blocks.append()
     with ir.InsertionPoint(block):
         ir.Operation.create("gpu.yield", operands=list(tensors))
-    return build("concatenate", result, element_of(tensors[0]), blocks=[block], axis=axis)
+    return block
+
+
+def join(parts: Sequence[ir.Value], axis: int, shape: Shape, place: ir.Attribute | None = None) -> ir.Value:
+    """The parts along `axis`, which lie in the memory of the result, of `shape`, already."""
+    optional = {} if place is None else {"place": place}
+    return build("join", shape, element_of(parts[0]), blocks=[_yielding(parts)], axis=axis, **optional)
 
 
 def pad(tensor: ir.Value, value: ir.Value, low: Sequence[ExpressionLike], high: Sequence[ExpressionLike]) -> ir.Value:

@@ -56,14 +56,14 @@ class KernelTiming:
 
 @dataclass(frozen=True)
 class TensorMapStep:
-    """A tensor map whose address is not known yet: `map` has that of address 0."""
+    """A tensor map whose buffer's address is not known yet: that of `map` counts from there."""
 
     buffer: str
     map: TensorMap
 
     def encode(self, device: Device, address: int) -> bytes:
         """What the kernel gets."""
-        return device.tensor_map(replace(self.map, address=address))
+        return device.tensor_map(replace(self.map, address=address + self.map.address))
 
 
 @dataclass(frozen=True)
@@ -315,7 +315,8 @@ class Planner:
                 "  the kernel reads it by a tensor map, which cannot be empty\n"
                 "  engines for targets without tensor maps, such as sm_90, run such sizes"
             )
-        boxes = TensorMap(argument.data_type, 0, shape, strides, argument.box, steps, argument.swizzle, im2col=im2col)
+        start, swizzle = evaluate(argument.offset, self._symbols, place), argument.swizzle
+        boxes = TensorMap(argument.data_type, start, shape, strides, argument.box, steps, swizzle, im2col=im2col)
         return TensorMapStep(argument.buffer, boxes)
 
 

@@ -14,6 +14,7 @@ from mlir import ir
 from ...dialects.given_kernel import ATTRIBUTE, is_given
 from ..unit import Unit, register_pass
 from .common_subexpressions import structural_key
+from .places import ATTRIBUTE as PLACES
 from .rewriting import body_of, functions, inner_operations, operations_of, string
 
 
@@ -50,7 +51,7 @@ def deduplicate_kernels(unit: Unit) -> None:
 
 
 def function_key(function: ir.Operation) -> Hashable:
-    """Equal for functions of the same kind that compute the same; names and locations do not count."""
+    """Equal for functions of the same kind that compute the same on tensors in equal places; names do not count."""
     if is_given(function):
         return (function.attributes[ATTRIBUTE], function.attributes["function_type"])
     block = body_of(function)
@@ -61,4 +62,5 @@ def function_key(function: ir.Operation) -> Hashable:
         for result in operation.results:
             numbering[result] = len(numbering)
     kind = string(function, "graph.kernel") if "graph.kernel" in function.attributes else ""
-    return (kind, function.attributes["function_type"], tuple(keys))
+    places = function.attributes.get(PLACES, None)
+    return (kind, function.attributes["function_type"], places, tuple(keys))

@@ -23,6 +23,7 @@ from .rewriting import (
     building_before,
     clone_into,
     constant_array,
+    create_kernel,
     erase_dead,
     functions,
     fused_location,
@@ -152,7 +153,7 @@ def _outline(
     outputs = _outputs(grouping, group)
     location = fused_location([operation.location for operation in operations])
     function_type = ir.FunctionType.get([value.type for value in arguments], [value.type for value in outputs])
-    function = _create_function(module, name, function_type, group.kind, location)
+    function = create_kernel(module, name, function_type, group.kind, location)
     body = function.regions[0].blocks.append(*function_type.inputs, arg_locs=[location] * len(function_type.inputs))
     inside: Values = dict(zip(arguments, body.arguments, strict=True))
     point = ir.InsertionPoint(body)
@@ -179,22 +180,3 @@ def _outputs(grouping: Grouping, group: Group) -> list[ir.Value]:
             read = {value for reader in readers for value in grouping.nodes[reader].inputs}
             outputs += [value for value in grouping.nodes[index].operation.results if value in read]
     return outputs
-
-
-def _create_function(
-    module: ir.Module, name: str, function_type: ir.FunctionType, kind: str, location: ir.Location
-) -> ir.Operation:
-    names = ir.ArrayAttr.get([ir.StringAttr.get(node) for node in node_names(location)])
-    return ir.Operation.create(
-        "func.func",
-        attributes={
-            "sym_name": ir.StringAttr.get(name),
-            "sym_visibility": ir.StringAttr.get("private"),
-            "function_type": ir.TypeAttr.get(function_type),
-            "graph.kernel": ir.StringAttr.get(kind),
-            "graph.nodes": names,
-        },
-        regions=1,
-        loc=location,
-        ip=ir.InsertionPoint(module.body),
-    )

@@ -320,6 +320,7 @@ def _slice(run: Interpreter, operation: ir.Operation, operands: list[Array]) -> 
     return np.ascontiguousarray(operands[0][np.ix_(*indices)]) if indices else operands[0]
 
 
+@rule("graph.join")
 @rule("graph.concatenate")
 def _concatenate(run: Interpreter, operation: ir.Operation, operands: list[Array]) -> Array:
     return np.concatenate(run.run_block(body_of(operation)), axis=integer(operation, "axis"))

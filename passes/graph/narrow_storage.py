@@ -17,14 +17,17 @@ from ..unit import Unit, register_pass
 from .plan_precision import NARROW
 from .rewriting import (
     body_of,
+    building_before,
     erase_dead,
     functions,
     has_uses,
     inner_operations,
+    integer,
     operations_of,
     producer,
     replace,
     string,
+    yielded,
 )
 
 FIXED = ("recurrent", "scan", "scatter", "sort", KIND)  # kernels that take and give the types they were written for
@@ -155,13 +158,34 @@ def _widen(block: ir.Block, argument: ir.Value, stored: ir.Type) -> None:
 
 
 def _cancel_casts(block: ir.Block) -> None:
-    """Narrowing what was just widened is the stored tensor itself."""
+    """Narrowing what was just widened is the stored tensor itself, also where it was put side by side in between."""
     for operation in operations_of(block):
         source = _cast_source(operation, "arith.truncf")
         inner = producer(source) if source is not None else None
+        if inner is not None and inner.name == "graph.concatenate" and len(list(inner.results[0].uses)) == 1:
+            joined = _narrow_parts(inner, element_of(operation.results[0]))
+            if joined is not None:
+                replace(operation, [joined])
+            continue
         stored = _cast_source(inner, "arith.extf") if inner is not None else None
         if stored is not None and stored.type == operation.results[0].type:
             replace(operation, [stored])
+
+
+def _narrow_parts(operation: ir.Operation, element: str) -> ir.Value | None:
+    """The concatenation of narrow parts: those that were widened as they are stored, the others rounded. None where no
+    part was.
+    """
+    makers = [producer(part) for part in yielded(operation)]
+    stored = [_cast_source(maker, "arith.extf") if maker is not None else None for maker in makers]
+    if not any(source is not None and element_of(source) == element for source in stored):
+        return None
+    with building_before(operation):
+        parts = [
+            source if source is not None and element_of(source) == element else graph_builder.cast(part, element)
+            for part, source in zip(yielded(operation), stored, strict=True)
+        ]
+        return graph_builder.concatenate_to(shape_of(operation.results[0]), parts, integer(operation, "axis"))
 
 
 def _cast_source(operation: ir.Operation, conversion: str) -> ir.Value | None:

@@ -19,7 +19,7 @@ from ...runtime.symbolic import Expression, expression
 
 Array = np.ndarray[Any, Any]
 
-REGION_OPERATIONS = frozenset({"graph.map", "graph.concatenate", "scf.if", "scf.while"})
+REGION_OPERATIONS = frozenset({"graph.map", "graph.concatenate", "graph.join", "scf.if", "scf.while"})
 
 
 # Attributes ---------------------------------------------------------------------------------------------------------
@@ -167,6 +167,26 @@ def clone_into(operation: ir.Operation, values: dict[ir.Value, ir.Value], point:
     remap(copy, values)
     values.update(zip(operation.results, copy.results, strict=True))
     return copy
+
+
+def create_kernel(
+    module: ir.Module, name: str, function_type: ir.FunctionType, kind: str, location: ir.Location
+) -> ir.Operation:
+    """A private function without a body yet, that of a kernel of this kind; `location` has its ONNX nodes."""
+    names = ir.ArrayAttr.get([ir.StringAttr.get(node) for node in node_names(location)])
+    return ir.Operation.create(
+        "func.func",
+        attributes={
+            "sym_name": ir.StringAttr.get(name),
+            "sym_visibility": ir.StringAttr.get("private"),
+            "function_type": ir.TypeAttr.get(function_type),
+            "graph.kernel": ir.StringAttr.get(kind),
+            "graph.nodes": names,
+        },
+        regions=1,
+        loc=location,
+        ip=ir.InsertionPoint(module.body),
+    )
 
 
 def remap(operation: ir.Operation, values: Mapping[ir.Value, ir.Value]) -> None:

@@ -247,7 +247,7 @@ class Softmax:
                 position = second.result(self.batch, row, column)
                 for argument, returned in zip(builder.outputs, self.request.returned, strict=True):
                     indices = forward_position(builder, result, position, returned)
-                    offset = builder.linearize(indices, argument.shape)
+                    offset = builder.offset(argument, indices)
                     store(builder, emitter.element(returned, indices), argument.memory, offset, argument.element)
 
         complete = ["rows"] if second.rows.divisible_by(rows) else []

@@ -10,9 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from mlir import ir
-
-from ...dialects.tensors import Shape, scalar_type
+from ...dialects.tensors import Shape, scalar_type, shape_of
 from ...runtime.symbolic import ONE, ZERO, Expression, expression, product
 from ..lower.context import byte_width
 from ..lower.dot_layouts import SharedLayout
@@ -20,6 +18,7 @@ from ..unit import BoxedTensor, Im2colBox
 from .builder import TileBuilder
 from .contraction import Contraction, Window, convolution_window
 from .elements import ElementEmitter
+from .strides import can_start_boxes, strides_of, strides_of_tensor
 from .tile_types import ACCESS_BYTES
 
 LINE_BYTES = 128  # of a swizzled shared tile
@@ -76,13 +75,14 @@ class Boxes(Protocol):
 
 @dataclass(frozen=True)
 class Matrix:
-    """A dense operand. Strides are in elements, of (lines, k, batch)."""
+    """A dense operand. Strides are in elements, of (lines, k, batch); the first element is `origin` elements in."""
 
     source: int  # number of the kernel's input
     element: str
     dimension: int
     extents: tuple[Expression, Expression, Expression]
-    strides: tuple[Expression, Expression, Expression]
+    strides: tuple[Expression, ...]
+    origin: Expression = ZERO
     span: int = LINE_BYTES  # bytes of a line of the shared tile, and of its swizzle
 
     @property
@@ -120,6 +120,7 @@ class Matrix:
             tuple(self.strides[axis] * size for axis in self.order[1:]),
             f"{self.span}b",
             tuple(min(tile[axis], MOST_BOX) for axis in self.order),
+            offset=self.origin * size,
         )
 
     def fixed(self, builder: TileBuilder, line: Expression, batch: Expression) -> tuple[Expression, ...]:
@@ -193,6 +194,8 @@ class Pixels:
     element: str
     window: Window
     shape: Shape  # of the tensor: N, spatial, C
+    strides: Shape  # of the same, in elements
+    origin: Expression  # elements in front of the first
     low: tuple[int, ...]
     span: int = LINE_BYTES  # bytes of a line of the shared tile
     dimension: int = 0
@@ -208,11 +211,7 @@ class Pixels:
 
     def boxed(self, lines: int, depth: int) -> BoxedTensor:
         size = byte_width(scalar_type(self.element))
-        window, inner_first = self.window, tuple(reversed(self.shape))
-        strides, reach = [], ONE
-        for extent in inner_first[:-1]:
-            reach = reach * extent
-            strides.append(reach * size)
+        window = self.window
         # Base pixels of a line of the result: low, low + stride, ... as many as the result has.
         upper = tuple(
             (count - 1) * step + 1 - low - extent
@@ -221,9 +220,10 @@ class Pixels:
         return BoxedTensor(
             ("input", self.source),
             DATA_TYPES[self.element],
-            inner_first,
-            tuple(strides),
+            tuple(reversed(self.shape)),
+            tuple(stride * size for stride in reversed(self.strides[:-1])),
             f"{self.span}b",
+            offset=self.origin * size,
             element_strides=(1, *reversed(window.strides), 1),
             im2col=Im2colBox(tuple(-low for low in reversed(self.low)), tuple(reversed(upper)), self.line, lines),
         )
@@ -313,24 +313,14 @@ def _matrix(builder: TileBuilder, view: Contraction, dimension: int) -> Matrix |
     if address is None or address.inside or found.conditions or address.argument.element not in DATA_TYPES:
         return None
     element = address.argument.element
-    strides = strides_of(address.offset, names)
-    if strides is None or (strides[0] != 1 and strides[1] != 1):
+    found_strides = strides_of(address.offset, names)
+    if found_strides is None:
         return None
-    box = Matrix(builder.inputs.index(address.argument), element, dimension, extents, strides)
-    outer = [box.strides[axis] for axis in box.order[1:]]
-    access = ACCESS_BYTES // byte_width(scalar_type(element))
-    return box if all(stride.divisible_by(access) and stride != 0 for stride in outer) else None
-
-
-def strides_of(
-    offset: Expression, names: tuple[str, str, str]
-) -> tuple[Expression, Expression, Expression] | None:
-    """(a, b, c) where the offset is a * first + b * second + c * third of the symbols, and nothing else."""
-    strides = [stride for stride in map(offset.coefficient, names) if stride is not None]
-    if len(strides) < len(names) or any(name in stride.symbols for name in names for stride in strides):
+    strides, origin = found_strides
+    if strides[0] != 1 and strides[1] != 1:
         return None
-    whole = sum((stride * Expression.symbol(name) for stride, name in zip(strides, names, strict=True)), ZERO)
-    return (strides[0], strides[1], strides[2]) if offset == whole else None
+    box = Matrix(builder.inputs.index(address.argument), element, dimension, extents, strides, origin)
+    return box if can_start_boxes([strides[axis] for axis in box.order[1:]], origin, element) else None
 
 
 def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:
@@ -339,14 +329,16 @@ def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:
     tensor = view.operation.operands[0]
     if window is None or view.is_swapped or not window.channels_last or window.groups != 1:
         return None
-    if not isinstance(tensor.owner, ir.Block) or max(window.strides) > MOST_STRIDE:
+    if max(window.strides) > MOST_STRIDE:
         return None
-    argument = builder.inputs[ir.BlockArgument(tensor).arg_number]
+    memory = strides_of_tensor(builder, tensor)
+    if memory is None:
+        return None
     low = [own.as_constant() for own in window.low]
     kernel = [own.as_constant() for own in window.kernel]
     channels = window.channels.as_constant() or 1
-    element = argument.element
-    if element not in DATA_TYPES:
+    element = memory.argument.element
+    if element not in DATA_TYPES or not can_start_boxes(memory.strides[:-1], memory.origin, element):
         return None
     span = min(channels * byte_width(scalar_type(element)), LINE_BYTES)
     if span not in NARROW_SPANS:
@@ -364,4 +356,5 @@ def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:
     farthest = FARTHEST_CORNER[spatial] - 1
     if max(*known_low, *reach, 0) + max(window.strides) > farthest:
         return None
-    return Pixels(ir.BlockArgument(tensor).arg_number, element, window, argument.shape, tuple(known_low), span)
+    source, shape = builder.inputs.index(memory.argument), shape_of(tensor)
+    return Pixels(source, element, window, shape, memory.strides, memory.origin, tuple(known_low), span)

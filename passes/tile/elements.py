@@ -111,8 +111,7 @@ class ElementEmitter:
 
     def load(self, argument: Argument, indices: Indices) -> ir.Value:
         """A load of an argument's element, masked by the guard."""
-        offset = self.builder.linearize(indices, argument.shape)
-        return self.load_offset(argument, offset)
+        return self.load_offset(argument, self.builder.offset(argument, indices))
 
     def load_offset(self, argument: Argument, offset: Expression) -> ir.Value:
         """A load at a flat offset."""
@@ -199,7 +198,7 @@ class ElementEmitter:
             value = operation.operands[0]
         argument = self.builder.inputs[ir.BlockArgument(value).arg_number]
         kept = tuple(c for c in inside if not c.is_nonnegative(self.builder.extents))
-        return Address(argument, self.builder.linearize(position, argument.shape), kept)
+        return Address(argument, self.builder.offset(argument, position), kept)
 
 
 def zero(type_: ir.Type) -> ir.Value:

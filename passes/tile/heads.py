@@ -106,7 +106,7 @@ def find_heads(
     if tensor is None or found.conditions or element_of(tensor) not in DATA_TYPES:
         return None
     source = builder.inputs[ir.BlockArgument(tensor).arg_number]
-    offset = builder.linearize(indices, source.shape)
+    offset = builder.offset(source, indices)
     stride, step = offset.coefficient(_TOKEN), offset.coefficient(_DEPTH)
     if stride is None or step is None or step != 1 or {_TOKEN, _DEPTH} & stride.symbols:
         return None

@@ -63,7 +63,8 @@ def loop_program(request: Request) -> KernelProgram:
                 indices = builder.delinearize(flat, shape)
                 inside = emitter.fresh()
                 for argument, value in zip(builder.outputs, returned, strict=True):
-                    store(builder, inside.element(value, indices), argument.memory, flat, argument.element)
+                    offset = builder.offset(argument, indices)
+                    store(builder, inside.element(value, indices), argument.memory, offset, argument.element)
 
         map_(
             builder,

@@ -112,7 +112,7 @@ def store_pair(
     position = _position(view, place, 0)
     for argument, made in zip(builder.outputs, returned, strict=True):
         indices = forward_position(builder, result, position, made)
-        offset = builder.linearize(indices, argument.shape)
+        offset = builder.offset(argument, indices)
         store(builder, emitter.element(made, indices), argument.memory, offset, argument.element)
 
 

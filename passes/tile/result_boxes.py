@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from mlir import ir
 
 from ...dialects.tensors import element_of, scalar_type, shape_of
-from ...runtime.symbolic import Expression, product
+from ...runtime.symbolic import ZERO, Expression, product
 from ..lower.context import byte_width
 from ..lower.dot_layouts import SharedLayout
 from ..unit import BoxedTensor
-from .boxes import DATA_TYPES, LINE_BYTES, strides_of
+from .boxes import DATA_TYPES, LINE_BYTES
 from .builder import TileBuilder
 from .contraction import Contraction
 from .forward import forward_position
 from .results import Position
-from .tile_types import ACCESS_BYTES, i64, tile_of
+from .strides import can_start_boxes, strides_of
+from .tile_types import i64, tile_of
 
 GROUP_ROWS = 64  # of a box: what four warps store together
 NARROWEST = 32  # bytes of a line: two chunks of what a swizzle moves, and of what stmatrix writes at a time
@@ -34,6 +35,7 @@ class ResultBox:
     element: str
     extents: tuple[Expression, ...]  # columns, rows, and batches where there are any
     strides: tuple[Expression, ...]  # of rows, and of batches
+    origin: Expression = ZERO  # elements in front of the first
     span: int = LINE_BYTES  # bytes of columns of a box: a line of its shared tile
 
     @property
@@ -51,6 +53,7 @@ class ResultBox:
             tuple(stride * size for stride in self.strides),
             f"{self.span}b",
             (self.strip, GROUP_ROWS, 1)[: len(self.extents)],
+            offset=self.origin * size,
         )
 
     def narrowed(self, columns: int) -> ResultBox | None:
@@ -94,15 +97,14 @@ def find_result_box(builder: TileBuilder, view: Contraction, returned: list[ir.V
     builder.extents.update(zip(names, (view.batch, view.rows, view.columns), strict=True))
     position = view.result(*map(Expression.symbol, names))
     indices = forward_position(builder, view.operation.results[0], position, made)
-    strides = strides_of(builder.linearize(indices, shape_of(made)), names)
-    if strides is None or product(list(shape_of(made))) != view.batch * view.rows * view.columns:
+    found = strides_of(builder.offset(builder.outputs[0], indices), names)
+    if found is None or product(list(shape_of(made))) != view.batch * view.rows * view.columns:
         return None
-    batch, row, column = strides
-    access = ACCESS_BYTES // byte_width(scalar_type(element))
+    (batch, row, column), origin = found
     outer = (row,) if view.batch == 1 else (row, batch)
-    if column != 1 or not all(stride != 0 and stride.divisible_by(access) for stride in outer):
+    if column != 1 or not can_start_boxes(outer, origin, element):
         return None
-    return ResultBox(element, (view.columns, view.rows, view.batch)[: 1 + len(outer)], outer)
+    return ResultBox(element, (view.columns, view.rows, view.batch)[: 1 + len(outer)], outer, origin)
 
 
 def _reads_tensors(sums: ir.Value, made: ir.Value) -> bool:

@@ -135,5 +135,5 @@ def store_results(
     """Run the rest of the kernel on a sum (value, dtype) at (batch, row, column) and store all that is returned."""
     results = _Results(builder, view, total, place)
     for argument, made in zip(builder.outputs, returned, strict=True):
-        offset = builder.linearize(results.indices(made), argument.shape)
+        offset = builder.offset(argument, results.indices(made))
         store(builder, results.element(made), argument.memory, offset, argument.element)

@@ -305,7 +305,7 @@ def _store_all(row: _Row) -> None:
         def body(at: ElementEmitter, indices: Indices, _: Expression) -> None:
             for argument, value in outputs:
                 position = _position_of(row, anchor, indices, value)
-                offset = builder.linearize(position, argument.shape)
+                offset = builder.offset(argument, position)
                 store(builder, at.element(value, position), argument.memory, offset, argument.element)
 
         return body

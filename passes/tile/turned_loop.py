@@ -192,7 +192,7 @@ def _emit(
             for value, tile in tiles.items():
                 _bind(builder, inside, value, tile, indices)
             for argument, value in zip(builder.outputs, request.returned, strict=True):
-                offset = builder.linearize(indices, argument.shape)
+                offset = builder.offset(argument, indices)
                 store(builder, inside.element(value, indices), argument.memory, offset, argument.element)
 
     map_(

@@ -1,0 +1,56 @@
+"""Where tensors of a kernel's signature lie in memory, when that is inside a larger tensor.
+
+In: a kernel function. Out: for each argument and result the larger tensor and the position in it, or None for tensors
+that have memory of their own. It is an attribute, `graph.places`, because it changes addresses and no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlir import ir
+
+from ...dialects.tensors import Shape
+from ...runtime.symbolic import expression
+
+ATTRIBUTE = "graph.places"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The part of a tensor of `shape` that begins at position `low`."""
+
+    shape: Shape
+    low: Shape
+
+
+def read_places(function: ir.Operation) -> list[Place | None] | None:
+    """One entry for each argument, then for each result; None where none of them lies in a larger tensor."""
+    if ATTRIBUTE not in function.attributes:
+        return None
+    return [read_place(item) for item in ir.ArrayAttr(function.attributes[ATTRIBUTE])]
+
+
+def write_places(function: ir.Operation, places: Sequence[Place | None]) -> None:
+    """Set the attribute, or remove it where no place is left."""
+    if any(places):
+        texts = [place_attribute(place) if place else ir.ArrayAttr.get([]) for place in places]
+        function.attributes[ATTRIBUTE] = ir.ArrayAttr.get(texts)
+    elif ATTRIBUTE in function.attributes:
+        del function.attributes[ATTRIBUTE]
+
+
+def place_attribute(place: Place) -> ir.ArrayAttr:
+    """The place as [shape, low]."""
+    return ir.ArrayAttr.get([_texts(place.shape), _texts(place.low)])
+
+
+def read_place(item: ir.Attribute) -> Place | None:
+    """The place of [shape, low]; None of []."""
+    parts = [tuple(expression(ir.StringAttr(size).value) for size in ir.ArrayAttr(part)) for part in ir.ArrayAttr(item)]
+    return Place(*parts) if parts else None
+
+
+def _texts(sizes: Shape) -> ir.Attribute:
+    return ir.ArrayAttr.get([ir.StringAttr.get(str(size)) for size in sizes])
