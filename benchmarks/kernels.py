@@ -132,8 +132,12 @@ def _roofline(workload: Workload, tile_ir: str, grid: int, resident: int, gpu: G
     blocks = re.findall(r"block = array<i64: (\d+), (\d+), (\d+)>", tile_ir)
     if bound_by_memory or not blocks or workload.family != "matmul":
         return min(1.0, grid / gpu.multiprocessors) if grid < places else grid / (-(-grid // places) * places)
-    rows, columns, _ = map(int, blocks[-1])
-    m, n, _ = map(int, workload.name.split("x"))
+    rows, columns, depth = map(int, blocks[-1])
+    m, n, k = map(int, workload.name.split("x"))
+    if run := re.findall(r"run = (\d+)", tile_ir):
+        tiles = -(-m // rows) * -(-n // columns)
+        waves = tiles // gpu.multiprocessors + int(run[-1]) / -(-k // depth)
+        return m * n / (waves * gpu.multiprocessors * rows * columns)
     split = int((re.findall(r"split = (\d+)", tile_ir) or [1])[-1])
     tiles = -(-m // rows) * -(-n // columns) * split
     waves = -(-tiles // gpu.multiprocessors)

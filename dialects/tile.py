@@ -256,6 +256,18 @@ OPERATIONS = (
         {"kind": "string"},
     ),
     OperationDefinition(
+        "tile.publish",
+        "Leave a register tile in the part of `workspace` of block `block`, and set that block's flags in `semaphores`, one for each warp of the role.",
+        ("tile", "workspace", "semaphores", "block"),
+        (),
+    ),
+    OperationDefinition(
+        "tile.collect",
+        "The tile, and what the role of the same threads in block `block` has published, added up. Waits for it, and clears its flags.",
+        ("tile", "workspace", "semaphores", "block"),
+        ("result",),
+    ),
+    OperationDefinition(
         "tile.combine",
         "Add up the partial sums of the groups of warps that split k among them (the layout's warp depth); the result has another layout. "
         "The exchange takes the place of the shared tile `scratch` and of what was allocated after it.",

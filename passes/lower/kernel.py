@@ -22,7 +22,13 @@ from .alias_scopes import scope_accesses
 from .context import LoweringContext, Memory
 from .control import lower_block
 
-_WRITES = {"tile.store": (1,), "tile.atomic": (1,), "tile.sort": (0, 1)}  # operands that are written
+_WRITES = {  # operands that are written
+    "tile.store": (1,),
+    "tile.atomic": (1,),
+    "tile.sort": (0, 1),
+    "tile.publish": (1, 2),
+    "tile.collect": (2,),
+}
 _BY_VALUE = "llvm.byval = !llvm.array<128 x i8>"  # a tensor map
 
 

@@ -43,6 +43,7 @@ class Schedule:
     cluster: int = 1  # blocks that share the right operand
     turns: int = 1  # groups of consumers that multiply in turn, each a tile of its own
     split: int = 1  # blocks of a cluster that share k, each adding up a part of the tile in the end
+    run: int = 0  # steps of k of each block's part of the tiles that fill no whole wave; 0: no block shares a tile so
     stages: int = 1
     efficiency: float = 1.0
 
@@ -73,7 +74,7 @@ class Schedule:
         [2, 1]}``.
         """
         i64 = ir.IntegerType.get_signless(64)
-        shared = {"cluster": self.cluster, "split": self.split, "turns": self.turns}
+        shared = {"cluster": self.cluster, "split": self.split, "turns": self.turns, "run": self.run}
         return ir.DictAttr.get(
             {
                 "block": ir.DenseI64ArrayAttr.get(list(self.block)),

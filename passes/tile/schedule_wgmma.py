@@ -44,6 +44,7 @@ IN_TURN = (
     (64, 64),
 )  # tiles of which two groups of consumers have one each, and multiply in turn
 CLUSTERS = (1, 2)  # blocks that share the right operand
+LEAST_RUN = 4  # steps of a block's part of tiles that all blocks share
 SPLITS = (2, 4, 8)  # blocks that share k; eight are the most that every card schedules together
 
 # What the model knows of a multiprocessor, in bytes a cycle and in cycles.
@@ -56,6 +57,8 @@ _LATENCY = 1000.0  # from the request of a box to its arrival
 _STEP = 40.0  # barriers of a step that no product hides
 _CLUSTER_BARRIER = 300.0
 _RESULT_BYTES = 2.0
+_RUN_MARGIN = 1.05  # tiles are shared by all blocks only for a clear gain
+_HANDOVER = 1600.0  # of sums through the second-level cache to another block: a flag behind stores, loads behind the flag
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,12 @@ def _schedules(problem: Problem, kind: str, target: Target, ragged: bool) -> Ite
     for (rows, columns), consumers, turns in kinds:
         stage_bytes = (rows + columns) * LINE_BYTES
         room = target.shared_per_block - BARRIERS_ROOM - turns * rows * RESULT_ROW
-        for cluster, split in _clusters((rows, columns), consumers, splits, depth, target):
-            if turns > 1 and split > 1:
-                continue  # a block that shares k has one tile only
+        together = [(*found, 0) for found in _clusters((rows, columns), consumers, splits, depth, target)]
+        if run := _run(problem, (rows, columns), steps, target):
+            together.append((1, 1, run))
+        for cluster, split, run in together:
+            if turns > 1 and (split > 1 or run):
+                continue  # a block that shares k has one tile, or parts of different length
             yield Schedule(
                 (rows, columns, depth),
                 (consumers, 1),
@@ -101,6 +107,7 @@ def _schedules(problem: Problem, kind: str, target: Target, ragged: bool) -> Ite
                 cluster=cluster,
                 split=split,
                 turns=turns,
+                run=run,
             )
 
 
@@ -125,17 +132,31 @@ def _clusters(
             yield 1, split
 
 
+def _run(problem: Problem, tile: tuple[int, int], steps: int, target: Target) -> int:
+    """Steps of each block's part, where the last wave's tiles are shared by all blocks: 0 where that shortens nothing,
+    or the number of tiles is not known.
+    """
+    sizes = [size.as_constant() for size in (problem.batch, problem.rows, problem.columns)]
+    batch, height, width = (size or 0 for size in sizes)
+    rest = batch * -(-height // tile[0]) * -(-width // tile[1]) % target.multiprocessors
+    run = max(LEAST_RUN, -(-rest * steps // target.multiprocessors))
+    return run if rest and run < steps else 0
+
+
 def _cycles(problem: Problem, schedule: Schedule, target: Target, strip: int) -> float:
     """Waves of tiles, each of which takes its steps and its epilogue; the first boxes are waited for once."""
     rows, columns, depth = schedule.block
     batch, height, width, length = map(size_guess, (problem.batch, problem.rows, problem.columns, problem.depth))
     clusters = batch * -(-height // (rows * schedule.cluster)) * -(-width // columns)
+    boxed = bool(strip) and schedule.split == 1 and (columns % strip == 0 or columns < strip)
+    if schedule.run:
+        return _shared_cycles(schedule, target, clusters, -(-length // depth), strip if boxed else 0)
     waves = -(-clusters // (target.multiprocessors // schedule.together))
     steps = -(-length // (depth * schedule.split))
     sums = rows * columns
     stores = sums / schedule.split * _RESULT_BYTES / _MEMORY
     products = steps * _step_cycles(schedule)
-    if strip and schedule.split == 1 and (columns % strip == 0 or columns < strip):
+    if boxed:
         # The boxes of one tile leave during the next one.
         exchange = sums * _RESULT_BYTES / _SHARED + columns / strip * _STEP
         if schedule.turns > 1:
@@ -148,6 +169,18 @@ def _cycles(problem: Problem, schedule: Schedule, target: Target, strip: int) ->
     if schedule.turns > 1:  # the epilogue of one tile goes on during the products of the next
         return _LATENCY + waves * max(products, (products + epilogue) / 2) + epilogue
     return _LATENCY + waves * (products + epilogue)
+
+
+def _shared_cycles(schedule: Schedule, target: Target, tiles: int, steps: int, strip: int) -> float:
+    """Whole waves, and a run of steps in each block; sums go to the second-level cache and come back from there."""
+    rows, columns, _ = schedule.block
+    sums, waves = rows * columns, tiles // target.multiprocessors
+    others = -(-steps // schedule.run)  # blocks whose sums the last one of a tile collects
+    handover = _HANDOVER + (1 + others) * sums * 4 / _SECOND_LEVEL
+    stores = sums * _RESULT_BYTES / _MEMORY
+    epilogue = sums * _RESULT_BYTES / _SHARED + columns / strip * _STEP if strip else stores + 2 * sums * 4 / _SHARED
+    products = (waves * steps + schedule.run) * _step_cycles(schedule)
+    return _RUN_MARGIN * (_LATENCY + products + handover + (1 + waves) * epilogue + stores)
 
 
 def _step_cycles(schedule: Schedule) -> float:

@@ -16,7 +16,7 @@ from mlir import ir
 from mlir.dialects import arith, scf
 
 from ...dialects.tensors import scalar_type
-from ...runtime.symbolic import ZERO, Expression, minimum
+from ...runtime.symbolic import ZERO, Expression, expression, minimum
 from ..lower.context import byte_width
 from ..lower.dot_layouts import SharedLayout
 from .boxes import Boxes, Operands
@@ -27,10 +27,23 @@ from .results import Position
 from .roles import PRODUCER_WARPS, Ring, make_barriers, region, role
 from .schedule import Schedule
 from .schedule_wgmma import CONSUMER_GROUP, EXCHANGE_LINE, PADDING
+from .shared_tiles import Part, PartsOfBlock, SharedTiles
 from .tile_types import full, i64, program_id, tile_of
+
+Epilogue = Callable[[Position, ir.Value], "ir.Value | None"]  # of a tile: its place, its sums -> what boxes store
 
 EXCHANGE_COLUMNS = EXCHANGE_LINE - PADDING  # of the sums that change threads at a time
 PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, 232  # a thread, with two groups of consumers: 40 + 2 * 232 <= 3 * 168
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a block does of one tile: `steps` steps of k from step `first` on; a `part` where others do the rest."""
+
+    position: Position
+    first: Expression
+    steps: ir.Value
+    part: Part | None = None
 
 
 @dataclass
@@ -48,13 +61,15 @@ class WarpSpecialized:
 
     @property
     def grid(self) -> Expression:
-        """Blocks of the launch: no more than run at once, each then takes several tiles. Where blocks share k, each has
-        a part of one tile.
+        """Blocks of the launch: no more than run at once, each then takes several tiles. Where the blocks of a cluster
+        share k, each has a part of one tile.
         """
         cluster, split = self.schedule.cluster, self.schedule.split
+        if self.schedule.run:
+            return expression(self._shares.grid)
         return self.count * split if split > 1 else minimum(self.count, self.schedule.resident // cluster) * cluster
 
-    def emit(self, epilogue: Callable[[Position, ir.Value], ir.Value | None]) -> None:
+    def emit(self, epilogue: Epilogue) -> None:
         """Both roles; `epilogue` gets the place of a tile and its sums, and returns what is to be stored in boxes."""
         rows, columns, depth = self.schedule.block
         left, right = self.operands.both
@@ -68,6 +83,8 @@ class WarpSpecialized:
             for box, shape in ((left, (rows, depth)), (right, (depth, columns)))
         ]
         self.scratch = self._scratch()
+        if self.schedule.run:
+            self.partial = self._partial_memory()
         consumers = self.schedule.warps[0] * self.schedule.turns
         self.filled = make_barriers(self.schedule.stages, 1)
         self.emptied = make_barriers(self.schedule.stages, self.schedule.warps[0] * cluster)
@@ -91,24 +108,29 @@ class WarpSpecialized:
     @contextmanager
     def _tiles_of_block(
         self, start: list[ir.Value], group: ir.Value | None = None
-    ) -> Iterator[tuple[Position, list[ir.Value], list[ir.Value]]]:
-        """The loop over this block's tiles: (position, the values carried, list for their new values).
+    ) -> Iterator[tuple[Work, list[ir.Value], list[ir.Value]]]:
+        """The loop over this block's tiles: (its work, the values carried, list for their new values).
 
         The blocks of a cluster have neighbouring tiles, one below the other, or parts of k of a single one. Of groups
         that take turns, each has every other tile of the block.
         """
         builder, cluster, split = self.builder, self.schedule.cluster, self.schedule.split
+        self.rank = ZERO
+        if self.schedule.run:
+            with self._parts_of_block(start) as found:
+                yield found
+            return
+        steps = builder.index(self._steps)
         if split > 1:
             number, blocks = program_id(0), builder.index(split)
             self.rank = builder.variable(arith.remui(number, blocks), "rank", split)
             tile = builder.variable(arith.divui(number, blocks), "tile", self.count)
-            yield self.position(tile), start, []
+            yield Work(self.position(tile), self.rank * self._steps, steps), start, []
             return
         step = ir.Operation.create(
             "tile.program_count", results=[ir.IndexType.get()], attributes={"axis": i64(0)}
         ).result
         first = program_id(0)
-        self.rank = ZERO
         if cluster > 1:
             number = builder.index(cluster)
             self.rank = builder.variable(arith.remui(first, number), "rank", cluster)
@@ -121,32 +143,51 @@ class WarpSpecialized:
         with ir.InsertionPoint(loop.body), builder.region():
             batch, row, column = self.position(builder.variable(loop.induction_variable, "tile", self.count))
             position = (batch, row + self.rank * self.schedule.block[0], column)
-            yield position, list(loop.inner_iter_args), end
+            yield Work(position, ZERO, steps), list(loop.inner_iter_args), end
             scf.yield_(end)
+
+    @contextmanager
+    def _parts_of_block(self, start: list[ir.Value]) -> Iterator[tuple[Work, list[ir.Value], list[ir.Value]]]:
+        """The same where the tiles that fill no wave are shared by all blocks."""
+        builder = self.builder
+        parts = PartsOfBlock(self._shares)
+        loop = scf.ForOp(builder.index(0), parts.count, builder.index(1), start)
+        end: list[ir.Value] = []
+        with ir.InsertionPoint(loop.body), builder.region():
+            part = parts.part(loop.induction_variable)
+            position = self.position(builder.variable(part.tile, "tile", self.count))
+            first = builder.variable(part.first, "first", self._steps)
+            yield Work(position, first, part.steps, part), list(loop.inner_iter_args), end
+            scf.yield_(end)
+
+    @property
+    def _shares(self) -> SharedTiles:
+        tiles = self.count.as_constant()
+        assert tiles is not None
+        return SharedTiles(tiles, self._steps, self.schedule.resident, self.schedule.run)
 
     @property
     def _steps(self) -> int:
         """Steps of a block's loop over k: known, because a loop without any would leave sums undefined."""
         return -(-self.operands.depth // (self.schedule.block[2] * self.schedule.split))
 
-    def _depth_loop(self, carried: Sequence[ir.Value]) -> scf.ForOp:
-        return scf.ForOp(*(self.builder.index(value) for value in (0, self._steps, 1)), list(carried))
+    def _depth_loop(self, work: Work, carried: Sequence[ir.Value]) -> scf.ForOp:
+        return scf.ForOp(self.builder.index(0), work.steps, self.builder.index(1), list(carried))
 
     # The producer ---------------------------------------------------------------------------------------------------
     def _produce(self) -> None:
         zero, one = self.builder.index(0), self.builder.index(1)
-        with self._tiles_of_block([zero, one]) as (position, carried, end):
-            batch, row, column = position
+        with self._tiles_of_block([zero, one]) as (work, carried, end):
+            batch, row, column = work.position
             lines = (row, column)
             for box, line in zip(self.operands.both, lines, strict=True):
                 for value in box.fixed(self.builder, line, batch):
                     self.builder.index(value)  # in front of the loop
-            loop = self._depth_loop(carried)
+            loop = self._depth_loop(work, carried)
             with ir.InsertionPoint(loop.body), self.builder.region():
                 inner = Ring(*loop.inner_iter_args)
                 step = self.builder.variable(loop.induction_variable, "step", self._steps)
-                first = self.rank * self._steps if self.schedule.split > 1 else ZERO
-                depth = (first + step) * self.schedule.block[2]
+                depth = (work.first + step) * self.schedule.block[2]
                 ir.Operation.create("tile.await", operands=[self.emptied, inner.stage, inner.parity])
                 ir.Operation.create(
                     "tile.expect", operands=[self.filled, inner.stage], attributes={"bytes": i64(self._stage_bytes())}
@@ -186,21 +227,21 @@ class WarpSpecialized:
             )
 
     # The consumers --------------------------------------------------------------------------------------------------
-    def _consume(self, epilogue: Callable[[Position, ir.Value], ir.Value | None]) -> None:
+    def _consume(self, epilogue: Epilogue) -> None:
         self._consume_tiles(epilogue)
         if self.result is not None:
             ir.Operation.create("tile.stores_wait")
 
-    def _consume_tiles(self, epilogue: Callable[[Position, ir.Value], ir.Value | None]) -> None:
+    def _consume_tiles(self, epilogue: Epilogue) -> None:
         rows, columns, _ = self.schedule.block
         turns, stages = self.schedule.turns, self.schedule.stages
         start_values = self._start()
-        with self._tiles_of_block(start_values, self.group) as (position, carried, end):
+        with self._tiles_of_block(start_values, self.group) as (work, carried, end):
             ring, turn = Ring(*carried[:2]), carried[2:]
             if self.order is not None:
                 ir.Operation.create("tile.await", operands=[self.order, self.group, *turn])
             start = full(rows, columns, self.layouts[0], element_zero(scalar_type(self.accumulator)))
-            loop = self._depth_loop([start, ring.stage, ring.parity, ring.stage])
+            loop = self._depth_loop(work, [start, ring.stage, ring.parity, ring.stage])
             with ir.InsertionPoint(loop.body), self.builder.region():
                 accumulator, stage, parity, previous = loop.inner_iter_args
                 ir.Operation.create("tile.await", operands=[self.filled, stage, parity])
@@ -215,10 +256,13 @@ class WarpSpecialized:
                 ir.Operation.create("tile.arrive", operands=[self.order, other])
             done = self._accumulate("tile.dot_wait", [accumulator], {"pending": i64(0)})
             if self.schedule.split > 1:
-                epilogue(*self._combined(position, done))
+                epilogue(*self._combined(work.position, done))
                 return
             ir.Operation.create("tile.arrive", operands=[self.emptied, previous], attributes=self._everywhere())
-            self._finish_tile(epilogue, position, done)
+            if work.part is None:
+                self._finish_tile(epilogue, work.position, done)
+            else:
+                self._finish_part(epilogue, work.position, work.part, done)
             ring = Ring(stage, parity)
             if turns > 1:
                 ring = ring.after(self._steps, stages)
@@ -244,9 +288,23 @@ class WarpSpecialized:
             arith.select(leads, one, zero),
         ]
 
-    def _finish_tile(
-        self, epilogue: Callable[[Position, ir.Value], ir.Value | None], position: Position, sums: ir.Value
-    ) -> None:
+    def _finish_part(self, epilogue: Epilogue, position: Position, part: Part, sums: ir.Value) -> None:
+        """Give the sums away, or collect what other blocks have of the tile, from the nearest block on, and finish it."""
+        builder, own = self.builder, program_id(0)
+        loop = scf.ForOp(builder.index(0), part.others, builder.index(1), [sums])
+        with ir.InsertionPoint(loop.body):
+            other = arith.subi(arith.subi(own, builder.index(1)), loop.induction_variable)
+            operands = [loop.inner_iter_args[0], *self.partial, other]
+            scf.yield_([ir.Operation.create("tile.collect", results=[sums.type], operands=operands).result])
+        branch = scf.IfOp(part.partial, has_else=True)
+        with ir.InsertionPoint(branch.then_block):
+            ir.Operation.create("tile.publish", operands=[loop.results[0], *self.partial, own])
+            scf.yield_([])
+        with ir.InsertionPoint(branch.else_block), builder.region():
+            self._finish_tile(epilogue, position, loop.results[0])
+            scf.yield_([])
+
+    def _finish_tile(self, epilogue: Epilogue, position: Position, sums: ir.Value) -> None:
         if self.result is None:
             epilogue(position, self._exchanged(sums))
             return
@@ -265,6 +323,12 @@ class WarpSpecialized:
             return self._exchange_tile()
         self.result_map = self.builder.tensor_map(self.result.boxed(), scalar_type(self.result.element))
         return self.result.allocate(self.schedule.block[0], self.schedule.turns)
+
+    def _partial_memory(self) -> tuple[ir.Value, ir.Value]:
+        """Where blocks leave sums for others, a tile each, and the flags that tell so, one a warp."""
+        grid, (rows, columns, _) = self._shares.grid, self.schedule.block
+        shape = (expression(grid), expression(rows * columns))
+        return self.builder.workspace(self.accumulator, shape), self.builder.semaphores(grid * self.schedule.warps[0])
 
     def _exchange_tile(self) -> ir.Value:
         columns = min(EXCHANGE_COLUMNS, self.schedule.block[1])

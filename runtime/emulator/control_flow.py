@@ -244,6 +244,12 @@ def _polls(instruction: Instruction) -> bool:
     return instruction.opcode == "atom" or (instruction.opcode == "mbarrier" and instruction.has("test_wait"))
 
 
+def reads_flags(program: Program) -> bool:
+    """Whether the kernel looks for what other blocks write while it runs: loads of flags in global memory."""
+    instructions = (instruction for block in program.blocks for instruction in block.instructions)
+    return any(own.opcode == "ld" and _polls(own) and not own.has("shared") for own in instructions)
+
+
 def _split(
     body: list[Label | Instruction], tables: dict[str, tuple[str, ...]], entry: str, module: Module
 ) -> list[Block]:

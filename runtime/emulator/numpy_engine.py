@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..errors import DeviceError
-from .control_flow import Program
+from .control_flow import Program, reads_flags
 from .numpy_chunk import Chunk, Geometry, Launch
 from .numpy_codegen import Compiled, compile_program
 from .numpy_delayed import DelayedCopies
@@ -97,7 +97,7 @@ class NumpyEngine:
         order = ChunkOrder(instrument.order)
         try:
             with np.errstate(all="ignore"):
-                for first in order.arrange(range(0, total, together)):
+                for first in order.arrange(range(0, total, together), reads_flags(compiled.program)):
                     chunk = Chunk(launch, self._geometry(launch.block, min(together, total - first)), first)
                     chunk.observer = instrument.observe(chunk)
                     chunk.delayed = DelayedCopies(chunk) if instrument.delayed else None

@@ -22,9 +22,11 @@ class ChunkOrder:
         self._order = order
         self._generator = np.random.default_rng(order.seed)
 
-    def arrange(self, starts: Iterable[int]) -> list[int]:
-        """The first blocks of the chunks, in the order they run."""
+    def arrange(self, starts: Iterable[int], waits: bool = False) -> list[int]:
+        """The first blocks of the chunks, in the order they run: that of a GPU, where blocks wait for earlier ones."""
         listed = list(starts)
+        if waits:
+            return listed
         if self._order.name == "reversed":
             listed.reverse()
         elif self._order.name == "random":

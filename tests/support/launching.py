@@ -11,7 +11,8 @@ from tilewright.passes.unit import BoxedTensor, KernelProgram
 from tilewright.runtime.device import Device, LaunchArgument
 from tilewright.runtime.tensor_map import Im2col, TensorMap
 
-Addresses = Mapping[tuple[str, int], int]  # by ("input" | "output" | "workspace", number)
+# By ("input" | "output" | "workspace", number); semaphores of a kernel that has some: ("semaphores", how many).
+Addresses = Mapping[tuple[str, int], int]
 
 
 def launch_arguments(

@@ -333,6 +333,36 @@ class BoxesCase(Case):
         return {"y": replace(self._kernel, ptx=ptx).run(arrays, instrument)[0]}
 
 
+class SharedTilesCase(Case):
+    """Our own product for sm_90a whose tiles fill no wave: blocks share their k through global memory and flags."""
+
+    name, entry, tolerance = "shared tiles", "kernel", 2.0**-9
+    _schedule = Schedule((64, 64, 64), (4, 1), "m64n64k16.f16", stages=3, producers=4, resident=5, run=4)
+    operators = (
+        Operator("flag without release", r"st\.release\.gpu", lambda m: "st.relaxed.gpu"),
+        Operator("flag without acquire", r"ld\.acquire\.gpu", lambda m: "ld.relaxed.gpu"),
+        Operator("flag that is never set", r"@first st\.release.*"),
+        Operator("flag that is never cleared", r"@first st\.relaxed.*"),
+        Operator("flag of another warp", r"@first st\.release\.\S+ \[%rd\d+\]", lambda m: m[0][:-1] + "+4]"),
+        Operator("dropped barrier of a warp", r"^\s*bar\.warp\.sync.*"),
+        Operator("dropped sums", r"^\s*st\.global\.v4.*"),
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        def make(left: ir.Value, right: ir.Value) -> ir.Value:
+            return graph_builder.matmul(left, right, False, True, element="f16")
+
+        candidates = [Candidate(self._schedule, 0.0)]
+        with mock.patch("tilewright.passes.tile.warp_plan.wgmma_candidates", lambda *_: candidates):
+            self._kernel = compile_kernel([([136, 320], "f16"), ([136, 320], "f16")], make, "sm_90a")
+        self.ptx = self._kernel.ptx
+
+    def run(self, ptx: str, instrument: Instrument) -> Arrays:
+        generator = np.random.default_rng(3)
+        arrays = [generator.standard_normal((136, 320)).astype(np.float16) for _ in range(2)]
+        return {"y": replace(self._kernel, ptx=ptx).run(arrays, instrument)[0]}
+
+
 def _noise(*shapes: tuple[int, ...]) -> list[np.ndarray]:
     generator = np.random.default_rng(7)
     return [generator.standard_normal(shape).astype(np.float32) for shape in shapes]
@@ -354,6 +384,7 @@ _ZERO = "the elements are beyond k, where the other factor is zero"
 _NEVER_EQUAL = "the number never equals the bound: a trap on that is never reached"
 _NO_COPIES = "this kernel makes no asynchronous copies: there is nothing to wait for"
 _LAST_USE = "what follows uses other shared memory: the barrier is not needed"
+_ONE_BY_ONE = "the emulator takes the lanes of a warp together: a GPU need not, and no check here sees that"
 _WAITED = "in front of the first strip of a tile all stores before it were waited for"
 REASONS: dict[str, str] = {
     "matmul f16: dropped zero-fill at 170": _NO_OUTPUT,
@@ -373,6 +404,8 @@ REASONS: dict[str, str] = {
     "attention f16: wait_group for one group less at 430": _NO_COPIES,
     "attention f16: dropped commit_group at 429": _NO_COPIES,
     "attention f16: off-by-one bound at 273": "scores of the first query beyond the last, which nobody stores",
+    "shared tiles: dropped barrier of a warp at 385": _ONE_BY_ONE,
+    "shared tiles: dropped barrier of a warp at 407": _ONE_BY_ONE,
     "wsgemm: dropped proxy fence at 93": "fence.mbarrier_init before it publishes the same mbarriers",
     "boxes: dropped wait_group at 337": _WAITED,
     "boxes: wait_group for one group less at 337": _WAITED,
@@ -397,4 +430,5 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
     "wsgemm": HopperCase,
     "boxes": BoxesCase,
+    "shared tiles": SharedTilesCase,
 }

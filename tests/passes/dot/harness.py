@@ -6,6 +6,7 @@ compare with references that share no code with the compiler.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from tilewright.passes.unit import KernelProgram
 from tilewright.runtime.dtypes import dtype
 from tilewright.runtime.emulator.device import EmulatorDevice
 from tilewright.runtime.emulator.observer import Instrument
+from tilewright.runtime.errors import DeviceError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Signature = Sequence[tuple[Sequence[int | str], str]]
@@ -54,13 +56,22 @@ class Kernel:
             result = np.empty([size.evaluate(symbols) for size in shape], dtype(element).numpy)
             results.append((device.allocate(_rounded(result.nbytes)), result))
             device.fill(results[-1][0], 0xFF, result.nbytes)
-        buffers = {"input": addresses, "output": [address for address, _ in results]}
+        own = [_poisoned(device, shape, element, symbols) for element, shape in self.program.workspaces]
+        buffers = {"input": addresses, "output": [address for address, _ in results], "workspace": own}
         places = {(kind, number): address for kind, own in buffers.items() for number, address in enumerate(own)}
+        semaphores = [np.zeros(int(str(item)), np.int32) for kind, item in self.program.arguments if kind == "semaphores"]
+        for array in semaphores:
+            address = places["semaphores", len(array)] = device.allocate(array.nbytes)
+            device.upload(address, array)
         arguments = launch_arguments(self.program, device, places, symbols)
         grid = tuple(extent.evaluate(symbols) for extent in self.program.grid)
         if all(grid):
             kernel = device.load(self.lowered.name, self.ptx)
             device.launch(kernel, grid, (self.lowered.block, 1, 1), self.lowered.shared_bytes, arguments)
+        for array in semaphores:
+            device.download(places["semaphores", len(array)], array)
+            if array.any():
+                raise DeviceError("the kernel has left semaphores set")
         for address, result in results:
             device.download(address, result)
         return [result for _, result in results]
@@ -69,6 +80,14 @@ class Kernel:
         """What ptxas says about the kernel, emitted for `target`."""
         facts = find_target(target)
         return assemble(emit_ptx(self.lowered.module_text, facts), facts)
+
+
+def _poisoned(device: EmulatorDevice, shape: Any, element: str, symbols: dict[str, int]) -> int:
+    """The address of a workspace full of NaN."""
+    nbytes = math.prod(size.evaluate(symbols) for size in shape) * dtype(element).bytes
+    address = device.allocate(nbytes)
+    device.fill(address, 0xFF, nbytes)
+    return address
 
 
 def _rounded(nbytes: int) -> int:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from onnx import parser
 from tests.passes.dot.test_matmul import Case, verify
 
+import tilewright
 from tilewright.passes.target import find_target
 from tilewright.passes.tile.schedule import Problem, Schedule
 from tilewright.passes.tile.schedule_wgmma import TILES, Candidate, wgmma_candidates
+from tilewright.runtime.device import open_device
 from tilewright.runtime.emulator.observer import Order
 from tilewright.runtime.emulator.sanitizer import Sanitizer
+from tilewright.runtime.program import Fill
+from tilewright.runtime.session import Session
 from tilewright.runtime.symbolic import expression
 
 HOPPER = "sm_90a"
 EDGES = Case("f16", sizes={"m": 136, "n": 136, "k": 1024})
 LINES = replace(EDGES, transposes=(False, True))  # what tiles of less than 16 columns need
+CHAIN = """<ir_version: 9, opset_import: ["" : 19]>
+    chain (float16[136,384] x, float16[384,384] w) => (float16[136,384] y) { h = MatMul(x, w) y = MatMul(h, w) }"""
 
 
 def candidates(rows: int, columns: int, depth: int, ragged: bool = False) -> list[Candidate]:
@@ -92,6 +100,52 @@ def test_the_sanitizer_finds_nothing_where_k_is_shared(monkeypatch: pytest.Monke
     sanitizer = Sanitizer(Order("random", 3))
     verify(Case("f16", sizes={"m": 72, "n": 136, "k": 512}), "bias", HOPPER, sanitizer)
     assert not sanitizer.findings
+
+
+RUNS = {
+    "a wave, and shared tiles": (5, 4),  # nine tiles of five steps: one for each block, four in runs of four
+    "parts of a tile by several blocks": (64, 2),
+}
+
+
+@pytest.mark.parametrize("blocks,run", RUNS.values(), ids=RUNS)
+def test_tiles_that_fill_no_wave_are_shared(blocks: int, run: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    force(monkeypatch, replace(ALL["64x64, 1 share columns, 1 share k"], resident=blocks, run=run))
+    sanitizer = Sanitizer(Order("random", 3))
+    kernel = verify(Case("f16", sizes={"m": 136, "n": 136, "k": 320}), "bias", HOPPER, sanitizer)
+    assert not sanitizer.findings
+    assert "tile.collect" in kernel.program.text
+
+
+def test_shared_tiles_of_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six tiles of three steps for four blocks."""
+    schedule = replace(ALL["64x64, 1 share columns, 1 share k"], resident=4, run=2)
+    force(monkeypatch, replace(schedule, block=(64, 64, 128), instruction="m64n64k32.s8"))
+    case = Case("i8", sizes={"m": 130, "n": 72, "k": 272}, transposes=(False, True))
+    assert "tile.collect" in verify(case, "bias", HOPPER).program.text
+
+
+def test_shared_tiles_of_a_model_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flags are zero when a run begins, and every kernel leaves them so: here two, one after the other."""
+    force(monkeypatch, replace(ALL["64x64, 1 share columns, 1 share k"], resident=5, run=4))
+    engine = tilewright.compile(parser.parse_model(CHAIN), target=HOPPER, precision="f16", cache=False)
+    assert all("ld.acquire" in engine.ptx(name) for name in engine.kernels)
+    assert sum(isinstance(own, Fill) for own in engine.program.instructions) == 1
+    generator = np.random.default_rng(0)
+    arrays = {"x": generator.integers(-3, 4, (136, 384)), "w": generator.integers(-3, 4, (384, 384))}
+    with Session(engine, open_device("emulator"), checked=True) as session:
+        halves = {name: array.astype(np.float16) for name, array in arrays.items()}
+        first, again = (session.run(halves)["y"] for _ in range(2))
+    expected = arrays["x"] @ arrays["w"] @ arrays["w"]
+    # Sums of integers are exact; halves keep 2**-11 of those of the first product, and of the result.
+    np.testing.assert_allclose(first.astype(np.float64), expected, rtol=0, atol=2**-9 * np.abs(expected).max())
+    np.testing.assert_array_equal(first, again)
+
+
+def test_uneven_tiles_with_a_long_k_are_shared() -> None:
+    """81 tiles of 128 x 128 for 132 blocks, with 128 steps each; with four steps the handing over would cost more."""
+    assert candidates(1152, 1152, 8192)[0].schedule.run == 79
+    assert candidates(1152, 1152, 256)[0].schedule.run == 0
 
 
 # (rows, columns, k) -> blocks that share k. Work for whole waves is not split; a long k of few tiles is.

@@ -163,6 +163,16 @@ def test_workspace_lives_for_one_launch() -> None:
         )
 
 
+def test_semaphores_are_zero_once_and_serve_all_kernels() -> None:
+    unit = planned(f"%1 = {call('x')}\n %2 = {call('1')}\n return %2 : {T}")
+    unit.kernels["loop_0"].arguments.append(("semaphores", 20))
+    plan_host(unit)
+    with unit.module.context:
+        text = str(unit.host)
+    assert 'element = "i32", first = 0 : i64, kind = "temporary", last = 2 : i64, name = "semaphores", shape = ["20"]' in text
+    assert text.count("host.fill") == 1 and text.index("host.fill") < text.index("host.launch")
+
+
 def test_tied_dimensions_become_one_symbol() -> None:
     other = 'tensor<?x10xf32, ["m", "10"]>'
     inputs = f'%x: {T} {{graph.name = "x"}}, %z: {other} {{graph.name = "z"}}'
