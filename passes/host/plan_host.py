@@ -15,7 +15,7 @@ from mlir import ir
 from ...dialects.tensors import element_of, shape_of
 from ...runtime.errors import InternalError
 from ...runtime.symbolic import Expression, parse
-from ..graph.rewriting import blocks_within, constant_array, expressions, is_object, node_names, operations_of
+from ..graph.rewriting import blocks_within, constant_array, expressions, is_object, node_names, operations_of, yielded
 from ..unit import BoxedTensor, Unit, register_pass
 from .constraints import Substitution, solve
 from .lifetimes import annotate_lifetimes
@@ -53,6 +53,7 @@ class _Planner:
         self.unsolved: list[tuple[Expression, Expression]] = []  # equalities that every run checks
         self.substitution = self._constraints()
         self.buffers: dict[ir.Value, ir.Value] = {}
+        self.wholes: dict[ir.Value, ir.Value] = {}  # of what lies in a joined tensor: that tensor
         self.weights: dict[str, ir.Value] = {}
         self.names: set[str] = set()
         self.module = ir.Module.create()
@@ -107,6 +108,7 @@ class _Planner:
     def _plan_block(self, block: ir.Block, targets: Sequence[ir.Value], point: ir.InsertionPoint) -> None:
         """Plan a block whose terminator's operands must end up in `targets`."""
         operations = list(block.operations)
+        self.wholes.update(_joined([operation for operation in operations if _name(operation) == "graph.join"]))
         returned = [_origin(value) for value in operations[-1].operands]
         written: dict[ir.Value, ir.Value] = {}
         copies: list[tuple[ir.Value, ir.Value]] = []
@@ -133,6 +135,8 @@ class _Planner:
         name = operation.operation.name
         if name == "graph.reshape":
             self.buffers[operation.results[0]] = self._buffer(operation.operands[0])
+        elif name == "graph.join":
+            self._result(operation.results[0], written)
         elif name == "graph.weight":
             handle = ir.StringAttr(operation.attributes["handle"]).value
             self.buffers[operation.results[0]] = self._weight(handle, operation.results[0])
@@ -161,8 +165,7 @@ class _Planner:
         program = self.unit.kernels[function]
         outputs = []
         for result in call.results:
-            outputs.append(written.get(result) or self._temporary(result))
-            self.buffers[result] = outputs[-1]
+            outputs.append(self._result(result, written))
         operands: list[ir.Value] = []
         arguments: list[ir.Attribute] = []
         for kind, item in program.arguments:
@@ -219,8 +222,11 @@ class _Planner:
         self._create("host.call", [*inputs, *outputs], described, operation, point)
 
     def _result(self, value: ir.Value, written: dict[ir.Value, ir.Value]) -> ir.Value:
-        """The buffer for a result: the output that it is, or a new temporary."""
-        self.buffers[value] = written.get(value) or self._temporary(value)
+        """The buffer for a result: that of the tensor in which it lies, the output that it is, or a new temporary."""
+        whole = self.wholes.get(value, value)
+        if whole not in self.buffers:
+            self.buffers[whole] = written.get(whole) or self._temporary(whole)
+        self.buffers[value] = self.buffers[whole]
         return self.buffers[value]
 
     def _create(
@@ -249,6 +255,8 @@ class _Planner:
             "swizzle": _text(boxed.swizzle),
             "element_strides": ir.DenseI64ArrayAttr.get(list(boxed.element_strides)),
         }
+        if boxed.offset != 0:
+            attributes["offset"] = _text(str(self._resolve(boxed.offset)))
         if boxed.im2col is not None:
             im2col = boxed.im2col
             attributes["lower_corner"] = ir.DenseI64ArrayAttr.get(list(im2col.lower_corner))
@@ -412,6 +420,16 @@ def _host_types(attributes: Any, key: str) -> dict[str, tuple[str, Sequence[Expr
     return found
 
 
+def _complex(attributes: Any, name: str) -> dict[str, str]:
+    """The type of an input's or output's complex numbers, under the attribute that says so; nothing for others."""
+    for key in ("arg_attrs", "res_attrs"):
+        for item in ir.ArrayAttr(attributes[key]) if key in attributes else ():
+            entry = ir.DictAttr(item)
+            if "graph.complex" in entry and ir.StringAttr(entry["graph.name"]).value == name:
+                return {"complex": ir.StringAttr(entry["graph.complex"]).value}
+    return {}
+
+
 def _origin(value: ir.Value) -> ir.Value:
     """The value itself, or what it is a reshape of."""
     while isinstance(value.owner, ir.Operation | ir.OpView) and _name(value.owner) == "graph.reshape":
@@ -419,12 +437,29 @@ def _origin(value: ir.Value) -> ir.Value:
     return value
 
 
+def _joined(joins: Sequence[Any]) -> dict[ir.Value, ir.Value]:
+    """For all that shares the memory of joined tensors, the one that is not a part of another."""
+    wholes: dict[ir.Value, ir.Value] = {}
+    groups = [[own.results[0], *yielded(own.operation)] for own in joins]
+    for own in [own for own in joins if "place" not in own.attributes]:
+        pending = [own.results[0]]
+        while pending:
+            value = pending.pop()
+            if value in wholes:
+                continue
+            wholes[value] = own.results[0]
+            for members in groups:
+                if value in members:
+                    pending += members
+    return wholes
+
+
 def _name(operation: Any) -> str:
     return str(operation.operation.name)
 
 
 def _makes_buffers(operation: Any) -> bool:
-    return _name(operation) in ("func.call", "scf.if", "scf.while", "graph.host", *TRANSFERS)
+    return _name(operation) in ("func.call", "graph.join", "scf.if", "scf.while", "graph.host", *TRANSFERS)
 
 
 def _terminator(block: ir.Block) -> Any:
@@ -435,16 +470,6 @@ def _location(value: ir.Value) -> ir.Location:
     return (
         value.owner.location if isinstance(value.owner, ir.Operation | ir.OpView) else ir.Location.unknown()
     )
-
-
-def _complex(attributes: Any, name: str) -> dict[str, str]:
-    """The type of an input's or output's complex numbers, under the attribute that says so; nothing for others."""
-    for key in ("arg_attrs", "res_attrs"):
-        for item in ir.ArrayAttr(attributes[key]) if key in attributes else ():
-            entry = ir.DictAttr(item)
-            if "graph.complex" in entry and ir.StringAttr(entry["graph.name"]).value == name:
-                return {"complex": ir.StringAttr(entry["graph.complex"]).value}
-    return {}
 
 
 def _buffer_type() -> ir.Type:

@@ -28,17 +28,19 @@ from ...runtime.symbolic import (
     modulo,
     product,
 )
+from ..graph.places import Place, read_places
 from ..graph.rewriting import mentioned_symbols
 from ..unit import BoxedTensor, LaunchItem
 
 
 @dataclass(frozen=True)
 class Argument:
-    """A memref argument of the tile program and the tensor it stands for."""
+    """A memref argument of the tile program and the tensor it stands for, which may lie in a larger one."""
 
     memory: ir.Value
     shape: Shape
     element: str
+    place: Place | None = None
 
     @property
     def bytes(self) -> int:
@@ -94,7 +96,10 @@ class TileBuilder:
         returned = list(body.operations[len(body.operations) - 1].operation.operands)
         tensors = [(shape_of(value), element_of(value)) for value in [*body.arguments, *returned]]
         tensors += [(shape, element) for element, shape in workspaces]
-        self.symbols = sorted(mentioned_symbols(self.function))
+        own_places = read_places(self.function) or [None] * (len(tensors) - len(workspaces))
+        places = [*own_places, *[None] * len(workspaces)]
+        outside = {name for place in places if place for size in (*place.shape, *place.low) for name in size.symbols}
+        self.symbols = sorted(mentioned_symbols(self.function) | outside)
         memrefs = [_memref(element) for _, element in tensors]
         index = ir.IndexType.get()
         module = ir.Module.create()
@@ -104,8 +109,8 @@ class TileBuilder:
             function = ir.Operation.create("func.func", attributes=attributes, regions=1)
         block = function.regions[0].blocks.append(*[*memrefs, *[index] * len(self.symbols)])
         arguments = [
-            Argument(argument, shape, element)
-            for argument, (shape, element) in zip(list(block.arguments)[: len(tensors)], tensors, strict=True)
+            Argument(argument, shape, element, place)
+            for argument, (shape, element), place in zip(block.arguments, tensors, places, strict=False)
         ]
         count = len(body.arguments)
         self.inputs, self.outputs = arguments[:count], arguments[count : count + len(returned)]
@@ -258,6 +263,19 @@ class TileBuilder:
             offset = offset * product(sizes[axis : axis + length]) + value
             axis += length
         return offset
+
+    def offset(self, argument: Argument, indices: Sequence[Expression]) -> Expression:
+        """Where an element of an argument's tensor lies, in elements from its address."""
+        place = argument.place
+        if place is None:
+            return self.linearize(indices, argument.shape)
+        # No stride depends on the size of the first dimension: with the tensor's own, runs of dimensions stay whole.
+        first = next((axis for axis, size in enumerate(place.shape) if size != 1), 0)
+        sizes = (*place.shape[:first], *argument.shape[first : first + 1], *place.shape[first + 1 :])
+        start, stride = ZERO, ONE
+        for low, size in zip(reversed(place.low), reversed(place.shape), strict=True):
+            start, stride = start + low * stride, stride * size
+        return self.linearize(indices, sizes) + start
 
     def _longest_run(self, positions: list[Expression], sizes: list[Expression]) -> tuple[int, Expression]:
         best, value = 1, positions[0]

@@ -58,7 +58,7 @@ _STEP = 40.0  # barriers of a step that no product hides
 _CLUSTER_BARRIER = 300.0
 _RESULT_BYTES = 2.0
 _RUN_MARGIN = 1.05  # tiles are shared by all blocks only for a clear gain
-_HANDOVER = 1600.0  # of sums through the second-level cache to another block: a flag behind stores, loads behind the flag
+_HANDOVER = 1600.0  # of sums to another block: a flag behind their stores, loads behind the flag
 
 
 @dataclass(frozen=True)

@@ -289,7 +289,7 @@ class WarpSpecialized:
         ]
 
     def _finish_part(self, epilogue: Epilogue, position: Position, part: Part, sums: ir.Value) -> None:
-        """Give the sums away, or collect what other blocks have of the tile, from the nearest block on, and finish it."""
+        """Give the sums away; or collect what other blocks have of the tile, the nearest first, and finish it."""
         builder, own = self.builder, program_id(0)
         loop = scf.ForOp(builder.index(0), part.others, builder.index(1), [sums])
         with ir.InsertionPoint(loop.body):
