@@ -13,6 +13,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,13 @@ class Slot:
 
     def load(self) -> Engine | None:
         """The engine, or None when there is none or its file is damaged."""
-        if not self.path.exists():
+        if not os.path.exists(self.path):
             return None
         try:
             engine = Engine.load(self.path)
         except ModelError:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that may not be written to
+                self.path.unlink()
             return None
         self.cache.touch(self.path)
         return engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -126,29 +127,33 @@ def test_no_room_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Interruption ---------------------------------------------------------------------------------------------
-def test_an_interrupted_compilation_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_compilation_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     onnx.save(models.perceptron(40), tmp_path / "model.onnx")
+    (tmp_path / "temporary").mkdir()
     code = """
-import os, signal
+import os, signal, sys
 from dataclasses import replace
 from tilewright.compiler import kernels, pipeline
 from tilewright.compiler.command_line import main
 
 def interrupt(compilation):
-    print(*[worker.process for worker in kernels.shared_pool()._idle], flush=True)
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), int(sys.argv[1]))  # while the workers are busy
+
+print(*[worker.process for worker in kernels.shared_pool()._idle], flush=True)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background jobs ignore
 pipeline.STAGES = tuple(replace(row, run=interrupt) if row.name == "lower" else row for row in pipeline.STAGES)
 main(["compile", "model.onnx", "--no-cache", "--target", "sm_80"])
 """
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 1 and result.stderr.strip() == "Aborted!"
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-    for process in map(int, result.stdout.split()):
-        assert process and not _alive(process)
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    command = [sys.executable, "-c", code, str(int(number))]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    asked = number == signal.SIGINT  # the others end the process at once, as they should
+    assert (result.returncode, result.stderr.strip()) == ((1, "Aborted!") if asked else (-number, ""))
+    processes = [int(text) for text in result.stdout.split()]
+    assert processes and not any(_alive(process) for process in processes)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["model.onnx", "temporary"]
 
 
 def _alive(process: int) -> bool:

@@ -4,6 +4,7 @@ stage.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import Future
@@ -61,17 +62,21 @@ def test_fixed_shapes_are_checked() -> None:
 
 
 def test_same_model_same_bytes(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    onnx.save(models.perceptron(), path)
-    files = []
-    for number in range(2):
-        code = (
-            "import sys, tilewright; "
-            "tilewright.compile(sys.argv[1], target='sm_80', cache=False, jobs=1).save(sys.argv[2])"
-        )
-        files.append(tmp_path / f"{number}.tw")
-        subprocess.run([sys.executable, "-c", code, str(path), str(files[-1])], check=True, timeout=120)
-    assert files[0].read_bytes() == files[1].read_bytes()
+    """Whatever the order of sets, the number of workers and the folder."""
+    code = """
+import sys, tilewright
+tilewright.compile("model.onnx", target="sm_80", cache=False, jobs=int(sys.argv[1])).save("model.tw")
+"""
+    made = []
+    for jobs in (1, 2):
+        folder = tmp_path / f"with {jobs}"
+        folder.mkdir()
+        onnx.save(models.perceptron(), folder / "model.onnx")
+        environment = {**os.environ, "PYTHONHASHSEED": str(jobs)}
+        command = [sys.executable, "-c", code, str(jobs)]
+        subprocess.run(command, check=True, timeout=120, cwd=folder, env=environment)
+        made.append((folder / "model.tw").read_bytes())
+    assert made[0] == made[1]
 
 
 def test_second_compilation_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +96,9 @@ def test_second_compilation_comes_from_the_cache(tmp_path: Path, monkeypatch: py
         file for file in (tmp_path / "cache" / "engines").rglob("*.tw") if file.samefile(second.path or "")
     ]
     damaged.write_bytes(damaged.read_bytes()[:-50])
+    assert compile_with(path, options)[1] is not None
+    damaged.unlink()
+    damaged.mkdir()  # which can neither be read nor removed as a file
     assert compile_with(path, options)[1] is not None
 
 
