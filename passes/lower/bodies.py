@@ -22,8 +22,15 @@ from .layouts import Group
 Lanes: TypeAlias = "ir.Value | list[ir.Value]"  # one value for all lanes, or one a lane
 
 VECTOR_BYTES = 16  # the widest global access
-# One instruction where the model's arithmetic allows it (fastmath<afn>): 2^-22 relative, tiny results are zero.
-_APPROXIMATE = {"math.exp2": "llvm.nvvm.ex2.approx.ftz.f"}
+# Where the model's arithmetic allows it (fastmath<afn>; passes/graph/approximate_functions.py has the errors). Not the
+# shorter div.approx: that makes zero of quotients whose divisor is above 2^126, which bf16 has.
+_APPROXIMATE = {
+    "arith.divf": "llvm.nvvm.div.full",
+    "math.exp": "llvm.nvvm.ex2.approx.ftz.f",
+    "math.exp2": "llvm.nvvm.ex2.approx.ftz.f",
+    "math.sqrt": "llvm.nvvm.sqrt.approx.f",
+}
+_LOG2_E = 1.4426950408889634
 
 
 @dataclass
@@ -87,8 +94,10 @@ def clone_scalar(context: LoweringContext, operation: ir.Operation, operands: Se
             type_, value = context.i32, ir.IntegerAttr.get(context.i32, ir.IntegerAttr(value).value)
         return [context.constant(type_, value)]
     if name in _APPROXIMATE and "fastmath" in operation.attributes and "afn" in str(operation.attributes["fastmath"]):
-        intrinsic = ir.StringAttr.get(_APPROXIMATE[name])
-        return [llvm.call_intrinsic(operation.results[0].type, intrinsic, list(operands), [], [])]
+        arguments, type_ = list(operands), operation.results[0].type
+        if name == "math.exp":
+            arguments = [arith.mulf(arguments[0], context.constant(type_, ir.FloatAttr.get(type_, _LOG2_E)))]
+        return [llvm.call_intrinsic(type_, ir.StringAttr.get(_APPROXIMATE[name]), arguments, [], [])]
     attributes = {}
     for named in operation.attributes:
         key, value = (named.name, named.attr) if hasattr(named, "attr") else (named, operation.attributes[named])
