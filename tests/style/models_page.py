@@ -65,6 +65,7 @@ def _answer(row: Record) -> str:
         return "fails"
     worst = f"{max(row['differences']):.0e}" if max(row["differences"]) else "0"
     worst += "*" if row.get("peer") == "onnx" else ""
+    worst += f" (itself {row['own']:.0e})" if row.get("own") else ""
     return worst if row["passed"] else f"wrong: {worst}"
 
 
