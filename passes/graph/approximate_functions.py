@@ -1,4 +1,4 @@
-"""Pass `approximate-functions`: in f16 and bf16, exponentials and quotients take the short instructions of the processor.
+"""Pass `approximate-functions`: in f16 and bf16, exponentials and quotients take short instructions of the processor.
 
 In: fused kernels and the unit's precision. Out: the same, with f32 operations marked ``fastmath<afn>`` where nothing
 tells numbers apart that are this close. The exact ones take some 20 instructions, divisions and roots a subroutine
