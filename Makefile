@@ -6,7 +6,7 @@
 #   make conformance                all node cases of onnx on the emulator, as a table; writes what docs/operators.md is made of
 #   make gpu-bundle                 engines, inputs and expected outputs for a machine with a GPU, in build/gpu-bundle
 #   make gpu-check                  run that bundle on this machine's GPU: answers (Python, numpy, ml_dtypes, cuda-bindings), then
-#                                   speed beside torch (torch, onnx); each of its four parts is a target and ends within 9 minutes
+#                                   speed beside torch (torch, onnx); four parts of at most 7 minutes, each a target; 25 in all
 #   make report                     tables of benchmarks/results/gpu-*.json
 #   make docs                       renew the excerpts of IR and the list of operators in the documentation
 #   make lock                       pin again what is installed in .venv
@@ -43,28 +43,32 @@ gpu-bundle: $(READY)
 	@$(BIN)/python -m benchmarks.gpu_bundle
 
 # Run where nothing can be installed: with the machine's own Python. A part that fails does not keep the others from running.
-GPU_PYTHON := PYTHONPATH=.pkg:. timeout 540 python3
+# A part starts nothing after --seconds and is cut off a minute later: 25 minutes in all. RESUME=--resume goes on after a cut.
 BUNDLE ?= build/gpu-bundle
 RESULTS := benchmarks/results
+RESUME ?=
+DEVICE ?= cuda
+gpu_part = PYTHONPATH=.pkg:. timeout $(1) python3 $(2) $(BUNDLE) $(RESUME) --device $(DEVICE)
+COMPILED := "matmul + epilogue" "gated matmul" memory "grouped decode" "group norm" transpose sum
 
 gpu-check:
 	@$(MAKE) --keep-going gpu-answers gpu-kernels gpu-compiled gpu-models
 
 gpu-answers:
-	@$(GPU_PYTHON) benchmarks/gpu_check.py $(BUNDLE)
+	@$(call gpu_part,240,benchmarks/gpu_check.py) --seconds 180
 	@command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer here: not run"; exit 0; }; \
 	for tool in memcheck racecheck; do PYTHONPATH=.pkg:. timeout 60 compute-sanitizer --tool $$tool --error-exitcode 9 \
-	python3 benchmarks/gpu_check.py $(BUNDLE) --only bert-small --out build/sanitized.json || exit 1; done
+	python3 benchmarks/gpu_check.py $(BUNDLE) --only bert-small --seconds 20 --out build/sanitized.json || exit 1; done
 
 gpu-kernels:
-	@$(GPU_PYTHON) benchmarks/gpu_speed.py $(BUNDLE) --family matmul convolution attention "attention decode" \
-	--seconds 420 --out $(RESULTS)/gpu-kernels.json
+	@$(call gpu_part,420,benchmarks/gpu_speed.py) --seconds 360 --out $(RESULTS)/gpu-kernels.json \
+	--family matmul convolution attention "attention decode"
 
 gpu-compiled:
-	@$(GPU_PYTHON) benchmarks/gpu_speed.py $(BUNDLE) --family memory "matmul + epilogue" "gated matmul" "grouped decode" "group norm" transpose sum --seconds 400 --out $(RESULTS)/gpu-compiled.json
+	@$(call gpu_part,300,benchmarks/gpu_speed.py) --seconds 240 --out $(RESULTS)/gpu-compiled.json --family $(COMPILED)
 
 gpu-models:
-	@$(GPU_PYTHON) benchmarks/gpu_models.py $(BUNDLE) --seconds 500
+	@$(call gpu_part,420,benchmarks/gpu_models.py) --seconds 400
 
 report: $(READY)
 	@$(BIN)/python -m benchmarks.report

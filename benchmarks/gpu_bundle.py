@@ -8,7 +8,8 @@ the comparisons: no compiler, no network. Three parts:
 - `workloads/`: an engine in f16 for every row of benchmarks/workloads.py;
 - `models/`: full-size models without their weights (runtime/hollow.py), of the ONNX files that
   `python -m benchmarks.export_models --full DIR` wrote to `--exports DIR`;
-- engines of test models in every precision, with what onnxruntime answers, from the smallest on while there is room.
+- engines of test models in every precision, with what onnxruntime answers, those of few weights first, while there is
+  room; of a model with many weights only the first precisions.
 
     python -m benchmarks.gpu_bundle --out build/gpu-bundle --target sm_90a --megabytes 48 [--exports DIR]
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +32,29 @@ from tests.support.zoo import MODELS, Model
 import tilewright
 from tilewright.runtime.hollow import save_hollow
 
-PRECISIONS = ("strict", "tf32", "f16", "bf16")
+PRECISIONS = ("f16", "strict", "bf16", "tf32")  # what matters most first
 # Of the largest output. strict: float32 sums in another order (tests/support/zoo.py). The others: operands keep 10
 # (tf32, f16) or 7 (bf16) bits of mantissa; a factor of ten to twenty for the depth of the models.
 TOLERANCES = {"strict": 1e-4, "tf32": 1e-2, "f16": 1e-2, "bf16": 8e-2}
 
 
-def megabytes(folder: Path) -> int:
-    """The size of everything in `folder`."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) >> 20
+MODEL_MEGABYTES = 8  # of the engines of one test model
+
+
+def megabytes(folder: Path, pattern: str = "*") -> int:
+    """The size of every such file in `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob(pattern) if path.is_file()) >> 20
+
+
+def weight_bytes(name: str) -> int:
+    """The weights of a test model in its file."""
+    return sum(tensor.ByteSize() for tensor in MODELS[name].prototype().graph.initializer)
+
+
+def commit() -> str:
+    """What the bundle is made of."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def save_packed(engine: tilewright.Engine, path: Path) -> None:
@@ -84,7 +100,7 @@ def expected(model: Model) -> list[dict[str, np.ndarray]]:
 
 
 def add_model(folder: Path, name: str, target: str) -> list[dict[str, object]]:
-    """Compile one test model in every precision into `folder`; returns its cases."""
+    """Compile one test model in every precision into `folder`, while its share lasts; returns its cases."""
     model = MODELS[name]
     answers = expected(model)
     for number, (inputs, outputs) in enumerate(zip(model.inputs(), answers, strict=True)):
@@ -92,6 +108,9 @@ def add_model(folder: Path, name: str, target: str) -> list[dict[str, object]]:
         np.savez(folder / f"{name}.{number}.outputs.npz", **outputs)
     cases: list[dict[str, object]] = []
     for precision in PRECISIONS:
+        if megabytes(folder, f"{name}.*") >= MODEL_MEGABYTES:
+            print(f"{name}: no {precision} engine, its weights are large", flush=True)
+            continue
         engine = tilewright.compile(model.load(), target=target, precision=precision)
         save_packed(engine, folder / f"{name}.{precision}.packed")
         tolerance = max(TOLERANCES[precision], model.tolerance)
@@ -103,6 +122,9 @@ def add_models(folder: Path, names: list[str], target: str, limit: int) -> list[
     """Test models while the folder has room; returns their cases."""
     cases: list[dict[str, object]] = []
     for name in names:
+        if megabytes(folder) + (weight_bytes(name) >> 21) > limit:  # half of it, in the best case
+            print(f"{name}: left out, {weight_bytes(name) >> 20} MB of weights", flush=True)
+            continue
         before = set(folder.iterdir())
         made = add_model(folder, name, target)
         total = megabytes(folder)
@@ -122,15 +144,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/gpu-bundle"))
     parser.add_argument("--target", default="sm_90a")
     parser.add_argument("--megabytes", type=int, default=48, help="add no test model that makes the folder larger")
-    parser.add_argument("--models", nargs="*", default=sorted(MODELS, key=lambda name: MODELS[name].gigaflop))
+    parser.add_argument("--models", nargs="*", help="test models; by default all")
     parser.add_argument("--exports", type=Path, default=Path("build/exports"), help="full-size ONNX models")
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     failures = add_workloads(out / "workloads", arguments.target)
     add_full_models(out / "models", arguments.exports, arguments.target)
-    cases = add_models(out, arguments.models, arguments.target, arguments.megabytes)
-    plan = {"target": arguments.target, "onnx": onnx.__version__, "cases": cases}
+    names = arguments.models if arguments.models is not None else sorted(MODELS, key=weight_bytes)
+    cases = add_models(out, names, arguments.target, arguments.megabytes)
+    plan = {"target": arguments.target, "commit": commit(), "onnx": onnx.__version__, "cases": cases}
     (out / "cases.json").write_text(json.dumps(plan, indent=1))
     raise SystemExit(1 if failures else 0)
 

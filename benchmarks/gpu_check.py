@@ -2,21 +2,21 @@
 take?
 
 In: the folder of benchmarks/gpu_bundle.py. Out: a table and a JSON file with the device, the driver and the versions,
-one record per model, precision and shape. Needs Python, numpy, ml_dtypes and cuda-bindings; from a checkout:
-``PYTHONPATH=.pkg python benchmarks/gpu_check.py BUNDLE``.
+one record per model, precision and shape; `--resume` goes on where a run was cut off. Needs Python, numpy, ml_dtypes
+and cuda-bindings; from a checkout: ``PYTHONPATH=.pkg:. python benchmarks/gpu_check.py BUNDLE [--seconds 240]``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.gpu_results import Results, environment
 
-from tilewright.runtime.device import open_device
 from tilewright.runtime.errors import Error
 from tilewright.runtime.hollow import load_hollow
 
@@ -49,6 +49,7 @@ def check_case(bundle: Path, case: dict[str, Any], device: str) -> list[dict[str
             record: dict[str, Any] = {
                 "model": case["model"],
                 "precision": case["precision"],
+                "number": number,
                 "shape": {name: list(array.shape) for name, array in inputs.items()},
                 "difference": max(differences),
                 "tolerance": case["tolerance"],
@@ -64,51 +65,49 @@ def check_case(bundle: Path, case: dict[str, Any], device: str) -> list[dict[str
     return records
 
 
-def environment(name: str) -> dict[str, Any]:
-    """What the results depend on."""
-    device = open_device(name)
-    try:
-        found = {"device": device.description, "python": platform.python_version(), "numpy": np.__version__}
-    finally:
-        device.close()
-    try:
-        import cuda.bindings
-
-        found["cuda-bindings"] = cuda.bindings.__version__
-    except (ImportError, AttributeError):
-        pass
-    return found
+def told(record: dict[str, Any]) -> str:
+    """A record for people."""
+    state = "right" if record["right"] else "WRONG"
+    time_text = f"{record['seconds'] * 1e6:9.1f} us" if "seconds" in record else ""
+    note = record.get("error", f"{record.get('difference', 0):.2e} of {record['tolerance']:.0e}")
+    return f"{record['model']:22} {record['precision']:7} {state:6} {time_text} {note}"
 
 
 def main() -> None:
+    """Every case of the bundle, until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu-check.json"))
     parser.add_argument("--only", default="", help="models whose name contains this")
+    parser.add_argument("--seconds", type=float, default=500, help="start nothing after this time")
+    parser.add_argument("--resume", action="store_true", help="keep what --out has already")
     parser.add_argument("--device", default="cuda", help="emulator tries this script where there is no GPU")
-    arguments = parser.parse_args()
-    plan = json.loads((arguments.bundle / "cases.json").read_text())
+    options = parser.parse_args()
+    deadline = time.monotonic() + options.seconds
+    plan = json.loads((options.bundle / "cases.json").read_text())
     try:
-        results: dict[str, Any] = {"environment": environment(arguments.device), "target": plan["target"], "cases": []}
+        head = {"environment": environment(options.device, options.bundle), "target": plan["target"]}
     except Error as error:
         raise SystemExit(f"no GPU to check on: {error}") from None
+    results = Results(options.out, "cases", ("model", "precision", "number"), head, options.resume)
     for case in plan["cases"]:
-        if arguments.only not in case["model"]:
+        if options.only not in case["model"]:
+            continue
+        numbers = [{**case, "number": number} for number in range(case["shapes"])]
+        if all(results.find(record) for record in numbers):
+            continue
+        if time.monotonic() > deadline:
+            results.leave_out(f"{case['model']} {case['precision']}")
             continue
         try:
-            records = check_case(arguments.bundle, case, arguments.device)
-        except Error as error:
+            records = check_case(options.bundle, case, options.device)
+        except (Error, OSError) as error:
             records = [{**case, "right": False, "error": str(error)}]
         for record in records:
-            state = "right" if record["right"] else "WRONG"
-            time_text = f"{record['seconds'] * 1e6:9.1f} us" if "seconds" in record else ""
-            note = record.get("error", f"{record.get('difference', 0):.2e} of {record['tolerance']:.0e}")
-            print(f"{record['model']:22} {record['precision']:7} {state:6} {time_text} {note}", flush=True)
-        results["cases"] += records
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(results, indent=1))
-    wrong = sum(not record["right"] for record in results["cases"])
-    print(f"{len(results['cases']) - wrong} passed, {wrong} failed; {arguments.out}")
+            print(told(record), flush=True)
+            results.add(record)
+    wrong = sum(not record["right"] for record in results.records)
+    print(f"{len(results.records) - wrong} passed, {wrong} failed; {options.out}")
     raise SystemExit(1 if wrong else 0)
 
 

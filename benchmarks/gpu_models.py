@@ -3,27 +3,32 @@
 In: the hollow engines of benchmarks/gpu_bundle.py, and the same architectures in torch and JAX (benchmarks/gpu_xla.py).
 Out: a table and a JSON file, a record for each model and shape, all measured in CUDA graphs. Weights are random, so
 these are times only; whether engines are right is asked by gpu_check.py with models that fit a bundle. Needs torch and
-transformers; jax for XLA.
+transformers; jax for XLA. What takes long comes last: first all engines, then torch as it is, XLA, and torch.compile.
 
-    PYTHONPATH=.pkg:. python benchmarks/gpu_models.py BUNDLE [--only NAME] [--seconds 500]
+    PYTHONPATH=.pkg:. python benchmarks/gpu_models.py BUNDLE [--only NAME] [--seconds 420] [--resume]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.gpu_results import OutOfTime, Results, environment, skipped, time_limit
 
+from tilewright.runtime.dtypes import dtype
+from tilewright.runtime.errors import Error
+from tilewright.runtime.hollow import load_hollow
 from tilewright.runtime.measuring import Measurement, measure
 
 SAMPLE = 0.5  # seconds of measuring each competitor
+MOST_SECONDS = 90.0  # for one competitor: its compiler may search for minutes
 
 
 # By the beginning of an input's name: axis -> names of its size, the first that a case has.
@@ -75,6 +80,7 @@ CASES = (
     Case("vit-b16", {"batch": 32}),
     Case("gpt2-cached", {"batch": 1, "sequence": 1, "total": 513, "past": 512}),
     Case("unet", {"batch": 1, "height": 256, "width": 256}),
+    Case("mobilenet-v2", {"batch": 1}),
 )
 
 
@@ -87,81 +93,100 @@ def arrays(shapes: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, np.
     }
 
 
-def compare(bundle: Path, case: Case, device: str, deadline: float) -> dict[str, Any]:
-    """The record of one model at one shape."""
-    from benchmarks.export_models import FULL
-
-    from tilewright.runtime.hollow import load_hollow
-
+def inputs_of(bundle: Path, case: Case) -> list[np.ndarray]:
+    """Random inputs of a case, in the order of the model's own."""
     engine = load_hollow(bundle / "models" / f"{case.slug}.hollow")
     shapes = {
-        given.name: (tuple(size.evaluate({}) for size in given.shape), np.dtype(given.dtype))
+        given.name: (tuple(size.evaluate({}) for size in given.shape), dtype(given.dtype).numpy)
         for given in engine.manifest.inputs
     }
-    inputs = arrays(shapes)
+    return list(arrays(shapes).values())
+
+
+def ours(bundle: Path, case: Case, device: str) -> dict[str, Any]:
+    """The record of one model at one shape, without its peers."""
+    engine = load_hollow(bundle / "models" / f"{case.slug}.hollow")
+    names = [given.name for given in engine.manifest.inputs]
     with engine.session(device) as session:
-        ours = session.measure(inputs, SAMPLE)
-    record: dict[str, Any] = {
-        "model": case.model, "sizes": case.sizes, "launches": len(engine.program.launches), "ours": ours.record(),
-        "peers": {},
-    }  # fmt: skip
-    if device == "cuda":
-        module = FULL[case.model]().make().eval().half()
-        record["peers"] |= xla_peers(case, module, list(inputs.values()), deadline)
-        record["peers"] |= torch_peers(module, list(inputs.values()), device, deadline)
-    return record
+        measured = session.measure(dict(zip(names, inputs_of(bundle, case), strict=True)), SAMPLE)
+    launches = len(engine.program.launches)
+    return {"model": case.model, "sizes": case.sizes, "launches": launches, "ours": measured.record(), "peers": {}}
 
 
-def attempt(peers: dict[str, Any], name: str, deadline: float, run: Callable[[], Measurement]) -> None:
-    """Record what `run` measured under `name`, or why it did not."""
-    if time.monotonic() > deadline:
-        peers[name] = {"skipped": "out of time"}
-        return
-    try:
-        peers[name] = run().record()
-    except Exception as problem:  # whatever the peer cannot do with this model
-        peers[name] = {"skipped": str(problem).splitlines()[0][:200]}
+# Peers ----------------------------------------------------------------------------------------------------------
+def torch_module(case: Case) -> Any:
+    """The architecture in torch, in f16."""
+    from benchmarks.export_models import FULL
+
+    return FULL[case.model]().make().eval().half()
 
 
-def torch_peers(module: Any, inputs: list[np.ndarray], device: str, deadline: float) -> dict[str, Any]:
-    """torch as it is and compiled, channels-last and with weights as constants (batch normalisation folded)."""
+def torch_eager(case: Case, inputs: list[np.ndarray]) -> Measurement:
+    """torch as it is, channels-last."""
+    return _torch(torch_module(case), inputs, lambda module: module)
+
+
+def torch_compiled(case: Case, inputs: list[np.ndarray]) -> Measurement:
+    """torch.compile, max-autotune, with weights as constants (batch normalisation folded)."""
     import torch
     import torch._inductor.config
-    from benchmarks.gpu_speed import TorchDevice
 
     torch._inductor.config.freezing = True
+    # The graph is captured by `measure`, as everybody's.
+    options: dict[str, Any] = {"mode": "max-autotune-no-cudagraphs", "dynamic": False}
+    return _torch(torch_module(case), inputs, lambda module: torch.compile(module, **options))
+
+
+def _torch(module: Any, inputs: list[np.ndarray], prepared: Callable[[Any], Any]) -> Measurement:
+    import torch
+    from benchmarks.gpu_speed import TorchDevice
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     module = module.to(device)
     given = [torch.from_numpy(array).to(device) for array in inputs]
     given = [tensor.half() if tensor.is_floating_point() else tensor for tensor in given]
     if len(given) == 1:  # images
         module = module.to(memory_format=torch.channels_last)
         given = [given[0].contiguous(memory_format=torch.channels_last)]
+    function = prepared(module)
+
+    @torch.inference_mode()
+    def body() -> None:
+        function(*given)
+
     timer: Any = TorchDevice(device)
-    peers: dict[str, Any] = {}
-    # The graph is captured by `measure`, as everybody's.
-    compiled = torch.compile(module, mode="max-autotune-no-cudagraphs", dynamic=False)
-    for name, function in {"torch": module, "torch.compile": compiled}.items():
-
-        @torch.inference_mode()
-        def body(function: Callable[..., Any] = function) -> None:
-            function(*given)
-
-        attempt(peers, name, deadline, lambda body=body: measure(timer, [body], True, SAMPLE))  # type: ignore[misc]
-    return peers
+    return measure(timer, [body], True, SAMPLE)
 
 
-def xla_peers(case: Case, module: Any, inputs: list[np.ndarray], deadline: float) -> dict[str, Any]:
-    """The same architecture in JAX, where that is installed."""
-    try:
-        from benchmarks import gpu_xla
-    except ImportError as problem:
-        return {"xla": {"skipped": str(problem)}}
+def xla(name: str, case: Case, inputs: list[np.ndarray]) -> Measurement:
+    """The same architecture in JAX."""
+    from benchmarks import gpu_xla
+
     halves = [array.astype(np.float16) if array.dtype.kind == "f" else array for array in inputs]
-    given = gpu_xla.arguments(module, halves)
-    peers: dict[str, Any] = {}
-    for name, function in gpu_xla.competitors(case.model).items():
-        attempt(peers, name, deadline, lambda function=function: gpu_xla.measure(function, given, SAMPLE))  # type: ignore[misc]
-    return peers
+    function = gpu_xla.competitors(case.model).get(name)
+    if function is None:
+        raise ValueError(f"no {name} of this model")
+    return gpu_xla.measure(function, gpu_xla.arguments(torch_module(case), halves), SAMPLE)
+
+
+ROUNDS: dict[str, Callable[[Case, list[np.ndarray]], Measurement]] = {
+    "torch": torch_eager,
+    "xla": partial(xla, "xla"),
+    "xla, cudnn attention": partial(xla, "xla, cudnn attention"),
+    "torch.compile": torch_compiled,
+}
+
+
+def attempt(run: Callable[[], Measurement], deadline: float) -> dict[str, Any]:
+    """What `run` measured, or why it did not."""
+    left = deadline - time.monotonic()
+    if left < 0:
+        return skipped(OutOfTime())
+    try:
+        with time_limit(min(MOST_SECONDS, left)):
+            return dict(run().record())
+    except (Exception, OutOfTime) as problem:  # whatever the peer cannot do with this model
+        return skipped(problem)
 
 
 def line(record: dict[str, Any]) -> str:
@@ -177,36 +202,66 @@ def line(record: dict[str, Any]) -> str:
     return f"{name:50} {ours * 1e6:10.1f} us, {record['launches']} launches; {peers}"
 
 
+def measure_ours(results: Results, cases: list[Case], options: argparse.Namespace, deadline: float) -> None:
+    """The first round: every engine."""
+    for case in cases:
+        known = {"model": case.model, "sizes": case.sizes}
+        if results.find(known):
+            continue
+        if time.monotonic() > deadline:
+            results.leave_out(case.slug)
+            continue
+        try:
+            record = ours(options.bundle, case, options.device)
+        except (Error, RuntimeError, OSError) as problem:
+            record = known | {"failed": str(problem)}
+        print(line(record), flush=True)
+        results.add(record)
+
+
+def measure_peers(results: Results, cases: list[Case], bundle: Path, deadline: float) -> None:
+    """The others: each competitor with every model before the next competitor."""
+    for name, run in ROUNDS.items():
+        for case in cases:
+            record = results.find({"model": case.model, "sizes": case.sizes})
+            if record is None or "failed" in record:
+                continue
+            if record["peers"].get(name, skipped(OutOfTime())) != skipped(OutOfTime()):
+                continue  # of a run before
+            inputs = inputs_of(bundle, case)
+            record["peers"][name] = attempt(partial(run, case, inputs), deadline)
+            print(f"{name:22} {line(record)}", flush=True)
+            results.add(record)
+
+
 def main() -> None:
     """Every case, until the time is up."""
-    from benchmarks.gpu_check import environment
-
-    from tilewright.runtime.errors import Error
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--only", default="", help="models whose name contains this")
-    parser.add_argument("--seconds", type=float, default=500, help="start nothing after this time")
+    parser.add_argument("--seconds", type=float, default=420, help="start nothing after this time")
+    parser.add_argument("--resume", action="store_true", help="keep what --out has already")
     parser.add_argument("--device", default="cuda", help="emulator tries this script where there is no GPU")
+    parser.add_argument("--peers", action="store_true", help="also where there is no GPU, to try them out")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu-models.json"))
     options = parser.parse_args()
     deadline = time.monotonic() + options.seconds
-    results: dict[str, Any] = {"environment": environment(options.device), "models": []}
+    try:
+        head = {"environment": environment(options.device, options.bundle)}
+    except Error as problem:
+        sys.exit(f"no GPU to measure on: {problem}")
+    results = Results(options.out, "models", ("model", "sizes"), head, options.resume)
+    cases = []
     for case in CASES:
-        if options.only not in case.model or not (options.bundle / "models" / f"{case.slug}.hollow").exists():
-            continue
-        if time.monotonic() > deadline:
-            print(f"out of time before {case.slug}", flush=True)
-            break
-        try:
-            record = compare(options.bundle, case, options.device, deadline)
-        except (Error, RuntimeError, OSError) as problem:
-            record = {"model": case.model, "sizes": case.sizes, "failed": str(problem)}
-        print(line(record), flush=True)
-        results["models"].append(record)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
-    sys.exit(any("failed" in record for record in results["models"]))
+        if options.only in case.model:
+            if (options.bundle / "models" / f"{case.slug}.hollow").exists():
+                cases.append(case)
+            else:
+                results.leave_out(case.slug, "not in the bundle")
+    measure_ours(results, cases, options, deadline)
+    if options.device == "cuda" or options.peers:
+        measure_peers(results, cases, options.bundle, deadline)
+    sys.exit(any("failed" in record for record in results.records))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ class Peer:
 
     function: Callable[[tuple[Any, ...], Tensors], torch.Tensor]
     compiled: bool = False
+    by_heads: bool = False  # the reference goes head by head: its scores in float64 would not fit together
     others: Callable[[tuple[Any, ...]], dict[str, Function]] = lambda parameters: {}
 
     def competitors(self, parameters: tuple[Any, ...]) -> dict[str, Function]:
@@ -43,7 +44,11 @@ class Peer:
     def reference(self, parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
         """The result in float64."""
         with sdpa_kernel(SDPBackend.MATH):
-            return self.function(parameters, {name: tensor.double() for name, tensor in tensors.items()})
+            if not self.by_heads:
+                return self.function(parameters, {name: tensor.double() for name, tensor in tensors.items()})
+            heads = range(tensors["q"].shape[1])
+            parts = ({name: tensor[:, head : head + 1].double() for name, tensor in tensors.items()} for head in heads)
+            return torch.cat([self.function(parameters, part) for part in parts], 1)
 
 
 def _matmul(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
@@ -142,8 +147,8 @@ PEERS = {
     "matmul + epilogue": Peer(_fused, compiled=True),
     "gated matmul": Peer(_gated, compiled=True),
     "convolution": Peer(_convolution, others=_fused_by_cudnn),
-    "attention": Peer(_attention, others=_backends),
-    "attention decode": Peer(_attention, others=_backends),
+    "attention": Peer(_attention, others=_backends, by_heads=True),
+    "attention decode": Peer(_attention, others=_backends, by_heads=True),
     "grouped decode": Peer(_grouped, compiled=True),
     "memory": Peer(_memory, compiled=True),
     "group norm": Peer(_group_norm, compiled=True),

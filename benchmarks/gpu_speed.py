@@ -5,22 +5,24 @@ ceilings (copy bandwidth, cuBLAS), and a record a workload: the error against fl
 are measured in the same way: repeated in one CUDA graph, with inputs in turn that do not fit the cache together.
 Needs what gpu_check.py needs, and torch; benchmarks/report.py makes tables and plots of the results.
 
-    PYTHONPATH=.pkg:. python benchmarks/gpu_speed.py BUNDLE [--family NAME ...] [--seconds 500]
+    PYTHONPATH=.pkg:. python benchmarks/gpu_speed.py BUNDLE [--family NAME ...] [--seconds 500] [--resume]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from benchmarks.gpu_check import environment
+try:
+    import torch
+except ImportError as problem:
+    sys.exit(f"torch, which answers and times are compared with, is not installed here: {problem}")
 from benchmarks.gpu_peers import COMPILED, PEERS
+from benchmarks.gpu_results import OUT_OF_TIME, OutOfTime, Results, environment, is_cut, skipped, time_limit
 from benchmarks.report import ratio
 from benchmarks.workloads import WORKLOADS, Workload
 from onnx import numpy_helper
@@ -32,6 +34,7 @@ from tilewright.runtime.measuring import Measurement, measure
 CACHE_BYTES = 128 << 20  # inputs of this size together leave nothing in the second-level cache of any GPU so far
 MOST_SETS = 16
 SAMPLE = 0.1  # seconds of measuring each competitor
+GRACE = 30.0  # seconds after the deadline that a competitor which was begun may take
 # ||ours - reference|| / ||reference|| of results stored in f16 (10 bits: about 3e-4 by rounding the result alone), with
 # intermediate results of the fused families in f16 too on the peers' side. Ours keep f32 inside a kernel.
 TOLERANCE = 2e-3
@@ -147,14 +150,16 @@ def compare(bundle: Path, workload: Workload, device: str, deadline: float, seed
     del answer
     timer: Any = TorchDevice(device)
     for name, function in peer.competitors(workload.parameters).items():
-        if time.monotonic() > deadline or (name == COMPILED and device != "cuda"):
-            record["peers"][name] = {"skipped": "out of time" if device == "cuda" else "no GPU"}
+        left = deadline - time.monotonic()
+        if left < 0 or (name == COMPILED and device != "cuda"):
+            record["peers"][name] = {"skipped": OUT_OF_TIME if device == "cuda" else "no GPU"}
             continue
         bodies = [lambda tensors=tensors, function=function: function(tensors) for tensors in sets]
         try:
-            record["peers"][name] = measure(timer, bodies, True, SAMPLE).record()
-        except Exception as problem:  # a backend of the peer that does not take this shape
-            record["peers"][name] = {"skipped": str(problem).splitlines()[0][:200]}
+            with time_limit(left + GRACE):
+                record["peers"][name] = measure(timer, bodies, True, SAMPLE).record()
+        except (Exception, OutOfTime) as problem:  # a backend of the peer that does not take this shape
+            record["peers"][name] = skipped(problem)
     return record
 
 
@@ -193,6 +198,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     parser.add_argument("--seconds", type=float, default=500, help="start nothing after this time")
     parser.add_argument("--ours", action="store_true", help="no peers: for ncu, or for a quick look")
+    parser.add_argument("--resume", action="store_true", help="keep what --out has already")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda", help="emulator tries this script where there is no GPU")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu-speed.json"))
@@ -200,28 +206,31 @@ def main() -> None:
     deadline = time.monotonic() + options.seconds
     device = "cuda" if options.device == "cuda" else "cpu"
     torch.backends.cudnn.benchmark = True
-    results: dict[str, Any] = {
-        "environment": environment(options.device) | {"torch": torch.__version__},
-        "ceilings": ceilings(device), "workloads": [],
-    }  # fmt: skip
+    try:
+        head = {"environment": environment(options.device, options.bundle), "ceilings": ceilings(device)}
+    except Error as problem:
+        sys.exit(f"no GPU to measure on: {problem}")
+    results = Results(options.out, "workloads", ("family", "name"), head, options.resume)
     chosen = [work for work in WORKLOADS if work.family in options.family and options.only in work.name]
     for number, workload in enumerate(chosen):
+        known = {"family": workload.family, "name": workload.name}
+        before = results.find(known)
+        if before is not None and not is_cut(before):
+            continue
         if time.monotonic() > deadline:
-            print(f"out of time: {len(chosen) - number} workloads not run", flush=True)
-            break
+            results.leave_out(f"{workload.family} {workload.name}")
+            continue
         try:
             seed = options.seed + number
             record = compare(options.bundle, workload, device, -1.0 if options.ours else deadline, seed)
         except (Error, RuntimeError, OSError) as problem:
-            record = {"family": workload.family, "name": workload.name, "right": False, "failed": str(problem)}
+            record = known | {"right": False, "failed": str(problem)}
         print(line(record), flush=True)
-        results["workloads"].append(record)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
+        results.add(record)
         if device == "cuda":
             torch.cuda.empty_cache()
-    wrong = sum(not record["right"] for record in results["workloads"])
-    print(f"{len(results['workloads']) - wrong} right, {wrong} wrong or failed; {options.out}")
+    wrong = sum(not record["right"] for record in results.records)
+    print(f"{len(results.records) - wrong} right, {wrong} wrong or failed; {options.out}")
     sys.exit(1 if wrong else 0)
 
 

@@ -1,8 +1,8 @@
-"""Tables, and plots where matplotlib is installed, of what GPUs showed.
+"""Tables and plots of what GPUs showed.
 
 In: benchmarks/results/gpu-*.json, written by gpu_check.py, gpu_speed.py and gpu_models.py. Out: Markdown on standard
-output: the device and versions, a table a family with our time, the best peer's and their ratio, the geometric mean;
-with `--plots DIR` a bar chart of the ratios for each family (`pip install matplotlib`; nothing else here needs it).
+output: the device and versions, a table a family with our time, the best peer's and their ratio, the geometric mean,
+and what was left out; with `--plots DIR` a bar chart of the ratios for each family, and for whole models, as SVG.
 
     python -m benchmarks.report [FILE.json ...] [--plots DIR]
 """
@@ -12,13 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from collections.abc import Iterator
+from html import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-GOALS = {"matmul + epilogue": 1.15, "convolution": 1.05}  # times as fast as the best peer; 1 for the others
+# Times as fast as the best peer; 1 for the others.
+GOALS = {"matmul + epilogue": 1.15, "convolution": 1.05, "models": 1.2}
 MODEL_PEERS = ("torch", "torch.compile", "xla", "xla, cudnn attention")
 Record = dict[str, Any]
 
@@ -66,7 +69,7 @@ def row(record: Record, ceilings: dict[str, float]) -> str:
 
 def families(results: Record) -> Iterator[tuple[str, list[Record]]]:
     """The workloads of a file, family by family."""
-    for family, records in groupby(results["workloads"], key=lambda record: str(record["family"])):
+    for family, records in groupby(results.get("workloads", ()), key=lambda record: str(record["family"])):
         yield family, list(records)
 
 
@@ -81,10 +84,20 @@ def kernel_tables(results: Record) -> Iterator[str]:
         yield "| work | us | rate | of the ceiling | best peer, us | times as fast |"
         yield "|---|---:|---:|---:|---:|---:|"
         yield from (row(record, ceilings) for record in records)
-        ratios = [value for record in records if (value := ratio(record))]
-        if ratios:
-            goal = f"goal {GOALS.get(family, 1.0)}"
-            yield f"\nGeometric mean {geometric_mean(ratios):.2f}, least {min(ratios):.2f}, of {len(ratios)}; {goal}.\n"
+        yield from summary(family, records)
+
+
+def summary(family: str, records: list[Record]) -> Iterator[str]:
+    """The ratios of a family in one line."""
+    ratios = [value for record in records if (value := ratio(record))]
+    if ratios:
+        goal = f"goal {GOALS.get(family, 1.0)}"
+        yield f"\nGeometric mean {geometric_mean(ratios):.2f}, least {min(ratios):.2f}, of {len(ratios)}; {goal}.\n"
+
+
+def model_name(record: Record) -> str:
+    """A model and its sizes."""
+    return f"{record['model']} {' '.join(f'{key}={value}' for key, value in record['sizes'].items())}"
 
 
 def model_table(results: Record) -> Iterator[str]:
@@ -92,7 +105,7 @@ def model_table(results: Record) -> Iterator[str]:
     yield f"| model | us | launches | {', us | '.join(MODEL_PEERS)}, us | times as fast as the best |"
     yield f"|---|{'---:|' * (len(MODEL_PEERS) + 3)}"
     for record in results["models"]:
-        name = f"{record['model']} {' '.join(f'{key}={value}' for key, value in record['sizes'].items())}"
+        name = model_name(record)
         if "ours" not in record:
             yield f"| {name} | failed: {record['failed'].splitlines()[0]} {'| ' * (len(MODEL_PEERS) + 3)}"
             continue
@@ -100,6 +113,7 @@ def model_table(results: Record) -> Iterator[str]:
         times = [f"{peer['seconds'] * 1e6:.0f}" if "seconds" in peer else peer.get("skipped", "") for peer in peers]
         own, better = f"{record['ours']['seconds'] * 1e6:.0f}", ratio(record)
         yield f"| {name} | {own} | {record['launches']} | {' | '.join(times)} | {f'{better:.2f}' if better else ''} |"
+    yield from summary("models", results["models"])
 
 
 def answer_lines(results: Record) -> Iterator[str]:
@@ -110,26 +124,48 @@ def answer_lines(results: Record) -> Iterator[str]:
         yield f"- {case['model']} {case['precision']}: {case.get('error', case.get('difference'))}"
 
 
-def plot(results: Record, folder: Path) -> None:
-    """A bar chart of the ratios of each family."""
-    from matplotlib import pyplot
+# Plots ----------------------------------------------------------------------------------------------------------
+BAR, NAMES, UNIT, WIDTH = 18, 300, 200, 760  # pixels: a row, the names, a ratio of 1, everything
 
+
+def bars(title: str, pairs: list[tuple[str, float]], goal: float) -> str:
+    """An SVG of one bar a ratio, with a line at 1 and one at the goal."""
+    height = (len(pairs) + 3) * BAR
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}"',
+        ' font-family="sans-serif" font-size="12">',
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+        f'<text x="8" y="{BAR}" font-weight="bold">{escape(title)}</text>',
+    ]
+    for number, (name, value) in enumerate(pairs, start=2):
+        y = number * BAR
+        colour = "#3a7d44" if value >= goal else "#b5502f"
+        length = min(value * UNIT, WIDTH - NAMES - 50)
+        lines += [
+            f'<text x="{NAMES - 6}" y="{y}" text-anchor="end">{escape(name)}</text>',
+            f'<rect x="{NAMES}" y="{y - BAR + 6}" width="{length:.1f}" height="{BAR - 4}" fill="{colour}"/>',
+            f'<text x="{NAMES + length + 4:.1f}" y="{y}">{value:.2f}</text>',
+        ]
+    for value, dashes in ((1.0, "none"), (goal, "4 3")):
+        x = NAMES + value * UNIT
+        lines.append(
+            f'<line x1="{x}" x2="{x}" y1="{1.5 * BAR}" y2="{height - BAR}" stroke="black" stroke-dasharray="{dashes}"/>'
+        )
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def plot(results: Record, folder: Path) -> None:
+    """A file for each family, or for the models, with ratios to the fastest peer."""
     folder.mkdir(parents=True, exist_ok=True)
-    for family, records in families(results):
-        pairs = [(record["name"], value) for record in records if (value := ratio(record))]
-        if not pairs:
-            continue
-        names, ratios = zip(*pairs, strict=True)
-        figure, axes = pyplot.subplots(figsize=(8, 0.3 * len(names) + 1))
-        axes.barh(range(len(names)), ratios)
-        axes.set_yticks(range(len(names)), names)
-        axes.invert_yaxis()
-        axes.axvline(GOALS.get(family, 1.0), color="black", linewidth=1)
-        axes.set_xlabel("times as fast as the best peer")
-        axes.set_title(f"{family}, {results['environment']['device']}")
-        figure.tight_layout()
-        figure.savefig(folder / f"{family.replace(' ', '-')}.svg")
-        pyplot.close(figure)
+    named = [(family, [(record["name"], record) for record in records]) for family, records in families(results)]
+    if "models" in results:
+        named.append(("models", [(model_name(record), record) for record in results["models"]]))
+    for family, records in named:
+        pairs = [(name, value) for name, record in records if (value := ratio(record))]
+        if pairs:
+            title = f"{family}: times as fast as the best peer, {results['environment']['device']}"
+            name = re.sub(r"[^a-z0-9]+", "-", family)
+            (folder / f"{name}.svg").write_text(bars(title, pairs, GOALS.get(family, 1.0)))
 
 
 def main() -> None:
@@ -148,7 +184,10 @@ def main() -> None:
         for kind, lines in kinds.items():
             if kind in results:
                 print("\n".join(lines(results)))
-        if options.plots and "workloads" in results:
+        for name in results.get("left out", ()):
+            print(f"- not run: {name}")
+        print()
+        if options.plots:
             plot(results, options.plots)
 
 
