@@ -21,7 +21,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads import VARIANTS, WORKLOADS, Workload
 from rich.console import Console
 from rich.table import Table
 
@@ -149,15 +149,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--target", default="sm_90a")
     parser.add_argument("--precision", default="f16")
-    parser.add_argument("--family", choices=sorted({workload.family for workload in WORKLOADS}))
+    parser.add_argument("--family", choices=sorted({workload.family for workload in (*WORKLOADS, *VARIANTS)}))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []
     columns = ("kernels", "regs", "spills", "shared", "blocks/SM", "multiplies by", "16 B", "bulk", "waves x tiles")
     table = Table("work", *columns, title=f"kernels without running them: {options.target}, {options.precision}")
-    for workload in WORKLOADS:
+    for workload in (*WORKLOADS, *VARIANTS):
         if options.family in (None, workload.family):
-            row = inspect(workload, options.target, options.precision)
+            row = inspect(workload, options.target, workload.precision or options.precision)
             rows.append(row)
             wide = "-" if row.wide is None else f"{row.wide:.0%}"
             facts = (row.kernels, row.registers, row.spills, row.shared_bytes, row.blocks)

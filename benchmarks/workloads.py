@@ -1,6 +1,7 @@
 """The work that kernels are judged by: one small ONNX model each, with its arithmetic and its traffic.
 
-In: nothing. Out: `WORKLOADS`, a list of `Workload`. One table for the static checks here and for measurements on a GPU.
+In: nothing. Out: `WORKLOADS`, a list of `Workload`, one table for the static checks here and for measurements on a GPU;
+and `VARIANTS`, products in other types and orders of memory, for the static checks alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,16 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = 23
 HALF = TensorProto.FLOAT16
 PERIOD = 4099
+FULL = TensorProto.FLOAT
+KINDS = {  # types of both operands and of the result, and the operator
+    "f16": (HALF, HALF, "MatMul"),
+    "bf16": (TensorProto.BFLOAT16, TensorProto.BFLOAT16, "MatMul"),
+    "tf32": (FULL, FULL, "MatMul"),
+    "s8": (TensorProto.INT8, TensorProto.INT32, "MatMulInteger"),
+    "u8": (TensorProto.UINT8, TensorProto.INT32, "MatMulInteger"),
+    "e4m3": (TensorProto.FLOAT8E4M3FN, HALF, "MatMul"),
+    "e5m2": (TensorProto.FLOAT8E5M2, HALF, "MatMul"),
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class Workload:
     parameters: tuple[Any, ...]
     flops: float
     nbytes: float
+    precision: str = ""  # where it is not that of the run
 
     @property
     def slug(self) -> str:
@@ -69,6 +81,37 @@ def _random(*shape: int) -> np.ndarray:
 def _matmul(m: int, n: int, k: int) -> onnx.ModelProto:
     nodes = [helper.make_node("MatMul", ["a", "b"], ["y"], "matmul")]
     return model(nodes, {"a": (m, k), "b": (k, n)}, (m, n))
+
+
+def _typed_matmul(
+    kind: str, left: tuple[int, ...], right: tuple[int, ...], turned: tuple[bool, bool], stored: bool
+) -> onnx.ModelProto:
+    """A product of two inputs of that type, or with `stored` of an input and a weight; of each, `turned` says whether
+    its last two dimensions change places first. 8-bit floats are cast to f16, which the compiler undoes.
+    """
+    element, result, operator = KINDS[kind]
+    nodes, names = [], []
+    for name, is_turned, shape in zip("ab", turned, (left, right), strict=True):
+        names.append(name)
+        if is_turned:
+            order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+            nodes.append(helper.make_node("Transpose", [name], [f"{name} turned"], f"turn {name}", perm=order))
+            names[-1] = f"{name} turned"
+        if kind.startswith("e"):
+            nodes.append(helper.make_node("Cast", [names[-1]], [f"{name} wide"], f"widen {name}", to=HALF))
+            names[-1] = f"{name} wide"
+    nodes.append(helper.make_node(operator, names, ["y"], "product"))
+    values = [helper.make_tensor_value_info(name, element, shape) for name, shape in (("a", left), ("b", right))]
+    rows, columns = left[-1 if turned[0] else -2], right[-2 if turned[1] else -1]
+    weights = []
+    if stored:
+        values.pop()
+        numbers = np.resize(np.random.default_rng(0).integers(0, 120, PERIOD), right)
+        array = numbers.astype(helper.tensor_dtype_to_np_dtype(element))
+        weights = [helper.make_tensor("b", element, right, array.tobytes(), raw=True)]
+    output = helper.make_tensor_value_info("y", result, (*max(left[:-2], right[:-2]), rows, columns))
+    graph = helper.make_graph(nodes, "workload", values, [output], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
 
 
 def _fused(m: int, n: int, k: int) -> onnx.ModelProto:
@@ -253,4 +296,37 @@ def _workloads() -> list[Workload]:
     return found
 
 
+# kind, left, right, which of them is turned, whether the right one is a weight
+TYPED = [
+    *((kind, (4096, 4096), (4096, 4096), (False, False), True) for kind in KINDS if kind != "f16"),
+    *((kind, (300, 2048), (2048, 1000), (False, False), True) for kind in ("tf32", "s8", "e5m2")),
+    ("f16", (16, 1024, 128), (16, 1024, 128), (False, True), False),
+    ("f16", (16, 128, 1024), (16, 128, 1024), (True, False), False),
+    ("bf16", (16, 1024, 128), (16, 1024, 128), (False, True), False),
+    ("f16", (32, 200, 512), (512, 1024), (False, False), False),
+    ("f16", (8, 512, 2048), (8, 2048, 1024), (False, False), True),
+    ("f16", (1000, 1001), (1001, 1000), (False, False), False),
+    ("f16", (1000, 1000), (1000, 1001), (False, False), False),
+]
+
+
+def _variants() -> list[Workload]:
+    """Batches, experts (a batch of weights), operands turned, lines of odd length, types other than f16."""
+    found = []
+    for kind, left, right, turned, stored in TYPED:
+        parameters = (kind, left, right, turned, stored)
+        shapes = zip((left, right), turned, strict=True)
+        sizes = ["x".join(map(str, shape)) + ("^T" if flag else "") for shape, flag in shapes]
+        name = f"{kind} {sizes[0]} by {sizes[1]}{' (weights)' if stored else ''}"
+        rows, columns = left[-1 if turned[0] else -2], right[-2 if turned[1] else -1]
+        batch, depth = math.prod(left[:-2]), left[-2 if turned[0] else -1]
+        width, made = {"s8": (1, 4), "u8": (1, 4), "tf32": (4, 4), "e4m3": (1, 2), "e5m2": (1, 2)}.get(kind, (2, 2))
+        traffic = float(width * (math.prod(left) + math.prod(right)) + made * batch * rows * columns)
+        precision = kind if kind in ("bf16", "tf32") else ""
+        flops = 2.0 * batch * rows * columns * depth
+        found.append(Workload("typed matmul", name, _typed_matmul, parameters, flops, traffic, precision))
+    return found
+
+
 WORKLOADS = _workloads()
+VARIANTS = _variants()

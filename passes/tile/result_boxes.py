@@ -23,6 +23,7 @@ from .results import Position
 from .strides import can_start_boxes, strides_of
 from .tile_types import i64, tile_of
 
+RESULT_TYPES = {**DATA_TYPES, "i32": "int32"}
 GROUP_ROWS = 64  # of a box: what four warps store together
 NARROWEST = 32  # bytes of a line: two chunks of what a swizzle moves, and of what stmatrix writes at a time
 SLOTS = 2  # shared tiles of a group: one is written while the other is read
@@ -48,7 +49,7 @@ class ResultBox:
         size = byte_width(scalar_type(self.element))
         return BoxedTensor(
             ("output", 0),
-            DATA_TYPES[self.element],
+            RESULT_TYPES[self.element],
             self.extents,
             tuple(stride * size for stride in self.strides),
             f"{self.span}b",
@@ -91,7 +92,7 @@ def find_result_box(builder: TileBuilder, view: Contraction, returned: list[ir.V
     """
     made = returned[0]
     element = element_of(made)
-    if len(returned) != 1 or element not in DATA_TYPES or _reads_tensors(view.operation.results[0], made):
+    if len(returned) != 1 or element not in RESULT_TYPES or _reads_tensors(view.operation.results[0], made):
         return None
     names = ("%stored_batch", "%stored_row", "%stored_column")
     builder.extents.update(zip(names, (view.batch, view.rows, view.columns), strict=True))
