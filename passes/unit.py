@@ -37,9 +37,13 @@ class WeightStore:
 
     def get(self, handle: str) -> np.ndarray[Any, Any]:
         """The array of a handle, C-contiguous. Raises KeyError."""
-        entry = self._entries[handle]
-        array = entry() if callable(entry) else entry
+        array = self.view(handle)
         return array if array.flags.c_contiguous else array.copy(order="C")
+
+    def view(self, handle: str) -> np.ndarray[Any, Any]:
+        """The array of a handle in whatever order it is made, for one that is made from it. Raises KeyError."""
+        entry = self._entries[handle]
+        return entry() if callable(entry) else entry
 
     def prepare(self, handles: Iterable[str], limit: int = 256 << 20) -> None:
         """Make arrays now that would be made when asked for, and keep them, up to `limit` bytes in all.

@@ -54,13 +54,12 @@ class Tuning:
 
     def choose(self, kernel: str, problem: str, candidates: Sequence[T]) -> T:
         """One of `candidates`, best prediction first: the measured one, if it is still among them."""
-        texts = [describe(candidate) for candidate in candidates]
+        chosen = candidates[min(self.variant, len(candidates) - 1)]
         measured = self.choices.get(problem)
-        number = min(self.variant, len(candidates) - 1)
-        if measured is not None and measured.schedule in texts:
-            number = texts.index(measured.schedule)
-        self.decisions.append(Decision(kernel, problem, texts[number], len(candidates)))
-        return candidates[number]
+        if measured is not None:
+            chosen = next((other for other in candidates if describe(other) == measured.schedule), chosen)
+        self.decisions.append(Decision(kernel, problem, describe(chosen), len(candidates)))
+        return chosen
 
     def key(self) -> str:
         """Text that is equal where the tuning makes equal engines."""

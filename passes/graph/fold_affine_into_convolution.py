@@ -211,7 +211,7 @@ def _scaled_weight(weights: WeightStore, weight: ir.Operation, scale: Array, axi
 
     def make() -> Array:
         array = weights.get(handle)
-        return np.asarray(array * scale.reshape(shape)).astype(array.dtype)
+        return np.asarray(array * scale.reshape(shape)).astype(array.dtype, copy=False)
 
     element = element_of(weight.results[0])
     return graph_builder.weight(weights.add(f"{handle}.scaled", make), shape_of(weight.results[0]), element)

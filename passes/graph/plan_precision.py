@@ -64,5 +64,5 @@ def narrowed(weights: WeightStore, value: ir.Value, element: str) -> ir.Value:
     if owner is None or owner.name != "graph.weight":
         return graph_builder.cast(value, element)
     handle = string(owner, "handle")
-    fresh = weights.add(f"{handle}.{element}", lambda: weights.get(handle).astype(dtype(element).numpy))
+    fresh = weights.add(f"{handle}.{element}", lambda: weights.view(handle).astype(dtype(element).numpy))
     return graph_builder.weight(fresh, shape_of(value), element)
