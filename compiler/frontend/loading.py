@@ -28,6 +28,10 @@ from .tensor import Array
 MAXIMUM_PROTOBUF_BYTES = (1 << 31) - 1  # protobuf's own limit
 KEPT_INITIALIZER_ELEMENTS = 256  # larger initializers are checked here, not copied through the checker
 
+# onnxruntime has them in the standard domain at any version; ONNX has the first never, the others since later opsets.
+_FOREIGN_OPERATORS = ("SimplifiedLayerNormalization", "LayerNormalization", "RMSNormalization", "RotaryEmbedding")
+_FOREIGN = "tilewright.foreign"
+
 ModelSource = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 
@@ -126,6 +130,8 @@ def _check(model: onnx.ModelProto, name: str) -> None:
     skeleton.opset_import.extend(model.opset_import)
     skeleton.functions.extend(model.functions)
     _copy_graph(model.graph, skeleton.graph)
+    if _move_foreign(skeleton.graph, next((item.version for item in model.opset_import if not item.domain), 1)):
+        skeleton.opset_import.append(onnx.helper.make_opsetid(_FOREIGN, 1))
     try:
         onnx.checker.check_model(skeleton)
     except onnx.checker.ValidationError as error:
@@ -133,6 +139,20 @@ def _check(model: onnx.ModelProto, name: str) -> None:
         raise ModelError(f"model '{name}' is not valid: {first}") from None
     except (ValueError, RuntimeError) as error:  # malformed strings and the like
         raise ModelError(f"model '{name}' is not valid: {error}") from None
+
+
+def _move_foreign(graph: onnx.GraphProto, version: int) -> bool:
+    """Give operators that onnxruntime's optimiser writes in the standard domain, where that version of it has no such
+    operator, a domain of their own: the checker knows nothing of them. Returns whether there are any.
+    """
+    found = False
+    for node in graph.node:
+        if node.op_type in _FOREIGN_OPERATORS and not node.domain and not onnx.defs.has(node.op_type, version, ""):
+            node.domain, found = _FOREIGN, True
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                found = _move_foreign(attribute.g, version) or found
+    return found
 
 
 def _copy_graph(source: onnx.GraphProto, target: onnx.GraphProto) -> None:

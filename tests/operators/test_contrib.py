@@ -20,7 +20,7 @@ from tilewright.passes.graph.interpret import interpret
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(7)
 EMULATED = ("matmul_nbits", "skip_layer_norm", "group_query", "qlinear_add", "dynamic_quantize_matmul",
-            "gather_block_quantized")  # fmt: skip
+            "gather_block_quantized", "qlinear_conv_last", "mixture", "quantised_mixture")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,64 @@ CASES = [
         [integers(0, 256, 9, 2, 32), integers(0, 9, 4, kind=np.int32), floats(9, 2, 2)],
         {"block_size": 16, "quantize_axis": 2, "bits": 8},
     ),
-]
+    Case(
+        "max_pool_last",
+        "NhwcMaxPool",
+        [integers(0, 256, 2, 9, 7, 3)],
+        {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1]},
+    ),
+    Case(
+        "qlinear_conv_last",
+        "QLinearConv",
+        [
+            *[integers(0, 256, 2, 9, 7, 4), scalar(0.02), scalar(120, np.uint8)],
+            *[integers(0, 256, 6, 2, 3, 3), floats(6) ** 2 * 0.01 + 0.01, np.full(6, 128, np.uint8)],
+            *[scalar(0.5), scalar(100, np.uint8), integers(-100, 100, 6, kind=np.int32)],
+        ],
+        {"channels_last": 1, "group": 2, "pads": [1, 1, 1, 1]},
+        steps=1,
+    ),
+    Case(
+        "qlinear_pool_last",
+        "QLinearAveragePool",
+        [integers(0, 256, 2, 9, 7, 4), scalar(0.02), scalar(120, np.uint8), *TARGET],
+        {"channels_last": 1, "ceil_mode": 1, "kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+        steps=1,
+    ),
+    Case(
+        "mixture",
+        "MoE",
+        [floats(5, 8), floats(5, 4), floats(4, 16, 8), floats(4, 16), floats(4, 8, 16), floats(4, 8)],
+        {"k": 2, "activation_type": "silu"},
+    ),
+    Case(
+        "mixture_gated",
+        "MoE",
+        [floats(2, 3, 8), floats(6, 4), floats(4, 32, 8), floats(4, 32), floats(4, 8, 16), floats(4, 8)],
+        {"k": 2, "activation_type": "swiglu", "swiglu_fusion": 1, "swiglu_limit": 1.0, "activation_alpha": 1.7,
+         "activation_beta": 1.0, "normalize_routing_weights": 1},
+    ),
+    Case(
+        "quantised_mixture",
+        "QMoE",
+        [
+            *[floats(5, 32), floats(5, 4), integers(0, 256, 4, 32, 16), floats(4, 32, 2) ** 2 * 0.1, floats(4, 32)],
+            *[integers(0, 256, 4, 32, 16), floats(4, 32, 2) ** 2 * 0.1, floats(4, 32), None, None, None],
+            *[integers(0, 256, 4, 32, 1), integers(0, 256, 4, 32, 1)],
+        ],
+        {"k": 2, "activation_type": "relu", "normalize_routing_weights": 1, "block_size": 16},
+    ),
+    Case(
+        "quantised_mixture_bytes",
+        "QMoE",
+        [
+            *[floats(5, 32), floats(5, 4), integers(0, 256, 4, 64, 32), floats(4, 64) ** 2 * 0.01, floats(4, 64)],
+            *[integers(0, 256, 4, 32, 32), floats(4, 32) ** 2 * 0.01, None],
+        ],
+        {"k": 1, "activation_type": "swiglu", "swiglu_fusion": 1, "normalize_routing_weights": 1,
+         "expert_weight_bits": 8},
+    ),
+]  # fmt: skip
 
 
 def model_of(case: Case) -> tuple[onnx.ModelProto, dict[str, Array]]:

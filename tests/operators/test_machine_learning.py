@@ -120,6 +120,12 @@ def test_linear_classifiers(classes: int, transform: str) -> None:
     check([node], {"x": features()}, ["label", "scores"], classes == 3 and transform == "SOFTMAX")
 
 
+def test_quantiles_of_scores() -> None:
+    """Of probabilities: outside of (0, 1) there are none."""
+    node = learnt("LinearRegressor", coefficients=[0.1, 0.2, 0.3, 0.2] * 2, targets=2, post_transform="PROBIT")
+    check([node], {"x": np.random.default_rng(2).random((9, 4), np.float32)}, ["scores"], True)
+
+
 def test_linear_regressors() -> None:
     weights = np.random.default_rng(3).normal(size=8).tolist()
     check([learnt("LinearRegressor", coefficients=weights, intercepts=[0.5, -2.0], targets=2)],
@@ -134,6 +140,34 @@ def test_support_vector_regressors(kernel: str) -> None:
         support_vectors=rng.normal(size=24).tolist(), coefficients=rng.normal(size=6).tolist(),
     )  # fmt: skip
     check([node], {"x": features()}, ["scores"], kernel == "RBF")
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize("counts", [[3, 2], [2, 3, 4], [1, 2, 2, 3]], ids=len)
+def test_support_vector_classifiers(counts: list[int], calibrated: bool, transform: str) -> None:
+    rng = np.random.default_rng(3)
+    classes, vectors = len(counts), sum(counts)
+    pairs = classes * (classes - 1) // 2
+    labels = {"classlabels_ints": [7, 5, 9, 2][:classes]} if classes != 3 else {"classlabels_strings": ["x", "y", "z"]}
+    chances = {"prob_a": (-rng.random(pairs)).tolist(), "prob_b": rng.normal(size=pairs).tolist()} if calibrated else {}
+    node = learnt(
+        "SVMClassifier", 2, kernel_type="RBF", kernel_params=[0.3, 0.5, 3.0], vectors_per_class=counts,
+        support_vectors=rng.normal(size=4 * vectors).tolist(), rho=(0.1 * rng.normal(size=pairs)).tolist(),
+        coefficients=rng.normal(size=(classes - 1) * vectors).tolist(), post_transform=transform, **labels, **chances,
+    )  # fmt: skip
+    check([node], {"x": features()}, ["label", "scores"], classes == 3 and transform == "NONE")
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_support_vector_classifiers_that_are_linear(classes: int, positive: bool) -> None:
+    weights = np.random.default_rng(3).normal(size=4 * classes)
+    node = learnt(
+        "SVMClassifier", 2, coefficients=(np.abs(weights) if positive else weights).tolist(), rho=[-0.2],
+        classlabels_ints=[7, 5, 9][:classes], post_transform="LOGISTIC", kernel_type="LINEAR", kernel_params=[0.0] * 3,
+    )  # fmt: skip
+    check([node], {"x": features()}, ["label", "scores"], False)
 
 
 def test_features_side_by_side() -> None:
@@ -171,6 +205,9 @@ def test_a_pipeline_that_ends_in_dictionaries() -> None:
 
 
 def test_a_transformation_that_is_refused() -> None:
-    node = learnt("LinearRegressor", coefficients=[1.0] * 4, post_transform="PROBIT")
-    with pytest.raises(tilewright.UnsupportedError, match="LinearRegressor with post_transform PROBIT"):
-        check([node], {"x": features()}, ["scores"], False)
+    node = learnt("LinearRegressor", coefficients=[1.0] * 4, post_transform="CUBE")
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4])
+    graph = helper.make_graph([node], "learnt", [value], [helper.make_empty_tensor_value_info("scores")])
+    versions = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    with pytest.raises(tilewright.UnsupportedError, match="LinearRegressor with post_transform CUBE"):
+        import_model(helper.make_model(graph, opset_imports=versions, ir_version=8))

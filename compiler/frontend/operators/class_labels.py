@@ -5,6 +5,7 @@ In: scores [N, classes], or [N, 1] for two classes. Out: labels, which may be te
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from ..errors import Unsupported
 from ..node import Node
 from ..tensor import Tensor
 
-TRANSFORMS = ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO")
+TRANSFORMS = ("NONE", "LOGISTIC", "PROBIT", "SOFTMAX", "SOFTMAX_ZERO")
+WINITZKI = 0.147  # the constant of his approximation of the inverse error function, which onnxruntime has
 SMALL = 1e-7  # scores nearer to 0 are 0 for SOFTMAX_ZERO, as onnxruntime has it
 
 
@@ -41,7 +43,7 @@ def labelled(node: Node, place: Tensor | ir.Value) -> Tensor | ir.Value:
 
 
 def transform_of(node: Node) -> str:
-    """How scores are transformed. Raises Unsupported for the quantile of the normal distribution."""
+    """How scores are transformed. Raises Unsupported."""
     kind = str(node.get("post_transform", "NONE"))
     if kind not in TRANSFORMS:
         raise Unsupported(f"{node.operator} with post_transform {kind}", ", ".join(TRANSFORMS))
@@ -53,8 +55,8 @@ def post_transformed(node: Node, scores: ir.Value) -> ir.Value:
     kind = transform_of(node)
     if kind == "NONE":
         return scores
-    if kind == "LOGISTIC":
-        return node.map([scores], Scalar.sigmoid)
+    if kind in ("LOGISTIC", "PROBIT"):
+        return node.map([scores], Scalar.sigmoid if kind == "LOGISTIC" else probit)
     largest = build.reduce(scores, "max", [1])
     nothing = kind == "SOFTMAX_ZERO"
 
@@ -66,15 +68,26 @@ def post_transformed(node: Node, scores: ir.Value) -> ir.Value:
     return node.map([powers, build.reduce(powers, "sum", [1])], lambda value, total: value / total)
 
 
+def probit(score: Scalar) -> Scalar:
+    """The quantile of the normal distribution: sqrt 2 times the inverse error function of 2 p - 1, approximately."""
+    centred = score * 2.0 - 1.0
+    logarithm = ((1.0 - centred) * (1.0 + centred)).log()
+    middle = logarithm * 0.5 + 2.0 / (math.pi * WINITZKI)
+    size = ((middle * middle - logarithm / WINITZKI).sqrt() - middle).sqrt() * math.sqrt(2.0)
+    return centred.lt(0.0).select(-size, size)
+
+
 def two_classes(node: Node, score: ir.Value, limit: float, mirrored: bool) -> list[Tensor | ir.Value]:
     """Label and scores of two classes of which the second has the score [N, 1]: it is chosen above `limit`. The other
     has what is left of 1, or the `mirrored` score; no softmax is taken, as in onnxruntime.
     """
-    logistic = transform_of(node) == "LOGISTIC"
+    kind = transform_of(node)
 
     def body(own: Scalar) -> Scalar:
-        if logistic:
+        if kind == "LOGISTIC":
             return build.index(1).eq(0).select(-own, own).sigmoid()
+        if kind == "PROBIT":
+            return build.index(1).eq(0).select(-probit(own), probit(own))
         return build.index(1).eq(0).select(-own if mirrored else 1 - own, own)
 
     shape = build.expressions([build.shape_of(score)[0], 2])

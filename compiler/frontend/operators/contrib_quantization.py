@@ -6,6 +6,7 @@ In: integers with scales and zero points. Out: integer products in i32, or maps 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 
 from mlir import ir
 
@@ -17,7 +18,9 @@ from ..node import Node
 from ..registry import onnx_operator
 from ..tensor import Tensor
 from .contrib import DOMAIN
+from .contrib_layouts import channels_moved_last, channels_moved_second
 from .matrix import product_of, shifted, zero_of
+from .pooling import average_pool
 from .quantization import dynamic_quantize_linear, saturated
 from .reduction import softmax_of
 
@@ -200,12 +203,19 @@ def q_linear_global_average_pool(node: Node) -> ir.Value:
 
 @onnx_operator("QLinearAveragePool", domain=DOMAIN)
 def q_linear_average_pool(node: Node) -> ir.Value:
-    from .pooling import pool
+    last = bool(node.get("channels_last", 0))
+    inner = copy(node)
+    real = read(node, 0, 1, 2)
+    inner.inputs = [node.tensor(channels_moved_second(real) if last else real)]
+    pooled = average_pool(inner)
+    return write(node, channels_moved_last(pooled) if last else pooled, 3, 4, node.dtype(0))
 
-    if node.get("channels_last", 0) or node.get("ceil_mode", 0):
-        raise Unsupported("QLinearAveragePool with channels_last or ceil_mode", "neither")
-    pooled = pool(node, read(node, 0, 1, 2), "average", bool(node.get("count_include_pad", 0)))
-    return write(node, pooled, 3, 4, node.dtype(0))
+
+@onnx_operator("QLinearReduceMean", domain=DOMAIN)
+def q_linear_reduce_mean(node: Node) -> ir.Value:
+    axes = node.axes(node.get("axes") or range(node.rank(0)), node.rank(0))
+    value = build.mean(read(node, 0, 1, 2), axes)
+    return write(node, value if node.get("keepdims", 1) else build.remove_dimensions(value, axes), 3, 4, node.dtype(0))
 
 
 @onnx_operator("QLinearConcat", domain=DOMAIN)

@@ -1,6 +1,6 @@
-"""Linear models and support vector machines of ai.onnx.ml.
+"""Linear models and support vector regression of ai.onnx.ml.
 
-In: features [N, F] and coefficients in attributes. Out: a matmul, kernels of distances for machines, and votes.
+In: features [N, F] and coefficients in attributes. Out: a matmul, and kernels of distances to support vectors.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .class_labels import labelled, labels_of, post_transformed, two_classes
 DOMAIN = "ai.onnx.ml"
 
 
-def _features(node: Node) -> ir.Value:
+def features_of(node: Node) -> ir.Value:
     """[N, F] in f32; a vector is one row."""
     x = node.input(0)
     rows = node.reshaped(x, [1, x.shape[0]]) if x.rank == 1 else x
     return node.map([rows], lambda v: v.cast("f32"))
 
 
-def _constant(node: Node, values: Any, shape: tuple[int, ...]) -> ir.Value:
+def constant_of(node: Node, values: Any, shape: tuple[int, ...]) -> ir.Value:
     """An attribute as a tensor. Raises ModelError where it has another number of elements."""
     array = np.array(values if values is not None else [], np.float32)
     if array.size != int(np.prod(shape)):
@@ -39,13 +39,13 @@ def _constant(node: Node, values: Any, shape: tuple[int, ...]) -> ir.Value:
 
 def _linear(node: Node, targets: int) -> ir.Value:
     """[N, targets]: features times coefficients, plus intercepts."""
-    x = _features(node)
+    x = features_of(node)
     given = node.get("coefficients") or []
-    weights = _constant(node, given, (targets, len(given) // max(targets, 1)))
+    weights = constant_of(node, given, (targets, len(given) // max(targets, 1)))
     scores = build.matmul(x, weights, transpose_right=True, unify=node.unify)
     if not node.get("intercepts"):
         return scores
-    return node.map([scores, _constant(node, node.get("intercepts"), (targets,))], lambda v, b: v + b)
+    return node.map([scores, constant_of(node, node.get("intercepts"), (targets,))], lambda v, b: v + b)
 
 
 @onnx_operator("LinearRegressor", domain=DOMAIN)
@@ -67,10 +67,10 @@ def linear_classifier(node: Node) -> list[Tensor | ir.Value]:
     return [labelled(node, best), post_transformed(node, scores)]
 
 
-def _kernel(node: Node, vectors: ir.Value) -> ir.Value:
+def kernel_of(node: Node, vectors: ir.Value) -> ir.Value:
     """[N, vectors]: the kernel of every row with every support vector."""
     gamma, coefficient, degree = (node.get("kernel_params") or [0.0, 0.0, 0.0])[:3]
-    kind, x = node.get("kernel_type", "LINEAR"), _features(node)
+    kind, x = node.get("kernel_type", "LINEAR"), features_of(node)
     products = build.matmul(x, vectors, transpose_right=True, unify=node.unify)
     if kind == "LINEAR":
         return products
@@ -97,11 +97,11 @@ def svm_regressor(node: Node) -> ir.Value:
     """[N, 1]: kernels with support vectors, weighted, or a linear model where there are none."""
     count, given = int(node.get("n_supports", 0)), node.get("support_vectors") or []
     if count:
-        values = _kernel(node, _constant(node, given, (count, len(given) // count)))
-        weights = _constant(node, node.get("coefficients"), (1, count))
+        values = kernel_of(node, constant_of(node, given, (count, len(given) // count)))
+        weights = constant_of(node, node.get("coefficients"), (1, count))
     else:
-        values = _features(node)
-        weights = _constant(node, node.get("coefficients"), (1, len(node.get("coefficients") or [])))
+        values = features_of(node)
+        weights = constant_of(node, node.get("coefficients"), (1, len(node.get("coefficients") or [])))
     bias = float((node.get("rho") or [0.0])[0])
     one = bool(node.get("one_class", 0))
     sums = build.matmul(values, weights, transpose_right=True, unify=node.unify)

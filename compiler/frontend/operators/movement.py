@@ -252,6 +252,10 @@ def _computed_expand(node: Node) -> ir.Value:
 def tile(node: Node) -> ir.Value | Tensor:
     """Each dimension becomes [repeats, size], is broadcast, and is merged again."""
     x = node.input(0)
+    given = node.input(1)
+    if given.rank == 1 and given.size is None:  # a run finds how many there are: as many as dimensions
+        node.unify(given.shape[0], Expression.constant(x.rank))
+        node.inputs[1] = node.reshaped(given, [x.rank])
     repeats = node.sizes(1, "repeats")
     if len(repeats) != x.rank:
         raise ModelError(f"Tile with {len(repeats)} repeats of a tensor of rank {x.rank}")
