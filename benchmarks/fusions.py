@@ -144,6 +144,14 @@ PATTERNS = (
         {"v": (64, 64, 1, 1), "w": (64, 128, 3, 3), "factors": np.array([1, 1, 2, 2], np.float32)},
     ),
     Pattern(
+        "half of the channels through a convolution with a residual, all side by side (C2f)",
+        "dot + dot + dot + row", _IMAGE,
+        "a = Conv (x, v)  r = Relu(a)  b, c = Split <axis = 1, num_outputs = 2> (r)"
+        "  d = Conv <pads = [1, 1, 1, 1]> (c, w)  e = Relu(d)"
+        "  f = Add(c, e)  g = Concat <axis = 1> (b, c, f)  h = Conv (g, u)  y = GlobalAveragePool(h)",
+        {"v": (128, 64, 1, 1), "w": (64, 64, 3, 3), "u": (64, 192, 1, 1)},
+    ),
+    Pattern(
         "channels side by side into a convolution", "loop + dot",
         f"{_IMAGE}, float16[1, 64, 14, 14] r",
         "a = Concat <axis = 1> (x, r)  y = Conv <pads = [1, 1, 1, 1]> (a, w)", {"w": (64, 128, 3, 3)},

@@ -129,13 +129,17 @@ def _keeps_one_output(grouping: Grouping, group: Group, node: Node) -> bool:
 
 # Operands: the prologue -----------------------------------------------------------------------------------------
 def extend_with_operands(grouping: Grouping, group: Group) -> None:
-    """Take cheap producers of the anchor's operands: movements, and maps that cost little to compute again."""
+    """Take cheap producers of the anchor's operands: movements, and maps that cost little to compute again. What the
+    epilogue reads may be a slice.
+    """
     anchor = grouping.nodes[group.anchor]
     pending = [index for index in anchor.producers if index not in group.members]
     pending = [index for index in pending if _is_streamed(grouping, anchor, index)]
     if group.kind == "attention":
         pending += first_contraction(grouping, group).producers
         copy_masks(grouping, group)
+    epilogue = {source for index in group.members - {group.anchor} for source in grouping.nodes[index].producers}
+    pending += sorted(index for index in epilogue - group.members if grouping.nodes[index].name == "slice")
     weights = set(_weight_side(grouping, anchor))
     while pending:
         index = pending.pop()

@@ -18,6 +18,7 @@ from .plan_precision import NARROW
 from .rewriting import (
     body_of,
     building_before,
+    clone_into,
     erase_dead,
     functions,
     has_uses,
@@ -30,6 +31,7 @@ from .rewriting import (
     yielded,
 )
 
+MOVEMENTS = ("graph.slice", "graph.transpose", "graph.reshape", "graph.broadcast")
 FIXED = ("recurrent", "scan", "scatter", "sort", KIND)  # kernels that take and give the types they were written for
 
 
@@ -158,34 +160,40 @@ def _widen(block: ir.Block, argument: ir.Value, stored: ir.Type) -> None:
 
 
 def _cancel_casts(block: ir.Block) -> None:
-    """Narrowing what was just widened is the stored tensor itself, also where it was put side by side in between."""
+    """Narrowing what was just widened is the stored tensor itself, also where it was moved in between."""
     for operation in operations_of(block):
         source = _cast_source(operation, "arith.truncf")
-        inner = producer(source) if source is not None else None
-        if inner is not None and inner.name == "graph.concatenate" and len(list(inner.results[0].uses)) == 1:
-            joined = _narrow_parts(inner, element_of(operation.results[0]))
-            if joined is not None:
-                replace(operation, [joined])
-            continue
-        stored = _cast_source(inner, "arith.extf") if inner is not None else None
-        if stored is not None and stored.type == operation.results[0].type:
-            replace(operation, [stored])
+        narrow = _narrow(source, operation.results[0]) if source is not None else None
+        if narrow is not None:
+            replace(operation, [narrow])
 
 
-def _narrow_parts(operation: ir.Operation, element: str) -> ir.Value | None:
-    """The concatenation of narrow parts: those that were widened as they are stored, the others rounded. None where no
-    part was.
-    """
-    makers = [producer(part) for part in yielded(operation)]
-    stored = [_cast_source(maker, "arith.extf") if maker is not None else None for maker in makers]
-    if not any(source is not None and element_of(source) == element for source in stored):
+def _narrow(value: ir.Value, wanted: ir.Value) -> ir.Value | None:
+    """The value in the element type of `wanted`, where only movements stand between it and tensors of that type."""
+    element, maker = element_of(wanted), producer(value)
+    if maker is None:
         return None
-    with building_before(operation):
-        parts = [
-            source if source is not None and element_of(source) == element else graph_builder.cast(part, element)
-            for part, source in zip(yielded(operation), stored, strict=True)
+    stored = _cast_source(maker, "arith.extf")
+    if stored is not None:
+        return stored if element_of(stored) == element else None
+    if maker.name in MOVEMENTS:
+        source = _narrow(maker.operands[0], wanted)
+        if source is None:
+            return None
+        moved = clone_into(maker, {maker.operands[0]: source}, ir.InsertionPoint(maker)).results[0]
+        moved.set_type(tensor_type(shape_of(value), element))
+        return moved
+    if maker.name != "graph.concatenate" or len(list(value.uses)) > 1:
+        return None
+    parts = [_narrow(part, wanted) for part in yielded(maker)]
+    if all(part is None for part in parts):
+        return None
+    with building_before(maker):
+        rounded = [
+            graph_builder.cast(own, element) if part is None else part
+            for part, own in zip(parts, yielded(maker), strict=True)
         ]
-        return graph_builder.concatenate_to(shape_of(operation.results[0]), parts, integer(operation, "axis"))
+        return graph_builder.concatenate_to(shape_of(value), rounded, integer(maker, "axis"))
 
 
 def _cast_source(operation: ir.Operation, conversion: str) -> ir.Value | None:

@@ -193,7 +193,9 @@ def _take_part(operation: ir.Operation, joined: ir.Operation) -> bool:
 # Concatenate and pad --------------------------------------------------------------------------------------------
 @rule("graph.concatenate")
 def flatten_concatenation(operation: ir.Operation) -> bool:
-    """One part, empty parts, or a part that is a concatenation along the same axis which nothing else reads."""
+    """One part, empty parts, a part that is a concatenation along the same axis which nothing else reads, or slices of
+    one tensor that follow each other.
+    """
     axis = integer(operation, "axis")
     parts = yielded(operation)
     flat: list[ir.Value] = []
@@ -204,6 +206,8 @@ def flatten_concatenation(operation: ir.Operation) -> bool:
             flat += yielded(inner)
         elif shape_of(part)[axis] != 0:
             flat.append(part)
+    with building_before(operation):
+        flat = _merge_neighbours(flat, axis)
     if len(flat) == len(parts) and len(parts) > 1 and all(a == b for a, b in zip(flat, parts, strict=True)):
         return False
     if not flat:
@@ -225,6 +229,30 @@ def flatten_concatenation(operation: ir.Operation) -> bool:
         ir.Operation.create("gpu.yield", operands=flat)
     replace(operation, [joined.results[0]])
     return True
+
+
+def _merge_neighbours(parts: list[ir.Value], axis: int) -> list[ir.Value]:
+    """The parts, with one slice for those of a tensor that follow each other along `axis`; the tensor for all of it."""
+    merged: list[ir.Value] = []
+    for part in parts:
+        left, right = _plain_slice(merged[-1]) if merged else None, _plain_slice(part)
+        if left is None or right is None or left.operands[0] != right.operands[0]:
+            merged.append(part)
+            continue
+        first, second, length = expressions(left, "starts"), expressions(right, "starts"), shape_of(merged[-1])[axis]
+        steps = [b - a for a, b in zip(first, second, strict=True)]
+        if all(step == (length if index == axis else 0) for index, step in enumerate(steps)):
+            sizes = [size + (length if index == axis else 0) for index, size in enumerate(shape_of(part))]
+            merged[-1] = graph_builder.slice(left.operands[0], first, sizes)
+        else:
+            merged.append(part)
+    return merged
+
+
+def _plain_slice(value: ir.Value) -> ir.Operation | None:
+    """The slice without steps that makes the value."""
+    operation = _source(value, "graph.slice")
+    return operation if operation is not None and set(integers(operation, "steps")) == {1} else None
 
 
 @rule("graph.pad")

@@ -24,6 +24,15 @@ BLOCK = """
     d = Conv (c, w2)  e = Transpose <perm = [0, 2, 3, 1]> (d)
     y = Relu(e)  m = GlobalAveragePool(rb)
 """
+# As YOLO: half of the channels go through a convolution and are added to themselves; all three are joined.
+SPLIT = """
+    t = Transpose <perm = [0, 3, 1, 2]> (x)
+    a = Conv <pads = [1, 1, 1, 1]> (t, w3)  ra = Relu(a)
+    l, r = Split <axis = 1, num_outputs = 2> (ra)
+    b = Conv <pads = [1, 1, 1, 1]> (r, w1)  rb = Relu(b)  q = Add(rb, r)
+    c = Concat <axis = 1> (l, r, q)
+    d = Conv (c, w2)  e = Transpose <perm = [0, 2, 3, 1]> (d)  y = Relu(e)  m = GlobalMaxPool(q)
+"""
 # As DenseNet: every layer reads all before it, and the features are named anew every time.
 DENSE = """
     a = MatMul(x, v0)  ra = Relu(a)
@@ -40,6 +49,7 @@ def _model(inputs: str, nodes: str) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     shapes = {
         "w0": (CHANNELS, CHANNELS, 3, 3), "w1": (CHANNELS, CHANNELS, 3, 3), "w2": (CHANNELS, 3 * CHANNELS, 1, 1),
+        "w3": (2 * CHANNELS, CHANNELS, 3, 3),
         "v0": (32, 64), "v1": (64, 32), "v2": (96, 16), "v3": (112, 24),
     }  # fmt: skip
     for name, shape in shapes.items():
@@ -57,9 +67,10 @@ def _model(inputs: str, nodes: str) -> onnx.ModelProto:
     "nodes,shape,kernels",
     [
         (BLOCK, (2, 6, 5, CHANNELS), ["dot", "dot", "dot", "loop", "row"]),
+        (SPLIT, (2, 6, 5, CHANNELS), ["dot", "dot", "dot", "row"]),
         (DENSE, (9, 32), ["dot", "dot", "dot", "dot", "row"]),
     ],
-    ids=["block", "dense"],
+    ids=["block", "split", "dense"],
 )
 def test_parts_are_written_in_place(
     nodes: str, shape: tuple[int, ...], kernels: list[str], target: str, precision: str
@@ -70,7 +81,7 @@ def test_parts_are_written_in_place(
     found = [launch.kernel.split("_")[0] for launch in engine.program.launches]
     assert sorted(found) == sorted(kernels)
     boxes = [item for own in engine.program.launches for item in own.arguments if isinstance(item, TensorMapArgument)]
-    assert any(item.offset != 0 for item in boxes) == (target == "sm_90a" and nodes == BLOCK)
+    assert any(item.offset != 0 for item in boxes) == (target == "sm_90a" and nodes != DENSE)
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     (outputs,), report = sanitize(engine, [{"x": x}], Order("random", 5))
     assert not report.findings, str(report)

@@ -77,3 +77,26 @@ func.func @main(%x: !x, %y: !two) -> !three {
   }) {axis = 1 : i64} : () -> !three
   return %outer : !three
 }
+
+// -----
+// Slices that follow each other are one; all of a tensor is the tensor.
+
+!x = tensor<2x8xf32>
+!half = tensor<2x4xf32>
+!quarter = tensor<2x2xf32>
+!y = tensor<2x18xf32>
+
+// CHECK-LABEL: func.func @main
+// CHECK-NEXT: %[[LAST:.*]] = "graph.slice"(%arg0) {starts = ["0", "4"]
+// CHECK-NEXT: %[[MIDDLE:.*]] = "graph.slice"(%arg0) {starts = ["0", "2"], steps = array<i64: 1, 1>} : (tensor<2x8xf32>) -> tensor<2x6xf32>
+// CHECK-NEXT: "graph.concatenate"
+// CHECK-NEXT: gpu.yield %arg0, %[[MIDDLE]], %[[LAST]]
+func.func @main(%x: !x) -> !y {
+  %0 = "graph.slice"(%x) {starts = ["0", "0"], steps = array<i64: 1, 1>} : (!x) -> !half
+  %1 = "graph.slice"(%x) {starts = ["0", "4"], steps = array<i64: 1, 1>} : (!x) -> !half
+  %2 = "graph.slice"(%x) {starts = ["0", "2"], steps = array<i64: 1, 1>} : (!x) -> !quarter
+  %3 = "graph.concatenate"() ({
+    gpu.yield %0, %1, %2, %1, %1 : !half, !half, !quarter, !half, !half
+  }) {axis = 1 : i64} : () -> tensor<2x18xf32>
+  return %3 : !y
+}
