@@ -156,7 +156,7 @@ def fused_location(locations: Sequence[ir.Location]) -> ir.Location:
 # Change -------------------------------------------------------------------------------------------------------------
 @contextmanager
 def building_before(operation: ir.Operation, location: ir.Location | None = None) -> Iterator[None]:
-    """Within it, dialects/graph_builder.py builds in front of `operation`, with its location unless told otherwise."""
+    """Within it, dialects/graph_builder builds in front of `operation`, with its location unless told otherwise."""
     with ir.InsertionPoint(operation), location or operation.location:
         yield
 
