@@ -1,7 +1,7 @@
 """The tables of docs/models.md from the recorded run of all models.
 
 In: benchmarks/results/models.json and the page. Out: the page with its tables written again: every exported
-architecture by exporter and opset, and every other model.
+architecture by exporter and opset, what no exporter makes and why, and every other model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ Record = dict[str, Any]
 def page(text: str) -> str:
     """The page with fresh tables."""
     recorded = json.loads(RESULTS.read_text())
-    tables = {"architectures": _architectures(recorded), "models": _models(recorded["models"])}
+    tables = {
+        "architectures": _architectures(recorded),
+        "reasons": _reasons(recorded["not_exported"]),
+        "models": _models(recorded["models"]),
+    }
     return TABLE.sub(lambda found: found[1] + tables[found[2]] + found[3], text)
 
 
@@ -48,6 +52,15 @@ def _architectures(recorded: Record) -> str:
         answers = " | ".join(row.get(column, "") for column in COLUMNS)
         text += f"| {name} | {shapes.get(name, '')} | {answers} |\n"
     return text
+
+
+def _reasons(not_exported: dict[str, str]) -> str:
+    """Files with the same reason stand together."""
+    files: dict[str, list[str]] = {}
+    for name, reason in sorted(not_exported.items()):
+        files.setdefault(reason, []).append(name.replace("-small-", " ").replace("dynamo-", "dynamo "))
+    text = "| not exported | the exporter's reason |\n|---|---|\n"
+    return text + "".join(f"| {', '.join(names)} | {reason} |\n" for reason, names in files.items())
 
 
 def _models(rows: list[Record]) -> str:

@@ -256,6 +256,7 @@ _EXPORTED: dict[str, Callable[[], list[Inputs]]] = {
     "mobilenet-small": partial(_noise, "x", *_IMAGES),
     "mobilenet-v3-small": partial(_noise, "x", *_IMAGES),
     "recogniser-small": partial(_noise, "x", (1, 1, 32, 48), (1, 1, 32, 80)),
+    "recogniser-lines-small": partial(_noise, "x", (1, 1, 32, 48), (3, 1, 32, 48)),
     "resnet-small": partial(_noise, "x", *_IMAGES),
     "sam-small": _points,
     "scan-small": partial(_floats, {"x": (1, 5, 32)}, {"x": (3, 9, 32)}),
