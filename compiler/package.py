@@ -16,26 +16,9 @@ from mlir import ir
 from ..passes.unit import Unit
 from ..runtime.engine import Engine
 from ..runtime.errors import InternalError
+from ..runtime.launch_arguments import Argument, BufferArgument, ExpressionArgument, Im2colArgument, TensorMapArgument
 from ..runtime.manifest import Buffer, Equality, KernelDescription, Manifest, SymbolSource, TensorBinding
-from ..runtime.program import (
-    Argument,
-    BufferArgument,
-    Call,
-    Copy,
-    Download,
-    ExpressionArgument,
-    Fetch,
-    Fill,
-    If,
-    Im2colArgument,
-    Instruction,
-    Keep,
-    Launch,
-    Loop,
-    Program,
-    TensorMapArgument,
-    Upload,
-)
+from ..runtime.program import Call, Copy, Download, Fetch, Fill, If, Instruction, Keep, Launch, Loop, Program, Upload
 from ..runtime.symbolic import ZERO, Expression, parse
 from .backend.kernel import CompiledKernel
 

@@ -21,8 +21,9 @@ from ..passes.graph.interpret import interpret
 from ..runtime.device import Device
 from ..runtime.engine import Engine
 from ..runtime.errors import InternalError, ModelError
+from ..runtime.launch_arguments import BufferArgument
 from ..runtime.manifest import TensorBinding
-from ..runtime.program import BufferArgument, Launch
+from ..runtime.program import Launch
 from .compilation import Compilation, Options
 from .package import package
 from .pipeline import STAGES, run_pipeline

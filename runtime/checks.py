@@ -13,21 +13,9 @@ from collections.abc import Iterable
 
 from .dtypes import COMPLEX_OF
 from .host_functions import known_functions
+from .launch_arguments import BufferArgument, ExpressionArgument, TensorMapArgument
 from .manifest import BUFFER_KINDS, PARAMETER_TYPES, WEIGHT_ALIGNMENT, Buffer, KernelDescription, Manifest
-from .program import (
-    BufferArgument,
-    Call,
-    Copy,
-    Download,
-    ExpressionArgument,
-    Fetch,
-    If,
-    Keep,
-    Launch,
-    Loop,
-    TensorMapArgument,
-    Upload,
-)
+from .program import Call, Copy, Download, Fetch, If, Keep, Launch, Loop, Upload
 from .records import fail
 from .symbolic import Expression
 

@@ -21,23 +21,9 @@ from .dtypes import DType, raw_bytes
 from .errors import DeviceError, ModelError
 from .host_functions import HostCall, run_host_function
 from .kept import KeptArray, KeptMemory, fetched
+from .launch_arguments import BufferArgument, TensorMapArgument
 from .manifest import KernelDescription, Manifest, evaluate, evaluate_shape
-from .program import (
-    BufferArgument,
-    Call,
-    Copy,
-    Download,
-    Fetch,
-    Fill,
-    If,
-    Instruction,
-    Keep,
-    Launch,
-    Loop,
-    Program,
-    TensorMapArgument,
-    Upload,
-)
+from .program import Call, Copy, Download, Fetch, Fill, If, Instruction, Keep, Launch, Loop, Program, Upload
 from .symbolic import Expression
 from .tensor_map import Im2col, TensorMap
 

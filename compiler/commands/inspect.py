@@ -13,22 +13,8 @@ from pathlib import Path
 import click
 
 from ...runtime.engine import Engine
-from ...runtime.program import (
-    Argument,
-    BufferArgument,
-    Call,
-    Copy,
-    Download,
-    Fetch,
-    Fill,
-    If,
-    Instruction,
-    Keep,
-    Launch,
-    Loop,
-    TensorMapArgument,
-    Upload,
-)
+from ...runtime.launch_arguments import Argument, BufferArgument, TensorMapArgument
+from ...runtime.program import Call, Copy, Download, Fetch, Fill, If, Instruction, Keep, Launch, Loop, Upload
 from ..command_options import console, size_text, table
 
 LONGEST_NODES = 100  # characters of ONNX node names in a table, unless --all

@@ -10,16 +10,9 @@ from typing import Any
 import numpy as np
 
 from tilewright.runtime.engine import Engine
+from tilewright.runtime.launch_arguments import BufferArgument, ExpressionArgument
 from tilewright.runtime.manifest import Buffer, KernelDescription, Manifest, SymbolSource, TensorBinding
-from tilewright.runtime.program import (
-    BufferArgument,
-    Copy,
-    ExpressionArgument,
-    Fill,
-    If,
-    Launch,
-    Program,
-)
+from tilewright.runtime.program import Copy, Fill, If, Launch, Program
 from tilewright.runtime.symbolic import parse
 
 WEIGHT = np.array([1.0, -2.0, 0.5, 4.0], np.float32)

@@ -10,7 +10,7 @@ from onnx import numpy_helper, parser
 
 import tilewright
 from tilewright.runtime.emulator.observer import Order
-from tilewright.runtime.program import TensorMapArgument
+from tilewright.runtime.launch_arguments import TensorMapArgument
 from tilewright.runtime.sanitizing import sanitize
 
 CHANNELS = 64
