@@ -23,6 +23,7 @@ from .cuda_launch import (
     dependent_configuration,
     waits_for_previous,
 )
+from .cuda_staging import Staging
 from .device import Extents, LaunchArgument, release_all
 from .errors import DeviceError
 from .tensor_map import TensorMap, check
@@ -76,6 +77,9 @@ class CudaDevice:
         self._device: Any = None
         self._context: Any = None
         self._stream: Any = None
+        self._copies: Any = None  # the stream of uploads that go ahead, with the event that tells when they are done
+        self._copied: Any = None
+        self._staging = Staging(self._call)
         self._capability = (0, 0)
         self._order = StreamOrder()
         self._has_dependent_launch = False
@@ -112,10 +116,11 @@ class CudaDevice:
         self._context = self._call("cuDevicePrimaryCtxRetain", device)
         self._device = device
         with self._active():
-            # Non-blocking, so that capturing it does not forbid other libraries their default stream.
-            self._stream = self._call(
-                "cuStreamCreate", int(self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
-            )
+            self._stream = self._new_stream()
+
+    def _new_stream(self) -> Any:
+        """Non-blocking, so that capturing it does not forbid other libraries their default stream."""
+        return self._call("cuStreamCreate", int(self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
 
     # Calling the driver -----------------------------------------------------------------------------------
     def _call(self, name: str, *arguments: Any) -> Any:
@@ -197,7 +202,25 @@ class CudaDevice:
         """Copy a C-contiguous array to the device, behind what is already in the stream."""
         if array.nbytes:
             with self._active():
-                self._call("cuMemcpyHtoDAsync", address, array.ctypes.data, array.nbytes, self._stream)
+                self._staging.upload(address, array, self._stream)
+
+    def upload_ahead(self, address: int, array: np.ndarray[Any, Any]) -> None:
+        """Copy a C-contiguous array to the device, beside what is in the stream."""
+        if array.nbytes:
+            with self._active():
+                if self._copies is None:
+                    self._copies = self._new_stream()
+                self._staging.upload(address, array, self._copies)
+
+    def order_uploads(self) -> None:
+        """What comes into the stream from now on waits for the uploads that went ahead."""
+        if self._copies is None:
+            return
+        with self._active():
+            if self._copied is None:
+                self._copied = self._call("cuEventCreate", int(self._driver.CUevent_flags.CU_EVENT_DEFAULT))
+            self._call("cuEventRecord", self._copied, self._copies)
+            self._call("cuStreamWaitEvent", self._stream, self._copied, 0)
 
     def download(self, address: int, array: np.ndarray[Any, Any]) -> None:
         """Fill a C-contiguous array from the device and wait for it."""
@@ -407,9 +430,10 @@ class CudaDevice:
             return
         calls = [("cuGraphExecDestroy", graph) for graph in self._graphs]
         calls += [("cuModuleUnload", module) for module in self._modules]
-        if self._stream is not None:
-            calls.append(("cuStreamDestroy", self._stream))
-        self._graphs, self._modules, self._stream = [], [], None
+        calls += [("cuEventDestroy", self._copied)] if self._copied is not None else []
+        calls += [("cuStreamDestroy", stream) for stream in (self._copies, self._stream) if stream is not None]
+        calls += self._staging.releases()
+        self._graphs, self._modules, self._stream, self._copies, self._copied = [], [], None, None, None
         release_context = partial(self._call, "cuDevicePrimaryCtxRelease", self._device)
         try:
             release_all([partial(self._call_all, calls), release_context])

@@ -56,7 +56,13 @@ class Device(Protocol):
         """Give back what `allocate` gave."""
 
     def upload(self, address: int, array: np.ndarray[Any, Any]) -> None:
-        """Copy the bytes of a C-contiguous array to the device."""
+        """Copy the bytes of a C-contiguous array to the device; it may change as soon as this returns."""
+
+    def upload_ahead(self, address: int, array: np.ndarray[Any, Any]) -> None:
+        """The same beside what runs, which must not use that memory; `order_uploads` comes before what does."""
+
+    def order_uploads(self) -> None:
+        """What is started from now on waits for the uploads that went ahead."""
 
     def download(self, address: int, array: np.ndarray[Any, Any]) -> None:
         """Fill a C-contiguous array from the device, after everything launched before has finished."""

@@ -11,10 +11,10 @@ import contextlib
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from .manifest import TensorBinding, evaluate_shape
 from .measuring import Measurement, measure
 from .memory import SessionMemory
 from .memory_plan import ArenaPlan, lifetimes, plan_arena
+from .pipelined import run_each
 from .program import Call
 
 _SHAPES_KEPT = 64  # plans; small
@@ -99,6 +100,14 @@ class Session:
         """
         return self._run(inputs, device_outputs, None)
 
+    def run_each(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Array]]:
+        """`run` for each of `batches` in turn, as an iterator of results.
+
+        While one is computed, the arrays of the next are copied to the device: there is device memory for the inputs of
+        two. Raises what `run` raises, when it is that batch's turn.
+        """
+        return run_each(self, self._manifest, batches)
+
     def profile(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Array], list[KernelTiming]]:
         """(outputs, the time of each launch in order). Launches run one by one, so that the sum exceeds a
         plain run.
@@ -140,8 +149,7 @@ class Session:
         """(shape, what starts a run) for inputs that stay on the device; those of the host are copied to memory of
         their own, whose addresses are added to `copies`.
         """
-        check_names(self._manifest, inputs)
-        values = {binding.name: self._accept(binding, inputs[binding.name]) for binding in self._manifest.inputs}
+        values = self.accept(inputs)
         plan = self._plan(bind(self._manifest, values))
         addresses, _ = self._place_inputs(plan, values)
         for binding in self._manifest.inputs:
@@ -165,28 +173,52 @@ class Session:
         launches: int = 1,
     ) -> dict[str, Any]:
         with self._lock:
+            return self._run_values(self.accept(inputs), device_outputs, timings, launches)
+
+    def accept(self, inputs: Mapping[str, Any]) -> dict[str, Value]:
+        """The inputs as the program takes them, by name. Raises ModelError."""
+        self._check_open()
+        check_names(self._manifest, inputs)
+        return {binding.name: self._accept(binding, inputs[binding.name]) for binding in self._manifest.inputs}
+
+    def run_uploaded(
+        self, values: Mapping[str, Value], uploaded: Mapping[str, int], meanwhile: Callable[[], None] | None
+    ) -> dict[str, Array]:
+        """`run` with inputs that `accept` gave, some of them `uploaded` ahead: addresses by buffer. `meanwhile` is
+        called when the run has been started.
+        """
+        with self._lock:
             self._check_open()
-            check_names(self._manifest, inputs)
-            values = {
-                binding.name: self._accept(binding, inputs[binding.name]) for binding in self._manifest.inputs
+            self.device.order_uploads()
+            return self._run_values(values, False, None, 1, uploaded, meanwhile)
+
+    def _run_values(
+        self,
+        values: Mapping[str, Value],
+        device_outputs: bool,
+        timings: list[KernelTiming] | None,
+        launches: int,
+        uploaded: Mapping[str, int] = MappingProxyType({}),
+        meanwhile: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:
+        plan = self._plan(bind(self._manifest, values))
+        try:
+            addresses, external = self._place_inputs(plan, values, uploaded)
+            run = self._run_of(plan, addresses, values, timings, launches)
+            self._execute(plan, run, external)
+            if meanwhile is not None:
+                meanwhile()
+            results = {
+                binding.name: self._collect(binding, run, plan.sizes, device_outputs)
+                for binding in self._manifest.outputs
             }
-            symbols = bind(self._manifest, values)
-            plan = self._plan(symbols)
-            try:
-                addresses, external = self._place_inputs(plan, values)
-                run = self._run_of(plan, addresses, values, timings, launches)
-                self._execute(plan, run, external)
-                results = {
-                    binding.name: self._collect(binding, run, plan.sizes, device_outputs)
-                    for binding in self._manifest.outputs
-                }
-            except BaseException:
-                # Arrays lent by the caller may be in use until the device is done.
-                with contextlib.suppress(DeviceError):
-                    self.device.synchronize()
-                raise
-            self.device.synchronize()
-            return results
+        except BaseException:
+            # Arrays lent by the caller may be in use until the device is done.
+            with contextlib.suppress(DeviceError):
+                self.device.synchronize()
+            raise
+        self.device.synchronize()
+        return results
 
     def _accept(self, binding: TensorBinding, value: Any) -> Value:
         if binding.dtype in HOST_TYPES:
@@ -209,18 +241,18 @@ class Session:
         return plan
 
     def _place_inputs(
-        self, plan: ShapePlan, values: Mapping[str, Value]
+        self, plan: ShapePlan, values: Mapping[str, Value], uploaded: Mapping[str, int] = MappingProxyType({})
     ) -> tuple[dict[str, int], dict[str, int]]:
-        """(address of every buffer, those of them that belong to the caller), with host inputs uploaded."""
+        """(address of every buffer, those of them that are not the session's), with host inputs uploaded."""
         if self._memory.needs_move(plan.arena):
             self._drop_graphs()
         addresses, moved = self._memory.place(plan.arena, plan.sizes)
         if moved:
             self._drop_graphs()
-        external: dict[str, int] = {}
+        external = dict(uploaded)
         for binding in self._manifest.inputs:
             value = values[binding.name]
-            if isinstance(value, HostValue):
+            if isinstance(value, HostValue) or binding.buffer in uploaded:
                 continue
             if isinstance(value, ForeignMemory):
                 if (

@@ -90,6 +90,13 @@ class EmulatorDevice:
         if self._instrument is not None:
             self._instrument.defined(address, source.nbytes)
 
+    def upload_ahead(self, address: int, array: Array) -> None:
+        """The same: nothing runs meanwhile."""
+        self.upload(address, array)
+
+    def order_uploads(self) -> None:
+        """They are over."""
+
     def download(self, address: int, array: Array) -> None:
         """Fill a C-contiguous array from the device."""
         if not array.flags.c_contiguous:

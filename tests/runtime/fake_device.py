@@ -33,6 +33,7 @@ class FakeDevice:
         self.next = 0x10000
         self.launches: list[str] = []
         self.closed = 0
+        self.ahead = False  # something was uploaded that nothing started from now on waits for
 
     def allocate(self, nbytes: int) -> int:
         if sum(block.nbytes for block in self.memory.values()) + nbytes > self.capacity:
@@ -58,6 +59,13 @@ class FakeDevice:
     def upload(self, address: int, array: np.ndarray) -> None:
         assert array.flags.c_contiguous
         self.bytes_at(address, array.nbytes)[:] = array.reshape(-1).view(np.uint8)
+
+    def upload_ahead(self, address: int, array: np.ndarray) -> None:
+        self.upload(address, array)
+        self.ahead = True
+
+    def order_uploads(self) -> None:
+        self.ahead = False
 
     def download(self, address: int, array: np.ndarray) -> None:
         array.reshape(-1).view(np.uint8)[:] = self.bytes_at(address, array.nbytes)

@@ -25,7 +25,9 @@ class Status(int):
 
 
 OK, BAD = Status(0), Status(999)
-GIVE_BACK = ("cuMemFree", "cuModuleUnload", "cuStreamDestroy", "cuGraphDestroy", "cuGraphExecDestroy", "cuEventDestroy")
+GIVE_BACK = (
+    "cuMemFree", "cuModuleUnload", "cuStreamDestroy", "cuGraphDestroy", "cuGraphExecDestroy", "cuEventDestroy",
+)  # fmt: skip
 
 
 class FakeDriver:
@@ -160,6 +162,16 @@ class FakeDriver:
         del self.live[address], self.memory[address]
         return (OK,)
 
+    def cuMemHostAlloc(self, nbytes: int, flags: int) -> tuple[Status, int]:
+        block = np.empty(nbytes, np.uint8)
+        address = block.ctypes.data
+        self.memory[address], self.live[address] = block, "page-locked memory"
+        return OK, address
+
+    def cuMemFreeHost(self, address: int) -> tuple[Status]:
+        del self.live[address], self.memory[address]
+        return (OK,)
+
     def cuMemcpyHtoDAsync(self, target: int, source: int, nbytes: int, stream: int) -> tuple[Status]:
         assert self.recording is None and stream in self.live
         ctypes.memmove(target, source, nbytes)
@@ -223,6 +235,10 @@ class FakeDriver:
 
     def cuEventRecord(self, event: int, stream: int) -> tuple[Status]:
         assert self.live[event] == "event" and stream in self.live
+        return (OK,)
+
+    def cuStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[Status]:
+        assert self.live[event] == "event" and self.live[stream] == "stream"
         return (OK,)
 
     def cuEventSynchronize(self, event: int) -> tuple[Status]:

@@ -54,6 +54,12 @@ static int cuMemAlloc_(uint64_t *address, size_t bytes) {
     return 0;
 }
 static int cuMemFree_(uint64_t address) { free((void *)address); live--; return 0; }
+static int cuMemHostAlloc_(void **address, size_t bytes, unsigned flags) {
+    *address = malloc(bytes);
+    live++;
+    return (int)flags;
+}
+static int cuMemFreeHost_(void *address) { free(address); live--; return 0; }
 static int cuMemcpyHtoDAsync_(uint64_t target, const void *source, size_t bytes, void *stream) {
     memcpy((void *)target, source, bytes);
     return cuStreamSynchronize_(stream);
@@ -166,7 +172,10 @@ static int cuEventRecord_(Event *event, void *stream) {
     event->stream = stream;
     return stream == &stream_storage ? 0 : 400;
 }
-static int cuEventSynchronize_(Event *event) { return cuStreamSynchronize_(event->stream); }
+static int cuStreamWaitEvent_(void *stream, Event *event, unsigned flags) {
+    return flags || event->stream != &stream_storage ? 400 : cuStreamSynchronize_(stream);
+}
+static int cuEventSynchronize_(Event *event) { return event->stream ? cuStreamSynchronize_(event->stream) : 0; }
 static int cuEventElapsedTime_(float *milliseconds, Event *first, Event *last) {
     *milliseconds = 0.25f;
     return first != last && first->stream && last->stream ? 0 : 400;
@@ -187,6 +196,7 @@ static const struct { const char *name; void *function; } table[] = {
     ENTRY(cuModuleUnload), ENTRY(cuFuncSetAttribute), ENTRY(cuLaunchKernel), ENTRY(cuLaunchKernelEx), ENTRY(cuStreamBeginCapture),
     ENTRY(cuStreamEndCapture), ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphLaunch), ENTRY(cuGraphDestroy),
     ENTRY(cuEventCreate), ENTRY(cuEventRecord), ENTRY(cuEventSynchronize), ENTRY(cuEventElapsedTime), ENTRY(cuEventDestroy),
+    ENTRY(cuMemHostAlloc), ENTRY(cuMemFreeHost), ENTRY(cuStreamWaitEvent),
     ENTRY(cuTensorMapEncodeTiled), ENTRY(cuTensorMapEncodeIm2col),
     {"cuGraphExecDestroy", (void *)cuGraphDestroy_}, ENTRY(cuGetErrorString),
 };

@@ -1,0 +1,59 @@
+"""Page-locked host memory that inputs pass on their way to a GPU.
+
+In: arrays anywhere in host memory. Out: copies in a stream, in pieces: the GPU fetches one while the host fills the
+next. It exists because the GPU reads ordinary memory only by way of the driver, which stops the stream for it first, so
+that nothing overlaps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+PIECE = 4 << 20  # bytes: a tenth of a millisecond on the bus, so that the calls for a piece are little beside it
+PIECES = 4
+DIRECT = 64 << 10  # bytes up to which the driver copies within the call
+
+
+class Staging:
+    """A ring of pieces, each with an event that tells when the GPU has fetched it. Made when first needed."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        """`call(name, *arguments)` calls the driver, in the context, and raises DeviceError."""
+        self._call = call
+        self._base = 0
+        self._events: list[Any] = []
+        self._next = 0
+
+    def upload(self, address: int, array: np.ndarray[Any, Any], stream: Any) -> None:
+        """Start the copy of a C-contiguous array; its memory may change as soon as this returns."""
+        source = array.ctypes.data
+        if array.nbytes <= DIRECT:
+            self._call("cuMemcpyHtoDAsync", address, source, array.nbytes, stream)
+            return
+        self._prepare()
+        for offset in range(0, array.nbytes, PIECE):
+            size = min(PIECE, array.nbytes - offset)
+            event, place = self._events[self._next], self._base + self._next * PIECE
+            self._next = (self._next + 1) % PIECES
+            self._call("cuEventSynchronize", event)
+            ctypes.memmove(place, source + offset, size)
+            self._call("cuMemcpyHtoDAsync", address + offset, place, size, stream)
+            self._call("cuEventRecord", event, stream)
+
+    def _prepare(self) -> None:
+        if not self._base:
+            self._base = int(self._call("cuMemHostAlloc", PIECES * PIECE, 0))
+        while len(self._events) < PIECES:
+            self._events.append(self._call("cuEventCreate", 0))
+
+    def releases(self) -> list[tuple[str, Any]]:
+        """The calls that give everything back, once."""
+        calls = [("cuEventDestroy", event) for event in self._events]
+        if self._base:
+            calls.append(("cuMemFreeHost", self._base))
+        self._base, self._events = 0, []
+        return calls
