@@ -105,7 +105,7 @@ def sam(width: int, size: int) -> Export:
     masks = SamMaskDecoderConfig(
         hidden_size=32, mlp_dim=64, num_hidden_layers=1, num_attention_heads=2, iou_head_hidden_dim=32
     )
-    sizes = SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=masks)
+    sizes = SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=masks, **PLAIN)
     inputs = {
         "pixel_values": torch.randn(1, 3, size, size),
         "input_points": torch.rand(1, 1, 3, 2) * size,
