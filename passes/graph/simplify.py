@@ -89,15 +89,16 @@ def _source(value: ir.Value, name: str) -> ir.Operation | None:
     return owner if owner is not None and owner.name == name else None
 
 
-# Reshape --------------------------------------------------------------------------------------------------------
+# Reshape and broadcast ------------------------------------------------------------------------------------------
 @rule("graph.reshape")
-def drop_reshape(operation: ir.Operation) -> bool:
-    """A reshape to the same shape, or of another reshape."""
+@rule("graph.broadcast")
+def drop_shaping(operation: ir.Operation) -> bool:
+    """A reshape or broadcast to the same shape, or of another one."""
     (source,) = operation.operands
     if source.type == operation.results[0].type:
         replace(operation, [source])
         return True
-    inner = _source(source, "graph.reshape")
+    inner = _source(source, operation.name)
     if inner is None:
         return False
     operation.operands[0] = inner.operands[0]
@@ -128,21 +129,6 @@ def drop_transpose(operation: ir.Operation) -> bool:
         replace(operation, [reshaped])
         return True
     return False
-
-
-# Broadcast ------------------------------------------------------------------------------------------------------
-@rule("graph.broadcast")
-def drop_broadcast(operation: ir.Operation) -> bool:
-    """A broadcast to the same shape, or of another broadcast."""
-    (source,) = operation.operands
-    if source.type == operation.results[0].type:
-        replace(operation, [source])
-        return True
-    inner = _source(source, "graph.broadcast")
-    if inner is None:
-        return False
-    operation.operands[0] = inner.operands[0]
-    return True
 
 
 # Slice ----------------------------------------------------------------------------------------------------------
