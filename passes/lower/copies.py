@@ -17,7 +17,7 @@ from .bodies import BodyEmitter, Lanes, load_vector, memory_element, store_vecto
 from .context import LoweringContext, Memory, RegisterTile, SharedTile, byte_width, lowering, tile_type
 from .dot_fma import stage_offset
 from .dot_layouts import parse_shared
-from .layouts import Group
+from .layouts import Group, Reduced
 
 ASYNCHRONOUS_BYTES = (4, 8, 16)  # sizes that cp.async knows
 SWIZZLE_ALIGNMENT = 1024  # bytes: the pattern of a 128-byte swizzle repeats after eight lines
@@ -239,9 +239,10 @@ def _wait(context: LoweringContext, operation: ir.Operation) -> None:
 
 @lowering("tile.put")
 def _put(context: LoweringContext, operation: ir.Operation) -> None:
-    """Registers to shared memory, in the element type of the shared tile."""
+    """Registers to shared memory, in the element type of the shared tile; what several threads hold, by one of them."""
     target, stage, tile = (context.get(operand) for operand in operation.operands)
     assert isinstance(target, SharedTile) and isinstance(tile, RegisterTile)
+    active = _holds_first(context, tile.layout) if isinstance(tile.layout, Reduced) else None
     row_stride, column_stride = parse_shared(target.layout).strides
     size = byte_width(target.element)
     start = 0
@@ -255,12 +256,18 @@ def _put(context: LoweringContext, operation: ir.Operation) -> None:
         values = [_narrowed(value, target.element) for value in tile.values[start : start + group.width]]
         start += group.width
         if column_stride == 1:
-            _store_shared(context, place, values, None)
+            _store_shared(context, place, values, active)
             continue
         for lane, value in enumerate(values):
             _store_shared(
-                context, context.offset_pointer(place, lane * column_stride, target.element), [value], None
+                context, context.offset_pointer(place, lane * column_stride, target.element), [value], active
             )
+
+
+def _holds_first(context: LoweringContext, layout: Reduced) -> ir.Value:
+    """Whether this thread held the first element of its lines before they were reduced."""
+    place = layout.parent.column(context, 0) if layout.axis == 1 else layout.parent.row(context, 0)
+    return arith.cmpi(arith.CmpIPredicate.eq, place, context.integer(0))
 
 
 def _narrowed(value: ir.Value, element: ir.Type) -> ir.Value:

@@ -3,8 +3,8 @@ everything.
 
 In: a kernel function of kind ``row``: maps and reductions over one set of axes of one shape. Out: a two-dimensional
 program, kept positions x reduced positions, with one phase per reduction and a last phase that stores. A short line
-stays in registers between the phases; a long or dynamic one is read again. Where the innermost dimension is kept, the
-tile is turned round so that threads still read neighbours.
+stays in registers between the phases; a long or dynamic one is read again, or shared by blocks of a cluster. Where the
+innermost dimension is kept, the tile is turned round so that threads still read neighbours.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from mlir.dialects import arith, scf
 
 from ...dialects.tensors import Shape, element_of, scalar_type, shape_of
 from ...runtime.errors import InternalError
-from ...runtime.symbolic import ONE, ZERO, Expression, product
+from ...runtime.symbolic import ONE, ZERO, Expression, minimum, product
 from ...runtime.tuning import describe
 from ..unit import KernelProgram
 from .builder import Argument, TileBuilder
 from .elements import ElementEmitter, Indices, load_rules
 from .forward import forward_position
 from .programs import Request, finished, tile_program
+from .row_clusters import meet, over_blocks
 from .row_schedule import RowProblem, Schedule, row_schedules
 from .scalars import accumulator, combine, convert, neutral, reduce_kind
-from .tile_types import element, full, map_, program_id, reduce, store, tile_of
+from .tile_types import element, full, i64, map_, program_id, reduce, store, tile_of
 
 
 @dataclass
@@ -40,6 +41,7 @@ class _Row:
     schedule: Schedule
     emitter: ElementEmitter
     origin: Expression  # first line of the block
+    start: Expression  # first place of the block: lines may be shared
     reduced: dict[ir.Value, ir.Value]  # graph value -> reduced tile
     whole: dict[ir.Value, ir.Value]  # graph value -> tile of the whole line
 
@@ -123,9 +125,15 @@ class _Row:
         schedule = self.schedule
         names = ("rows", "columns") if schedule.across else ("columns", "rows")
         result = [names[0]] if self.lines.divisible_by(schedule.lines) else []
-        if not per_line and self.length.divisible_by(extent):
+        shared = schedule.split if schedule.whole else 1  # parts that stay in registers may end past the line
+        if not per_line and self.length.divisible_by(extent * shared):
             result.append(names[1])
         return result
+
+    @property
+    def end(self) -> Expression:
+        """The end of the block's places."""
+        return minimum(self.start + self.schedule.part(self.length), self.length)
 
     def _bound(self, indices: Indices) -> ElementEmitter:
         """An emitter for one body at `indices` that reads the tiles computed so far."""
@@ -179,14 +187,19 @@ def row_program(request: Request) -> KernelProgram:
     inner = _contiguous_extent(shape, axes, kept_inner)
     problem = RowProblem(lines, length, inner, kept_inner, _widest(builder, product(list(shape))))
     kinds = "+".join(ir.StringAttr(operation.attributes["kind"]).value for operation in reductions)
-    schedule = request.choose("row", f"{describe(problem)} {kinds}", row_schedules(problem))
+    schedule = request.choose("row", f"{describe(problem)} {kinds}", row_schedules(problem, request.target))
     with ir.InsertionPoint(builder.block):
-        count = lines.ceil_divide(schedule.lines)
+        count = lines.ceil_divide(schedule.lines) * schedule.split
         block = builder.variable(program_id(0), "block", count)
-        row = _Row(request, builder, shape, axes, schedule, ElementEmitter(builder), block * schedule.lines, {}, {})
+        group, rank = builder.divide(block, schedule.split), builder.remainder(block, schedule.split)
+        origin, start = group * schedule.lines, rank * schedule.part(length)
+        row = _Row(request, builder, shape, axes, schedule, ElementEmitter(builder), origin, start, {}, {})
         for operation in reductions:
             _phase(row, operation)
         _store_all(row)
+        if schedule.split > 1:
+            builder.set_attribute("tile.cluster", i64(schedule.split))
+            meet()  # what a block has left in shared memory is read until here
         builder.finish(schedule.threads)
     return finished(request, builder, module, "row", (count, ONE, ONE), schedule.threads)
 
@@ -232,13 +245,15 @@ def _phase(row: _Row, operation: ir.Operation) -> None:
         return at.track(convert(found, source, wide), found)
 
     if schedule.whole:
-        partial = row.map(ZERO, body, type_, fill)
+        partial = row.map(row.start, body, type_, fill)
         if wide == source:
             row.whole[value] = partial
     else:
         partial = _chunks(row, body, kind, wide, fill)
     reduced_type = tile_of(*schedule.reduced_shape, type_, schedule.reduced_layout)
     total = reduce(partial, reduce_kind(kind, wide), schedule.across, reduced_type)
+    if schedule.split > 1:
+        total = over_blocks(total, reduced_type, type_, schedule, reduce_kind(kind, wide))
     target = element_of(result)
     if target != wide:
         total = _converted(row, total, wide, target)
@@ -271,7 +286,7 @@ def _chunks(
     builder, schedule = row.builder, row.schedule
     type_ = scalar_type(wide)
     start = full(*schedule.shape, schedule.layout, arith.constant(type_, fill))
-    loop = scf.ForOp(builder.index(0), builder.index(row.length), builder.index(schedule.chunk), [start])
+    loop = scf.ForOp(builder.index(row.start), builder.index(row.end), builder.index(schedule.chunk), [start])
     with ir.InsertionPoint(loop.body), builder.region():
         chunk = builder.variable(loop.induction_variable, "chunk")
         part = row.map(chunk, body, type_, fill)
@@ -310,12 +325,17 @@ def _store_all(row: _Row) -> None:
 
         return body
 
-    if per_line:
+    if per_line and schedule.split > 1:
+        first = scf.IfOp(arith.cmpi(arith.CmpIPredicate.eq, builder.index(row.start), builder.index(0)))
+        with ir.InsertionPoint(first.then_block), builder.region():
+            row.map(None, stores(per_line, anchor_line))
+            scf.yield_([])
+    elif per_line:
         row.map(None, stores(per_line, anchor_line))
     if per_place and schedule.whole:
-        row.map(ZERO, stores(per_place, anchor_full))
+        row.map(row.start, stores(per_place, anchor_full))
     elif per_place:
-        loop = scf.ForOp(builder.index(0), builder.index(row.length), builder.index(schedule.chunk))
+        loop = scf.ForOp(builder.index(row.start), builder.index(row.end), builder.index(schedule.chunk))
         with ir.InsertionPoint(loop.body), builder.region():
             row.map(builder.variable(loop.induction_variable, "chunk"), stores(per_place, anchor_full))
             scf.yield_([])

@@ -1,22 +1,30 @@
-"""Schedules of row kernels: how the threads of a block share lines that are reduced.
+"""Schedules of row kernels: how threads of a block, and blocks of a cluster, share lines that are reduced.
 
 In: sizes, how far elements are contiguous, bytes of the widest one. Out: schedules, the predicted one first; the others
-differ in how many threads share a line, and are there for a tuning to choose from.
+differ in how many threads and blocks share a line, and are there for a tuning to choose from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...runtime.symbolic import Expression
 from ..lower.layouts import reduced_text
+from ..target import Target
+from .schedule import size_guess
 from .tile_types import ACCESS_BYTES
 
 REGISTERS = 32  # elements of a line that a thread may keep
 THREADS = 256
 MOST_VECTOR = 8  # elements: of bytes, sixteen would be too many registers
 WARP = 32
+SPLITS = (2, 4, 8)  # blocks of a cluster
+# Bytes a microsecond that a block alone and a multiprocessor among all draw, and microseconds that clusters cost by
+# meeting: estimates.
+_BLOCK_RATE = 15e3
+_SHARE_RATE = 20e3
+_MEETING = 2.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,8 @@ class Schedule:
     thread_lines: int
     thread_chunk: int
     vector: int
-    whole: bool  # the chunk holds the whole line: values stay in registers
+    whole: bool  # the chunk holds the whole line, or the block's part of it: values stay in registers
+    split: int = 1  # blocks of a cluster that share lines, each with a part of the places
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,21 +78,48 @@ class Schedule:
     def threads(self) -> int:
         return self.thread_lines * self.thread_chunk
 
+    def part(self, length: Expression) -> Expression:
+        """Places of a line of `length` that a block has, the last one maybe fewer."""
+        return length.ceil_divide(self.split * self.chunk) * self.chunk if self.split > 1 else length
+
 
 def _power_of_two(value: int) -> int:
     """The smallest power of two >= value."""
     return 1 << max(0, value - 1).bit_length()
 
 
-def row_schedules(problem: RowProblem) -> list[Schedule]:
+def row_schedules(problem: RowProblem, target: Target) -> list[Schedule]:
     """Every schedule, the predicted one first: threads run along the dimension that is contiguous in memory, as many as
-    its length asks for.
+    its length asks for; where lines are few and long, blocks of a cluster share them.
     """
     vector = min(MOST_VECTOR, ACCESS_BYTES // problem.element_bytes)
     while vector > 1 and not problem.inner.divisible_by(vector):
         vector //= 2
-    found = _across_lines(problem, vector) if problem.kept_inner else _along_lines(problem, vector)
-    return list(dict.fromkeys(found))
+    found = list(dict.fromkeys(_across_lines(problem, vector) if problem.kept_inner else _along_lines(problem, vector)))
+    if target.cluster:
+        shared = [_shared(own, problem, split) for own in found[:1] for split in SPLITS]
+        found = sorted([found[0], *shared], key=lambda own: _predicted(own, problem, target)) + found[1:]
+    return found
+
+
+def _shared(schedule: Schedule, problem: RowProblem, split: int) -> Schedule:
+    """The same for lines that `split` blocks share: a part that fits is kept in registers."""
+    constant = problem.length.as_constant()
+    step = schedule.thread_chunk * (schedule.vector if schedule.across else 1)
+    kept = REGISTERS if schedule.across else max(1, REGISTERS // schedule.vector)
+    part = -(-constant // split) if constant is not None else None
+    if part is None or part > schedule.thread_chunk * kept:
+        return replace(schedule, split=split, whole=False)
+    return replace(schedule, split=split, whole=True, chunk=-(-part // step) * step)
+
+
+def _predicted(schedule: Schedule, problem: RowProblem, target: Target) -> float:
+    """Microseconds: a line that does not stay in registers is read three times."""
+    lines, length = size_guess(problem.lines), size_guess(problem.length)
+    blocks = -(-lines // schedule.lines) * schedule.split
+    moved = lines * length * problem.element_bytes * (2 if schedule.whole else 4)
+    rate = min(blocks * _BLOCK_RATE, target.multiprocessors * _SHARE_RATE)
+    return moved / rate + (_MEETING if schedule.split > 1 else 0.0)
 
 
 def _across_lines(problem: RowProblem, vector: int) -> Iterator[Schedule]:

@@ -113,3 +113,38 @@ func.func private @row_0(%x: !x) -> !line attributes {graph.kernel = "row", grap
   %sum = "graph.reduce"(%power) {kind = "sum", axes = array<i64: 1>} : (!x) -> !line
   return %sum : !line
 }
+
+// -----
+// Two long lines are shared by clusters of eight blocks: each has a part of the places, leaves its own sum in shared
+// memory, and adds up those of all. The first alone stores what there is once a line.
+
+!x = tensor<2x65536xf32>
+!line = tensor<2x1xf32>
+
+// CHECK: func.func @row_0({{.*}}tile.cluster = 8 : i64
+// CHECK: %[[RANK:.*]] = arith.remui %{{.*}}, %c8
+// CHECK: %[[START:.*]] = arith.muli %[[RANK]], %c8192
+// CHECK: "tile.map"(%{{.*}}, %[[START]],
+// CHECK: %[[OWN:.*]] = "tile.reduce"
+// CHECK: %[[SHARED:.*]] = "tile.allocate"
+// CHECK: "tile.put"(%[[SHARED]], %{{.*}}, %[[OWN]])
+// CHECK-NEXT: "tile.cluster_barrier"
+// CHECK-NEXT: %[[ALL:.*]] = "tile.combine_blocks"(%[[SHARED]], %{{.*}}) {blocks = 8 : i64, kind = "sum"}
+// CHECK: %[[FIRST:.*]] = arith.cmpi eq, %[[START]], %c0
+// CHECK: scf.if %[[FIRST]]
+// CHECK: "tile.store"
+// CHECK: "tile.map"(%{{.*}}, %[[START]],
+// CHECK: "tile.element"(%[[ALL]])
+// CHECK: "tile.store"
+// CHECK: "tile.cluster_barrier"
+// CHECK-NEXT: return
+func.func private @row_0(%x: !x) -> (!line, !x) attributes {graph.kernel = "row", graph.nodes = []} {
+  %0 = "graph.reduce"(%x) {kind = "sum", axes = array<i64: 1>} : (!x) -> !line
+  %1 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %b = "graph.element"(%0) : (!line) -> f32
+    %c = arith.subf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !x
+  return %0, %1 : !line, !x
+}
