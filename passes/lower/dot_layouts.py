@@ -8,6 +8,7 @@ scheduler writes what the lowering reads.
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -308,21 +309,40 @@ def _parse_warpgroup(parameters: str, rows: int, columns: int) -> Layout:
     return WarpgroupLayout(rows, columns, warpgroups, 1 if match.group(2) else 2)
 
 
-def _pairs(blocks: int, columns: int) -> list[Group]:
-    """Registers of left operands for each block of rows and step of 16 columns: rows g and g + 8 of its first 8
-    columns, then of the others.
+class OperandLayout(Layout):
+    """Left operands of 16-bit products in registers. A slot is two neighbours; four slots are the operand of 16 columns
+    for a block of rows, which are cut among warps as those of the sums.
     """
-    return [
-        Group(2 * block + half, 2 * step + side, 1)
-        for block in range(blocks)
-        for step in range(columns // 16)
-        for side in (0, 1)
-        for half in (0, 1)
-    ]
+
+    @property
+    @abstractmethod
+    def accumulator(self) -> WarpgroupLayout | MmaLayout:
+        """The layout of sums that lie alike."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> int:
+        """Blocks of rows of one warp or warpgroup."""
+
+    def groups(self) -> list[Group]:
+        """For each block of rows and step of 16 columns: rows g and g + 8 of the first 8 columns, then of the others."""
+        return [
+            Group(2 * block + half, 2 * step + side, 1)
+            for block in range(self.blocks)
+            for step in range(self.columns // 16)
+            for side in (0, 1)
+            for half in (0, 1)
+        ]
+
+    def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
+        return self.accumulator.row(context, row_slot)
+
+    def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
+        return self.accumulator.column(context, column_slot)
 
 
 @dataclass(frozen=True)
-class PairLayout(Layout):
+class PairLayout(OperandLayout):
     """``pairs<2 groups>``: left operands of wgmma in registers, each two neighbours of 16 bits, cut among warps as the
     accumulator of `WarpgroupLayout`; a slot is such a pair. Four of them are the operand of 64 rows x 16 columns.
     """
@@ -346,15 +366,6 @@ class PairLayout(Layout):
         """64-row blocks of one warpgroup."""
         return self.accumulator.blocks
 
-    def groups(self) -> list[Group]:
-        return _pairs(self.blocks, self.columns)
-
-    def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
-        return self.accumulator.row(context, row_slot)
-
-    def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
-        return self.accumulator.column(context, column_slot)
-
     def __str__(self) -> str:
         return f"pairs<{self.warpgroups} groups>"
 
@@ -368,7 +379,7 @@ def _parse_pairs(parameters: str, rows: int, columns: int) -> Layout:
 
 
 @dataclass(frozen=True)
-class FragmentLayout(Layout):
+class FragmentLayout(OperandLayout):
     """``fragments<4 warps>``: left operands of mma.sync m16n8k16 in registers, as `PairLayout` has those of wgmma; the
     rows are cut among warps as those of `MmaLayout`.
     """
@@ -391,15 +402,6 @@ class FragmentLayout(Layout):
     def blocks(self) -> int:
         """Blocks of 16 rows of one warp."""
         return self.rows // (16 * self.warps)
-
-    def groups(self) -> list[Group]:
-        return _pairs(self.blocks, self.columns)
-
-    def row(self, context: LoweringContext, row_slot: int) -> ir.Value:
-        return self.accumulator.row(context, row_slot)
-
-    def column(self, context: LoweringContext, column_slot: int) -> ir.Value:
-        return self.accumulator.column(context, column_slot)
 
     def __str__(self) -> str:
         return f"fragments<{self.warps} warps>"
