@@ -325,7 +325,7 @@ class OperandLayout(Layout):
         """Blocks of rows of one warp or warpgroup."""
 
     def groups(self) -> list[Group]:
-        """For each block of rows and step of 16 columns: rows g and g + 8 of the first 8 columns, then of the others."""
+        """For every block of rows and 16 columns: rows g and g + 8 of the first 8 columns, then of the others."""
         return [
             Group(2 * block + half, 2 * step + side, 1)
             for block in range(self.blocks)
