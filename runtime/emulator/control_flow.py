@@ -79,6 +79,7 @@ class Program:
     block_shape: tuple[int, int, int] | None
     block_required: bool
     cluster_shape: tuple[int, int, int] | None = None
+    cluster_required: bool = False
 
 
 def build(module: Module, entry: str) -> Program:
@@ -97,7 +98,7 @@ def build(module: Module, entry: str) -> Program:
     _liveness(blocks, numbers)
     return Program(
         entry, blocks, numbers, list(registers.values()), function.parameters, inliner.variables, module,
-        function.block_shape, function.block_required, function.cluster_shape,
+        function.block_shape, function.block_required, function.cluster_shape, function.cluster_required,
     )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ class EmulatorDevice:
         self._engines = Engines(
             policy, NumpyEngine(cores=cores), fast, Cache(), self._place_variables, instrument is not None
         )
-        self._kernels: dict[tuple[str, str], EmulatedKernel] = {}
+        self._kernels: dict[tuple[str, str, Extents | None], EmulatedKernel] = {}
 
     @property
     def description(self) -> str:
@@ -131,9 +131,12 @@ class EmulatorDevice:
 
     def load(self, name: str, ptx: str) -> EmulatedKernel:
         """Parse and translate the entry `name` of a PTX module. The same text is translated once."""
-        kernel = self._kernels.get((name, ptx))
+        return self._load(name, ptx, None)
+
+    def _load(self, name: str, ptx: str, cluster: Extents | None) -> EmulatedKernel:
+        kernel = self._kernels.get((name, ptx, cluster))
         if kernel is None:
-            kernel = self._kernels[name, ptx] = EmulatedKernel(name, ptx, self._engines)
+            kernel = self._kernels[name, ptx, cluster] = EmulatedKernel(name, ptx, self._engines, cluster)
         return kernel
 
     def _place_variables(self, module: Module) -> dict[str, int]:
@@ -158,11 +161,17 @@ class EmulatorDevice:
 
     def launch(
         self, kernel: EmulatedKernel, grid: Extents, block: Extents, shared_bytes: int,
-        arguments: Sequence[LaunchArgument],
+        arguments: Sequence[LaunchArgument], cluster: Extents | None = None,
     ) -> None:  # fmt: skip
         """Run a kernel to its end. `shared_bytes` is the dynamic part; arguments are ("pointer" | "i32" |
-        "i64", number) or ("bytes", bytes).
+        "i64", number) or ("bytes", bytes). `cluster` is CUDA's launch attribute ClusterDimension, for kernels whose
+        PTX does not fix it.
         """
+        if cluster is not None and cluster != kernel.facts.cluster_shape:
+            if kernel.facts.cluster_shape is not None:
+                raise DeviceError(f"emulator: cannot launch {kernel.facts.name}: cluster {cluster} differs from "
+                                  f".reqnctapercluster {kernel.facts.cluster_shape}")  # fmt: skip
+            kernel = self._load(kernel.name, kernel.ptx, cluster)
         latest = kernel.latest
         given = tuple(arguments)
         if (
@@ -206,6 +215,8 @@ class EmulatorDevice:
                 wrong = f"block {block} differs from .reqntid {facts.block_shape}"
             elif threads > x * y * z:
                 wrong = f"block {block} has more threads than .maxntid {facts.block_shape}"
+        if not wrong and facts.cluster_required and facts.cluster_shape is None:
+            wrong = ".explicitcluster asks for a cluster whose size the launch gives, and it gives none"
         if not wrong and facts.cluster_shape is not None:
             x, y, z = facts.cluster_shape
             if any(extent % blocks for extent, blocks in zip(grid, facts.cluster_shape, strict=True)):

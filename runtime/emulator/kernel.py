@@ -40,14 +40,15 @@ class Engines:
 
 @dataclass(slots=True)
 class EmulatedKernel:
-    """A kernel that `EmulatorDevice.load` made; opaque to callers. `choices` tells for each block shape which engine
-    runs it, and why; `checked` is the grid, block and shared memory that was last found to be allowed, `latest` the
-    last launch, which is used again when nothing differs from it, `arguments` what it was given; `packing` is how
-    arguments become bytes."""
+    """A kernel that `EmulatorDevice.load` made; opaque to callers. `cluster` is what its launches ask for, where its
+    PTX does not. `choices` tells for each block shape which engine runs it, and why; `checked` is the grid, block and
+    shared memory that was last found to be allowed, `latest` the last launch, which is used again when nothing differs
+    from it, `arguments` what it was given; `packing` is how arguments become bytes."""
 
     name: str
     ptx: str
     engines: Engines
+    cluster: Extents | None = None
     module: Module = field(init=False)
     facts: KernelFacts = field(init=False)
     choices: dict[Extents, Choice] = field(default_factory=dict)
@@ -83,6 +84,8 @@ class EmulatedKernel:
         """The parsed kernel."""
         if self._program is None:
             self.module = parse(self.ptx)
+            if self.cluster is not None and self.name in self.module.functions:
+                self.module.functions[self.name].cluster_shape = self.cluster
             self._program = build(self.module, self.name)
             kept = {name for name, variable in self.module.variables.items() if variable.space in ("global", "const")}
             # Addresses would tie the compiled code to this device, so that it could not be kept in the cache.
@@ -170,6 +173,7 @@ class EmulatedKernel:
         """Everything that a translation depends on; `part` is the block shape where PTX does not fix it."""
         assert self.engines.fast is not None
         host = self.engines.fast.library.host.key
+        part = f"{part} {self.cluster}" if self.cluster is not None else part
         return make_key(engine_version(), host, self.name, part, repr(sorted(self._addresses.items())), self.ptx)
 
     def _cached(self, part: str) -> Translation | None:

@@ -29,6 +29,7 @@ class KernelFacts:
     block_shape: Extents | None
     block_required: bool
     cluster_shape: Extents | None
+    cluster_required: bool
 
     @classmethod
     def from_dictionary(cls, values: dict[str, Any]) -> KernelFacts:
@@ -69,5 +70,5 @@ def kernel_facts(program: Program, layout: Layout) -> KernelFacts:
     )
     return KernelFacts(
         program.name, parameters, layout.parameter_bytes, layout.static_shared, layout.local_bytes,
-        program.block_shape, program.block_required, program.cluster_shape,
+        program.block_shape, program.block_required, program.cluster_shape, program.cluster_required,
     )  # fmt: skip

@@ -145,11 +145,22 @@ def mma_by_host(
     return host_call(emit, results, values, "mma", typed, counts=counts, c=c, **static)
 
 
+def structured_mma_by_host(
+    emit: Generator, results: Sequence[str], values: Sequence[Value], counts: tuple[int, int, int], c: str,
+    **static: Any,
+) -> list[Value]:  # fmt: skip
+    """Sparse and scaled products."""
+    behind = counts[0] + counts[1]
+    typed = dict.fromkeys(range(behind, behind + counts[2]), DTYPES["b32" if c == "f16" else c])
+    return host_call(emit, results, values, "structured_mma", typed, counts=counts, c=c, **static)
+
+
 HOST_ROUTINES: dict[str, Callable[..., list[Value]]] = {
     **{name: _plain(name) for name in (
         "barrier_invalidate", "barrier_expect_bytes", "barrier_complete_bytes",
-        "barrier_pending_count", "copies_arrive", "rank_of_address",
+        "barrier_pending_count", "copies_arrive", "rank_of_address", "load_byte_matrix", "store_byte_matrix",
     )},
+    "structured_mma": structured_mma_by_host,
     "bulk_copy": _bulk_copy, "store_async": _typed("store_async", 2),
 }  # fmt: skip
 """By emitter name."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .control_flow import Block, uses_and_definitions
+from .isa.structured_matrix import STRUCTURED
 from .llvm_prepared import ELEMENTS_PER_WORD
 from .llvm_values import Value
 from .ptx import Instruction, Register, Vector
@@ -164,7 +165,8 @@ def _sums_of(instruction: Instruction) -> tuple[Names, Names] | None:
     """D and C of a product whose sums are not rounded in between, and that all lanes execute."""
     if instruction.opcode != "mma" or instruction.guard is not None or instruction.types[-1] == "f16":
         return None
-    if instruction.has("satfinite", "xor", "m8n8k16") or not ELEMENTS_PER_WORD.keys() >= set(instruction.types[1:3]):
+    known = ELEMENTS_PER_WORD.keys() >= set(instruction.types[1:3])
+    if not known or instruction.has("satfinite", "xor", "m8n8k16", *STRUCTURED):
         return None  # the host multiplies
     result, _, _, start = instruction.operands[:4]
     if not isinstance(result, Vector) or not isinstance(start, Vector):

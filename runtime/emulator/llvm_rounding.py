@@ -56,13 +56,39 @@ def directed(operation: str, mode: str, code: Code, type: str, *values: Value) -
     if at_once is not None:
         return at_once
     wide = [code.cast("fpext", value, "double") for value in values]
-    if operation in ("fma", "sqrt"):
+    if operation in ("add", "sub", "fma"):
+        if operation == "sub":
+            wide[1] = code.emit(f"fneg {wide[1].typed}", "double", wide[1].wide)
+        first = code.binary("fmul", wide[0], wide[1]) if operation == "fma" else wide[0]
+        return _directed_sum(mode, code, first, wide[-1])
+    if operation == "sqrt":
         exact = code.intrinsic(operation, "double", *wide)
     else:
         left = code.real("double", 1.0) if operation == "rcp" else wide[0]
         opcode = "fdiv" if operation == "rcp" else "f" + operation
         exact = code.binary(opcode, left, wide[-1])
     return f64_to_f32_directed(mode, code, "f64", exact)
+
+
+def _directed_sum(mode: str, code: Code, x: Value, y: Value) -> Value:
+    """x + y of f64 to f32 in a directed mode, rounded once: the sum in f64 is rounded to odd, so that it is on the same
+    side of every f32 as what it stands for."""
+    total = code.binary("fadd", x, y)
+    moved = code.binary("fsub", total, x)
+    lacking = code.binary("fsub", x, code.binary("fsub", total, moved))
+    error = code.binary("fadd", lacking, code.binary("fsub", y, moved))  # exact (Knuth)
+    zero, bits = code.real("double", 0.0), code.bits(total)
+    even = code.compare("icmp eq", code.binary("and", bits, code.integer("i64", 1)), code.integer("i64", 0))
+    inexact = code.binary("and", even, code.compare("fcmp one", error, zero))
+    outwards = code.compare("icmp eq", code.compare("fcmp ogt", error, zero), code.compare("fcmp ogt", total, zero))
+    step = code.select(outwards, code.integer("i64", 1), code.integer("i64", -1))
+    odd = code.select(inexact, code.binary("add", bits, step), bits)
+    result = f64_to_f32_directed(mode, code, "f64", code.cast("bitcast", odd, "double"))
+    if mode != "rm":
+        return result
+    signs = code.compare("icmp slt", code.binary("xor", code.bits(x), code.bits(y)), code.integer("i64", 0))
+    cancelled = code.binary("and", code.compare("fcmp oeq", total, zero), signs)
+    return code.select(cancelled, code.real("float", -0.0), result)
 
 
 def _round_to_odd(code: Code, value: Value) -> Value:

@@ -30,31 +30,40 @@ def fragment(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
     words = np.empty((chunk.threads, len(registers)), np.float64 if type == "f64" else np.uint32)
     for column, register in enumerate(registers):
         words[:, column] = register
-    flat = words.reshape(-1)
-    if type == "f64":
-        values = flat
-    elif type == "f16":
-        values = f16_to_f32(flat.view("u2"))
-    elif type == "bf16":
-        values = bf16_to_f32(flat.view("u2"))
-    elif type in ("e4m3", "e5m2"):
-        values = small_to_f32(type, flat.view("u1"))
-    elif type == "tf32":
-        values = (flat & TF32_BITS).view("f4")
-    elif type == "b1":
-        values = np.unpackbits(flat.view("u1"), bitorder="little").astype("f4")
-    elif type in ("s4", "u4"):
-        values = _nibbles(flat.view("u1"), signed=type == "s4")
-    else:
-        values = flat.view("i1" if type == "s8" else "u1").astype("f4")
+    values = words.reshape(-1) if type == "f64" else elements(type, words.reshape(-1))
     matrix: Array = values.reshape(chunk.threads // 32, 8, -1)
     return matrix
 
 
-def _nibbles(packed: Array, signed: bool) -> Array:
-    """4-bit integers, low nibble first, as f32."""
-    both = np.stack((packed & np.uint8(15), packed >> np.uint8(4)), axis=-1).astype("i1")
-    return np.asarray(np.where(both > 7, both - 16, both) if signed else both).astype("f4")
+def elements(type: str, words: Array) -> Array:
+    """The elements of 32-bit words, one word after the other, as f32: [words, elements of a word], flat.
+
+    Floats of 4 and 6 bits have a byte each: e2m1 its middle bits, e2m3 and e3m2 its lower ones; e2m1x2 has two in one.
+    """
+    if type == "f16":
+        values = f16_to_f32(words.view("u2"))
+    elif type == "bf16":
+        values = bf16_to_f32(words.view("u2"))
+    elif type == "tf32":
+        values = (words & TF32_BITS).view("f4")
+    elif type == "b1":
+        values = np.unpackbits(words.view("u1"), bitorder="little").astype("f4")
+    elif type in ("s4", "u4"):
+        both = _nibbles(words.view("u1")).astype("i1")
+        values = np.where(both > 7, both - 16, both) if type == "s4" else both
+    elif type in ("s8", "u8"):
+        values = words.view("i1" if type == "s8" else "u1")
+    elif type == "e2m1x2":
+        values = small_to_f32("e2m1", _nibbles(words.view("u1")))
+    else:
+        patterns = words.view("u1")
+        values = small_to_f32(type, patterns >> np.uint8(2) if type == "e2m1" else patterns)
+    return np.asarray(values).astype("f4", copy=False).reshape(-1)
+
+
+def _nibbles(packed: Array) -> Array:
+    """4-bit patterns, low nibble first, along a last axis."""
+    return np.stack((packed & np.uint8(15), packed >> np.uint8(4)), axis=-1)
 
 
 def fragment_a(chunk: Chunk, type: str, registers: Sequence[Values]) -> Array:
@@ -100,7 +109,7 @@ def multiply_fragments(
             whole = part.astype("i8") + shaped
             total = (np.clip(whole, -(1 << 31), (1 << 31) - 1) if saturating else whole).astype("i4")
         else:
-            total = part + shaped
+            total = (part + shaped).astype(shaped.dtype, copy=False)
         outputs.append(total.reshape(-1))
     return tuple(outputs)
 
@@ -126,7 +135,7 @@ def require_whole_warps(chunk: Chunk, mask: Array, line: int, name: str) -> None
         chunk.fault(line, f"{name} executed by a part of a warp (lane {lane} does not take part)", 32 * warp + lane)
 
 
-def _row_addresses(chunk: Chunk, mask: Mask, line: int, address: Values, count: int, verb: str) -> Array:
+def row_addresses(chunk: Chunk, mask: Mask, line: int, address: Values, count: int, verb: str) -> Array:
     """Shared-memory indices of 16-byte rows, [warps, 8 * count]: lane l gives row l % 8 of matrix l / 8."""
     providers: Mask = mask
     if count < 4:
@@ -144,7 +153,7 @@ def load_matrix(
 ) -> tuple[Values, ...]:
     """ldmatrix: lane 4g + t receives elements 2t, 2t + 1 of row g, or with .trans of column g."""
     address = leave_window(address)
-    rows = chunk.view("shared", "c16").take(_row_addresses(chunk, mask, line, address, count, "ldmatrix"))
+    rows = chunk.view("shared", "c16").take(row_addresses(chunk, mask, line, address, count, "ldmatrix"))
     if not transposed:
         words = rows.view("u4").reshape(-1, count, 32)
         return tuple(words[:, matrix].reshape(-1) for matrix in range(count))
@@ -168,7 +177,7 @@ def store_matrix(
 ) -> tuple[()]:
     """stmatrix: the inverse of ldmatrix."""
     matrices = len(registers)
-    index = _row_addresses(chunk, mask, line, leave_window(address), matrices, "stmatrix")
+    index = row_addresses(chunk, mask, line, leave_window(address), matrices, "stmatrix")
     warps = chunk.threads // 32
     data = np.empty((warps, matrices, 8, 8), np.uint16)
     for matrix, register in enumerate(registers):

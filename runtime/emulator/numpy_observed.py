@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import numpy_matrix, numpy_memory
+from . import numpy_byte_matrix, numpy_matrix, numpy_memory
 from .numpy_chunk import Array, Chunk, Mask, Values
 from .observer import ATOMIC, COPY, READ, WRITE
 from .ptx import TYPE_BITS, Immediate, Instruction
@@ -105,6 +105,24 @@ def store_matrix(
     return ()
 
 
+def load_byte_matrix(
+    chunk: Chunk, mask: Mask, line: int, address: Values, *, count: int, square: bool, bits: int
+) -> tuple[Values, ...]:
+    """`numpy_byte_matrix.load_byte_matrix`, observed."""
+    result = numpy_byte_matrix.load_byte_matrix(chunk, mask, line, address, count=count, square=square, bits=bits)
+    _tell_rows(chunk, mask, line, READ, address, count * (2 if square else 1))
+    return result
+
+
+def store_byte_matrix(
+    chunk: Chunk, mask: Mask, line: int, address: Values, *registers: Values, count: int
+) -> tuple[()]:
+    """`numpy_byte_matrix.store_byte_matrix`, observed."""
+    numpy_byte_matrix.store_byte_matrix(chunk, mask, line, address, *registers, count=count)
+    _tell_rows(chunk, mask, line, WRITE, address, count)
+    return ()
+
+
 def _tell_rows(chunk: Chunk, mask: Mask, line: int, kind: str, address: Values, count: int) -> None:
     providers: Mask = mask
     if count < 4:
@@ -159,6 +177,8 @@ ROUTINES = {
         copy_async,
         load_matrix,
         store_matrix,
+        load_byte_matrix,
+        store_byte_matrix,
         wait_for_copies,
         commit_copies,
     )

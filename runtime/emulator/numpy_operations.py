@@ -165,14 +165,27 @@ def fma_f32(scratch: Any, a: Values, b: Values, c: Values) -> Values:
     return (a * b + c).astype(_F32)
 
 
-def _fma_f32_wide(a: Values, b: Values, c: Values) -> Values:
-    """fma of f64 values that came from f32: the product is exact, the sum rounds to f64."""
-    return a * b + c
-
-
 def directed(exact: Callable[..., Values], mode: str, *values: Values) -> Values:
-    """`exact` of f32 values, computed in f64 and rounded towards zero (rz), down (rm) or up (rp)."""
+    """`exact` of f32 values, computed in f64 and rounded towards zero (rz), down (rm) or up (rp): quotients and roots
+    of f32 are never so near to an f32 that f64 would not tell on which side they are."""
     return f64_to_f32_directed(mode, exact(*(value.astype("f8") for value in values)))
+
+
+def directed_sum(sign: int, mode: str, a: Values, b: Values, c: Values | None = None) -> Values:
+    """a + `sign` b of f32, or a b + c, rounded once in a directed mode."""
+    x, y = a.astype("f8"), sign * b.astype("f8")
+    if c is not None:
+        x, y = x * y, c.astype("f8")
+    total = x + y
+    moved = total - x
+    error = (x - (total - moved)) + (y - moved)  # what `total` lacks, exactly (Knuth)
+    inexact = (error != 0) & np.isfinite(error) & (total.view("u8") & np.uint64(1) == 0)
+    # Rounded to odd, `total` is on the same side of every f32 as the sum.
+    result = f64_to_f32_directed(mode, select(inexact, np.nextafter(total, np.copysign(np.inf, error)), total))
+    if mode == "rm":
+        cancelled = (total == 0) & (np.signbit(x) != np.signbit(y))
+        return select(cancelled, np.float32(-0.0), result)
+    return result
 
 
 _SPLIT = 134217729.0
@@ -275,8 +288,9 @@ FUNCTIONS: dict[str, Callable[..., Values]] = {
     "select": select, "unordered": unordered, "ordered": ordered, "ne_ordered": not_equal_ordered,
     "eq_unordered": equal_unordered, "f16_to_f32": f16_to_f32, "bf16_to_f32": bf16_to_f32, "fma:f64": fma_f64,
     **{f"{name}_{mode}:f32": functools.partial(directed, exact, mode) for mode in ("rz", "rm", "rp") for name, exact in
-       (("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide), ("fma", _fma_f32_wide),
-        ("rcp", reciprocal), ("sqrt", np.sqrt))},
+       (("mul", np.multiply), ("div", np.divide), ("rcp", reciprocal), ("sqrt", np.sqrt))},
+    **{f"{name}_{mode}:f32": functools.partial(directed_sum, sign, mode) for mode in ("rz", "rm", "rp")
+       for name, sign in (("add", 1), ("sub", -1), ("fma", 1))},
     "flush": flush, "saturate": saturate, "rcp": reciprocal, "rsqrt": reciprocal_square_root,
     "rsqrt:f32": reciprocal_square_root_f32, "is_normal": is_normal, "is_subnormal": is_subnormal,
     "concatenate_2:u64": join_words, "part_0_of_2:u128": low_word, "part_1_of_2:u128": high_word,

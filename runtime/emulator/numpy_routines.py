@@ -11,10 +11,12 @@ from typing import Any
 
 from . import (
     numpy_bulk,
+    numpy_byte_matrix,
     numpy_cluster,
     numpy_matrix,
     numpy_mbarrier,
     numpy_memory,
+    numpy_structured,
     numpy_tensor,
     numpy_warp,
     numpy_warpgroup,
@@ -26,6 +28,8 @@ _NAMES: dict[ModuleType, tuple[str, ...]] = {
     numpy_matrix: (
         "load_matrix", "store_matrix", "transpose_matrix", "fragment_a", "fragment_b", "multiply_fragments",
     ),
+    numpy_byte_matrix: ("load_byte_matrix", "store_byte_matrix"),
+    numpy_structured: ("structured_mma",),
     numpy_mbarrier: (
         "barrier_init", "barrier_invalidate", "barrier_arrive", "barrier_expect_bytes", "barrier_complete_bytes",
         "barrier_test", "barrier_pending_count",

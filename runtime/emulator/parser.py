@@ -283,6 +283,8 @@ class _Parser:
             elif directive == ".reqnctapercluster":
                 x, y, z = (*numbers, 1, 1)[:3]
                 function.cluster_shape = (x, y, z)
+            elif directive == ".explicitcluster":
+                function.cluster_required = True
             elif directive == ".pragma":
                 self.skip_statement()
 

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from .control_flow import Block
+from .isa.structured_matrix import ORDERED, SPARSE
 from .ptx import Instruction
 
 _FLOATS = {"f16": "f16", "f16x2": "f16", "bf16": "f16", "bf16x2": "f16", "f32": "f32", "f32x2": "f32", "f64": "f64"}
@@ -29,7 +30,8 @@ _CLASSES: dict[str, str] = {
 _SPACES = ("global", "shared", "local", "param", "const")
 _SHAPE = re.compile(r"m(\d+)n(\d+)k(\d+)")
 _FACTORS = {
-    "f16": "f16", "bf16": "bf16", "tf32": "tf32", "s8": "int8", "u8": "int8", "e4m3": "f8", "e5m2": "f8",
+    "f16": "f16", "bf16": "bf16", "tf32": "tf32", "s8": "int8", "u8": "int8",
+    **dict.fromkeys(("e4m3", "e5m2", "e3m2", "e2m3", "e2m1"), "f8"),
 }  # fmt: skip
 
 
@@ -90,4 +92,5 @@ def tensor_operations(instruction: Instruction) -> tuple[str, int] | None:
     types = [m for m in instruction.modifiers if m in _FACTORS]
     kind = _FACTORS[types[1] if len(types) > 1 and types[0] == "f16" else types[0]] if types else "f16"
     share = 4 if instruction.opcode == "wgmma" else 1  # a warpgroup executes it together
+    share *= 2 if instruction.has(SPARSE, ORDERED) else 1  # half of A is zeros, which take no time
     return kind, 2 * rows * columns * depth // share

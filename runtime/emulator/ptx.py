@@ -16,7 +16,7 @@ TYPE_BITS: dict[str, int] = {
     "b64": 64, "u64": 64, "s64": 64, "f64": 64, "f32x2": 64,
     "b128": 128,
     "e4m3": 8, "e5m2": 8, "e4m3x2": 16, "e5m2x2": 16, "e2m1x2": 8, "e2m3x2": 16, "e3m2x2": 16,
-    "s4": 4, "u4": 4, "b1": 1, "pred": 1,
+    "e2m1": 4, "e2m3": 6, "e3m2": 6, "s4": 4, "u4": 4, "b1": 1, "pred": 1,
 }  # fmt: skip
 """Width in bits of every fundamental type a modifier can name."""
 
@@ -176,7 +176,7 @@ class Function:
     """An entry or a device function: typed registers, variables, and a body of labels and instructions.
 
     `block_shape` is `.reqntid` (or `.maxntid`) when given; `block_required` says which of the two it was.
-    `cluster_shape` is `.reqnctapercluster`.
+    `cluster_shape` is `.reqnctapercluster`; `cluster_required` says that there must be one (`.explicitcluster`).
     """
 
     name: str
@@ -191,6 +191,7 @@ class Function:
     block_shape: tuple[int, int, int] | None = None
     block_required: bool = False
     cluster_shape: tuple[int, int, int] | None = None
+    cluster_required: bool = False
     defined: bool = False
 
 

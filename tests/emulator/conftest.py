@@ -10,8 +10,8 @@ from tilewright.runtime.emulator.llvm_library import Unavailable, library
 from tilewright.runtime.emulator.policy import VARIABLE
 
 ON_BOTH_ENGINES = frozenset({
-    "test_atomics", "test_cluster", "test_cooperative", "test_cores", "test_faults", "test_floats", "test_hopper",
-    "test_integers", "test_kernels", "test_low_precision", "test_mbarrier", "test_outer_products",
+    "test_atomics", "test_blackwell", "test_cluster", "test_cooperative", "test_cores", "test_faults", "test_floats",
+    "test_hopper", "test_integers", "test_kernels", "test_low_precision", "test_mbarrier", "test_outer_products",
     "test_resident", "test_tensor_copies", "test_warp", "test_warp_matrix", "test_wgmma", "test_wide",
 })  # fmt: skip
 """Modules whose every test runs once per engine; kernels that the fast engine lacks run on NumPy there too."""

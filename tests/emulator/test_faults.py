@@ -130,8 +130,17 @@ ret; }}
 @pytest.mark.parametrize(
     "instruction",
     [
-        "mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f1,%f2,%f3,%f4},{%r1,%r2},{%r3,%r4},"
+        "mma.sp.sync.aligned.m16n8k16.row.col.f32.e4m3.e4m3.f32 {%f1,%f2,%f3,%f4},{%r1,%r2},{%r3,%r4},"
         " {%f1,%f2,%f3,%f4}, %r5, 0x0;",
+        "mma.sp.sync.aligned.m16n8k32.row.col.f32.f16.f16.f32 {%f1,%f2,%f3,%f4},{%r1,%r2,%r3,%r4},{%r5,%r6,%r7,%r8},"
+        " {%f1,%f2,%f3,%f4}, %r5, 2;",
+        "mma.sync.aligned.m16n8k32.row.col.f32.e2m1.e2m1.f32 {%f1,%f2,%f3,%f4},{%r1,%r2,%r3,%r4},{%r5,%r6},"
+        " {%f1,%f2,%f3,%f4};",
+        "mma.sync.aligned.m16n8k64.row.col.kind::mxf4.block_scale.scale_vec::4X.f32.e2m1.e2m1.f32.ue8m0"
+        " {%f1,%f2,%f3,%f4},{%r1,%r2,%r3,%r4},{%r5,%r6},{%f1,%f2,%f3,%f4},%r7,{0,0},%r8,{0,0};",
+        "ldmatrix.sync.aligned.m16n16.x1.shared.b8 {%r1, %r2}, [%r3];",
+        "stmatrix.sync.aligned.m16n8.x1.shared.b8 [%r3], {%r1};",
+        "multimem.ld_reduce.relaxed.sys.global.add.f32 %f1, [%rd1];",
         "tensormap.replace.tile.interleave_layout.global.b1024.b32 [%rd1], 1;",
         "cp.async.bulk.tensor.2d.shared::cta.global.tile::gather4.mbarrier::complete_tx::bytes"
         " [%r1], [%rd1, {%r1}], [%r2];",

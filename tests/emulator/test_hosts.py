@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -47,12 +49,32 @@ def test_a_kernel_of_cuda() -> None:
     assert (found == a.astype("f4") @ b.astype("f4")).all()
 
 
+_SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0], "f4")
+
+
 def _numbers(seed: int) -> np.ndarray:
-    """Few enough bits that NumPy's f64 holds every exact sum of two products, or of two numbers."""
+    """Numbers far from each other, numbers near each other, and combinations of special ones."""
     random = np.random.default_rng(seed)
-    values = np.ldexp(random.integers(-(1 << 22), 1 << 22, 256), random.integers(-6, 3, 256)).astype("f4")
-    values[:5] = [0.0, -0.0, np.inf, -np.inf, np.nan]
-    return random.permutation(values)
+    far = np.ldexp(random.integers(-(1 << 24), 1 << 24, 256), random.integers(-60, 40, 256))
+    near = np.ldexp(random.integers(-(1 << 24), 1 << 24, 256), random.integers(-30, -20, 256))
+    special = np.tile(np.repeat(_SPECIAL, len(_SPECIAL) ** seed), 512)[:256]
+    return np.concatenate([far, near, special]).astype("f4")
+
+
+def _rounded(exact: Fraction, mode: str) -> float:
+    """The f32 on the side of `exact` that `mode` asks for."""
+    down = np.float32(float(exact))
+    while Fraction(float(down)) > exact:
+        down = np.nextafter(down, np.float32(-np.inf))
+    while Fraction(float(np.nextafter(down, np.float32(np.inf)))) <= exact:
+        down = np.nextafter(down, np.float32(np.inf))
+    up = down if Fraction(float(down)) == exact else np.nextafter(down, np.float32(np.inf))
+    return float(up if mode == "rp" or (mode == "rz" and exact < 0) else down)
+
+
+_EXACT: dict[str, Callable[..., Fraction]] = {
+    "fma": lambda a, b, c: a * b + c, "add": operator.add, "sub": operator.sub, "mul": operator.mul,
+}  # fmt: skip
 
 
 @pytest.mark.usefixtures("host")
@@ -64,10 +86,15 @@ def test_directed_rounding(opcode: str, mode: str) -> None:
     registers = ", ".join(["%d", "%a", "%b", "%c"][: count + 1])
     text = instruction_kernel(f"{opcode}.{mode}.f32 {registers};", ["f32"] * count, "f32")
     one, other = (
-        Runner(text, engine)("k", *arrays, np.zeros(256, "f4"), grid=(8,))[-1] for engine in ("numpy", "llvm")
+        Runner(text, engine)("k", *arrays, np.zeros(768, "f4"), grid=(24,))[-1] for engine in ("numpy", "llvm")
     )
-    # Both round an exact or nearly exact result once; quotients and roots of these never lie within 2^-53 of an f32.
     np.testing.assert_array_equal(one, other)
+    number = ~np.isnan(one)
+    np.testing.assert_array_equal(np.signbit(one[number]), np.signbit(other[number]))
+    if opcode in _EXACT:
+        operands = zip(*(array[:512].tolist() for array in arrays), strict=True)
+        for values, got in zip(operands, one[:512].tolist(), strict=True):
+            assert got == _rounded(_EXACT[opcode](*map(Fraction, values)), mode), values
 
 
 @pytest.mark.usefixtures("host")

@@ -7,7 +7,7 @@ written against this API run on the NumPy engine and on any later code generator
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ..ptx import Address, Instruction, Operand, Variable
 
@@ -69,5 +69,5 @@ class Emitter(Protocol):
     def parameter_offset(self, name: str) -> int | None:
         """Byte offset of a kernel parameter, or None when `name` is not one."""
 
-    def unsupported(self, reason: str) -> None:
+    def unsupported(self, reason: str) -> NoReturn:
         """Raise the DeviceError that names kernel, line and instruction."""
