@@ -30,6 +30,7 @@ MOVERS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("Transpose", "Flatten", "Expand", "Tile", "Split"), (0,)),
     "ScatterND": (0, 2),
     "ScatterElements": (0, 2),
+    "OneHot": (2,),
 }
 
 

@@ -112,3 +112,15 @@ def test_expand_to_a_shape_of_which_one_size_depends_on_data() -> None:
     x = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
     result = run(unit, x=x, k=np.array([2]), like=np.zeros(3, np.float32))["y"]
     np.testing.assert_array_equal(result, np.broadcast_to(x, (3, 2, 5, 4)))
+
+
+def test_repeat_interleave_as_torch_writes_it() -> None:
+    """The repeats of a Tile are a OneHot of 1 and a size."""
+    text = """m (float[1,3] x, float[n] like) => (float[a,b] y) {
+        n = Shape(like) one = Constant<value_ints=[1]>() values = Concat<axis=0>(one, n)
+        axis = Constant<value_ints=[0]>() rank = Constant<value_int=2>()
+        hot = OneHot(axis, rank, values) flat = Constant<value_ints=[-1]>() repeats = Reshape(hot, flat)
+        y = Tile(x, repeats)
+    }"""
+    unit = import_model(model(text))
+    assert '["n", "3"]' in signature(unit)
