@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +78,20 @@ def read_folder(folder: Path) -> tuple[str, list[Variant], dict[str, Any]]:
 
 
 def measure_folder(
-    folder: Path, device: str = "cuda", seconds: float = 300.0, tell: Callable[[str], None] = print
+    folder: Path,
+    device: str = "cuda",
+    seconds: float = 300.0,
+    tell: Callable[[str], None] = print,
+    save: Callable[[Tuning], None] = lambda tuning: None,
 ) -> Tuning:
     """The fastest schedule of each problem among the variants that were timed within `seconds`; the first, what the
-    model predicts, is always timed. A variant that fails is left out. Raises DeviceError without a GPU.
+    model predicts, is always timed. A variant that fails is left out. What is known so far is given to `save` after
+    each variant, so that whoever ends this early has it; Ctrl-C ends it with that. Raises DeviceError without a GPU.
     """
     target, variants, inputs = read_folder(folder)
     deadline = time.monotonic() + seconds
     times: dict[str, dict[str, float]] = defaultdict(dict)  # problem -> schedule -> seconds of all its kernels
-    description = ""
+    found = Tuning(target)
     for number, variant in enumerate(variants):
         if number and time.monotonic() > deadline:
             tell(f"out of time: {len(variants) - number} of {len(variants)} variants not tried")
@@ -96,13 +103,20 @@ def measure_folder(
                 raise
             tell(f"variant {number}: {str(error).splitlines()[0]}")
             continue
+        except KeyboardInterrupt:
+            if not number:
+                raise
+            tell(f"interrupted: {len(variants) - number} of {len(variants)} variants not tried")
+            break
         spent: dict[tuple[str, str], float] = defaultdict(float)
         for decision in variant.decisions:
             spent[decision.problem, decision.schedule] += kernels.get(decision.kernel, 0.0)
         for (problem, schedule), total in spent.items():
             times[problem].setdefault(schedule, total)
         tell(f"variant {number}: {sum(kernels.values()) * 1e6:.1f} us in {len(kernels)} kernels")
-    return Tuning(target, description, _fastest(variants[0], times))
+        found = Tuning(target, description, _fastest(variants[0], times))
+        save(found)
+    return found
 
 
 def _fastest(first: Variant, times: Mapping[str, Mapping[str, float]]) -> dict[str, Choice]:
@@ -132,9 +146,11 @@ def _time_kernels(path: Path, device: str, inputs: Mapping[str, Any]) -> tuple[s
 
 
 def write_tuning(tuning: Tuning, path: Path) -> None:
-    """Write a tuning file. Raises ModelError."""
+    """Write a tuning file, or replace one as a whole. Raises ModelError."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.write_text(json.dumps(tuning.to_json(), indent=1) + "\n")
+        scratch.write_text(json.dumps(tuning.to_json(), indent=1) + "\n")
+        os.replace(scratch, path)
     except OSError as error:
         raise ModelError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -147,8 +163,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("tuning.json"))
     options = parser.parse_args()
     try:
-        tuning = measure_folder(options.folder, seconds=options.seconds)
-        write_tuning(tuning, options.out)
+        save = partial(write_tuning, path=options.out)
+        tuning = measure_folder(options.folder, seconds=options.seconds, save=save)
     except Error as error:
         sys.exit(f"error: {error}")
     print(f"{options.out}: {len(tuning.choices)} problems with a faster schedule than the predicted one")

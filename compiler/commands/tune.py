@@ -7,6 +7,7 @@ candidates, which this command, or `python3 -m tilewright.runtime.tuner` where n
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import click
@@ -41,14 +42,16 @@ def command(
 
     What is found stands in a file for --tuning; a problem without a gain beyond the noise is left to the cost model.
     """
+    save = partial(write_tuning, path=out)
     if merging:
         found = merge([read_tuning(path, "") for path in files])
+        save(found)
     else:
         if len(files) != 1:
             raise click.UsageError("one model or folder at a time; --merge joins tuning files")
         path = files[0]
         if path.is_dir() and (path / PLAN).exists():
-            found = measure_folder(path, seconds=seconds, tell=click.echo)
+            found = measure_folder(path, seconds=seconds, tell=click.echo, save=save)
         else:
             with tempfile.TemporaryDirectory(prefix="tilewright-tune-") as scratch:
                 folder = bundle or Path(scratch)
@@ -56,8 +59,7 @@ def command(
                 if bundle is not None:
                     click.echo(f"{bundle}: {count} variants; on a machine with a GPU: tilewright tune {bundle}")
                     return
-                found = measure_folder(folder, seconds=seconds, tell=click.echo)
-    write_tuning(found, out)
+                found = measure_folder(folder, seconds=seconds, tell=click.echo, save=save)
     click.echo(f"{out}: {len(found.choices)} problems with a faster schedule than the predicted one")
 
 

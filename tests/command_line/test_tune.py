@@ -96,6 +96,36 @@ def test_out_of_time_ends_with_what_was_timed(
     assert read_tuning(tmp_path / "tuning.json", "sm_80").choices == {}
 
 
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])  # Ctrl-C; what a signal's handler raises
+def test_an_early_end_leaves_what_was_timed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: type[BaseException]
+) -> None:
+    folder, out = tmp_path / "candidates", tmp_path / "tuning.json"
+    assert invoke("tune", model, "--bundle", folder, "--candidates", 3, "--target", "sm_80")[0] == 0
+    _, variants, _ = tuner.read_folder(folder)
+    kernels = [decision.kernel for decision in variants[0].decisions]
+
+    def time_kernels(path: Path, *_: object) -> tuple[str, dict[str, float]]:
+        if path.name == "2.hollow":
+            raise ending
+        return "a GPU", dict.fromkeys(kernels, 1e-6 if path.name == "1.hollow" else 2e-6)
+
+    monkeypatch.setattr(tuner, "_time_kernels", time_kernels)
+    status, output = invoke("tune", folder, "--out", out)
+    tuning = read_tuning(out, "sm_80")
+    assert tuning.choices == {
+        decision.problem: Choice(decision.schedule, 1e-6, 2e-6) for decision in variants[1].decisions
+    }
+    assert [path.name for path in tmp_path.iterdir() if "tuning" in path.name] == ["tuning.json"]
+    if ending is KeyboardInterrupt:
+        assert status == 0 and "interrupted: 1 of 3 variants not tried" in output
+    engines = [tilewright.compile(model, "sm_80", tuning=out) for _ in range(2)]
+    for number, engine in enumerate(engines):
+        engine.save(tmp_path / f"{number}.tw")
+    first, again = ((tmp_path / f"{number}.tw").read_bytes() for number in range(2))
+    assert first == again, "a tuning file makes a build reproducible"
+
+
 def test_the_emulator_is_no_clock(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "candidates"
     assert invoke("tune", model, "--bundle", folder, "--candidates", 2, "--target", "sm_80")[0] == 0

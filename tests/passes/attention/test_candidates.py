@@ -29,6 +29,7 @@ CASES = {
     "attention": ("sm_80", model("Attention", {"q": QUERIES, "k": KEYS, "v": KEYS}, QUERIES)),
     "attention_wgmma": ("sm_90a", model("Attention", {"q": QUERIES, "k": KEYS, "v": KEYS}, QUERIES, is_causal=1)),
     "row": ("sm_90a", model("Softmax", {"x": (3, 1000)}, (3, 1000))),
+    "loop": ("sm_80", model("Sigmoid", {"x": (3, 1000)}, (3, 1000))),
     "row across": ("sm_90a", model("Softmax", {"x": (50, 32)}, (50, 32), axis=0)),
 }
 
