@@ -1,9 +1,10 @@
-"""Random graphs against onnxruntime, and damaged files against the compiler's errors.
+"""Random graphs against onnxruntime, damaged files and nodes against the compiler's errors.
 
     python -m benchmarks.fuzz graphs --seeds 0:10000 --json benchmarks/results/fuzz.json
     python -m benchmarks.fuzz files --seeds 0:10000 --json benchmarks/results/fuzz.json
+    python -m benchmarks.fuzz nodes --seeds 0:2000 --json benchmarks/results/fuzz.json
     python -m benchmarks.fuzz graphs --again --json FILE     failures once more, with the compiler as it is now
-    python -m benchmarks.fuzz graph SEED | file SEED | case FOLDER     one of them, in this process
+    python -m benchmarks.fuzz graph SEED | file SEED | node SEED | case FOLDER     one of them, in this process
     python -m benchmarks.fuzz rule --seeds 0:300             how small a mistake the comparison notices
 
 In: ranges of seeds. Out: a line for each failure, its shrunk case in a folder, and with --json a record that later runs
@@ -21,6 +22,7 @@ from typing import Any
 
 from .damaged_files import DAMAGE
 from .damaged_files import judge_damaged as judge_file
+from .damaged_nodes import NODES, judge_node
 from .differential import GOOD
 from .isolation import IsolatedWorker
 from .random_graphs import GENERATOR
@@ -28,7 +30,7 @@ from .record import Section, load_section, save_section
 from .sharpness import report
 
 SAVE_EACH = 25  # seeds between two writes of the record
-JOBS = {"graphs": ("graph", GENERATOR), "files": ("file", DAMAGE)}
+JOBS = {"graphs": ("graph", GENERATOR), "files": ("file", DAMAGE), "nodes": ("node", NODES)}
 
 
 def run_seeds(
@@ -92,6 +94,8 @@ def run_one(what: str, subject: str) -> bool:
 
         print(onnx.printer.to_text(random_graph(int(subject)).model))
         verdict = judge_seed(int(subject))
+    elif what == "node":
+        verdict = judge_node(int(subject))
     else:
         verdict = judge_file(int(subject))
     print(f"{verdict.kind}: {verdict.message}")
@@ -109,7 +113,7 @@ def main() -> None:
         command.add_argument("--again", action="store_true", help="only seeds that are recorded as failures")
         command.add_argument("--cases", type=Path, default=Path("build/fuzz"), help="folder for failing cases")
         command.add_argument("--no-shrink", dest="shrink", action="store_false")
-    for what in ("graph", "file", "case"):
+    for what in ("graph", "file", "node", "case"):
         commands.add_parser(what).add_argument("subject")
     commands.add_parser("rule").add_argument("--seeds", default="0:300", help="FIRST:END")
     options = parser.parse_args()

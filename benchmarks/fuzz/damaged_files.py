@@ -72,7 +72,7 @@ def judge_damaged(seed: int) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="tilewright-fuzz-") as folder:
         path = Path(folder, "model.onnx")
         path.write_bytes(data)
-        kind, message = _compile(path, whole=seed % WHOLE_EACH == 0)
+        kind, message = compiled_or_refused(path, whole=seed % WHOLE_EACH == 0)
     seconds = round(time.process_time() - started, 3)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
     if grown > 1500:
@@ -80,8 +80,9 @@ def judge_damaged(seed: int) -> Verdict:
     return Verdict(kind, f"[{ways}] {message}"[:LONGEST], seconds, tuple(ways.split(", ")))
 
 
-def _compile(path: Path, whole: bool) -> tuple[str, str]:
-    compilation = Compilation(Options(jobs=1, cached=whole), path)
+def compiled_or_refused(source: Path | onnx.ModelProto, whole: bool) -> tuple[str, str]:
+    """The kind of verdict and its message; `whole` makes kernels, too."""
+    compilation = Compilation(Options(jobs=1, cached=whole), source)
     try:
         run_pipeline(compilation, skip=() if whole else NO_KERNELS)
     except InternalError as error:

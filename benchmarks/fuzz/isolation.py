@@ -115,7 +115,7 @@ def _resident(process: int) -> int:
 
 
 def answer(job: Job) -> dict[str, Any]:
-    """Do one job: `graph` of a seed, `case` from a folder, or `file` of a seed."""
+    """Do one job: `graph` of a seed, `case` from a folder, `file` or `node` of a seed."""
     from dataclasses import asdict
 
     if job["what"] == "graph":
@@ -126,6 +126,10 @@ def answer(job: Job) -> dict[str, Any]:
         from .cases import judge_folder
 
         return asdict(judge_folder(Path(job["folder"])))
+    if job["what"] == "node":
+        from .damaged_nodes import judge_node
+
+        return asdict(judge_node(job["seed"]))
     from .damaged_files import judge_damaged
 
     return asdict(judge_damaged(job["seed"]))

@@ -219,7 +219,10 @@ class Importer:
     def _node(self, proto: onnx.NodeProto, name: str, inputs: list[Tensor | None], scope: Scope) -> Node:
         if any(attribute.ref_attr_name for attribute in proto.attribute):
             proto = _resolved(proto, scope.attributes)
-        attributes = {attribute.name: _attribute_value(attribute) for attribute in proto.attribute}
+        try:
+            attributes = {attribute.name: _attribute_value(attribute) for attribute in proto.attribute}
+        except ModelError as error:
+            raise ModelError(f"{error}\n  node '{name}' ({proto.op_type})") from None
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         version = scope.opsets.get(domain, 1)
         node = Node(self, name, proto.op_type, domain, version, inputs, attributes, list(proto.output))

@@ -136,9 +136,26 @@ def _check(model: onnx.ModelProto, name: str) -> None:
         onnx.checker.check_model(skeleton)
     except onnx.checker.ValidationError as error:
         first = str(error).strip().split("\n\n")[0]
-        raise ModelError(f"model '{name}' is not valid: {first}") from None
+        raise ModelError(f"model '{name}' is not valid: {first}{_place(skeleton)}") from None
     except (ValueError, RuntimeError) as error:  # malformed strings and the like
         raise ModelError(f"model '{name}' is not valid: {error}") from None
+
+
+def _place(model: onnx.ModelProto) -> str:
+    """A line with the first node that is not valid by itself, as the checker does not name those without a name; empty
+    where none is.
+    """
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version
+    context.opset_imports = {item.domain: item.version for item in model.opset_import}
+    for node in model.graph.node:
+        try:
+            onnx.checker.check_node(node, context)
+        except (onnx.checker.ValidationError, ValueError, RuntimeError):
+            name = node.name or next(iter(node.output), "")
+            version = context.opset_imports.get(node.domain, 1)
+            return f"\n  node '{name}' ({f'{node.domain}.' if node.domain else ''}{node.op_type}, opset {version})"
+    return ""
 
 
 def _move_foreign(graph: onnx.GraphProto, version: int) -> bool:

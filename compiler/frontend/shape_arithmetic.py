@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...runtime.errors import ModelError
 from ...runtime.symbolic import Expression
 from .element_arithmetic import ELEMENTWISE, FLOATS, Element, converted
 from .evaluation import GROWING, evaluate
@@ -121,9 +122,14 @@ def _elementwise(node: Node) -> Known:
 
 
 def _broadcast(node: Node) -> list[Array]:
-    """The elements of all inputs, in one shape."""
+    """The elements of all inputs, in one shape. Raises ModelError where there is none."""
     given = [tensor.partly_known() for tensor in node.inputs if tensor is not None]
-    return [*np.broadcast_arrays(*[array for array in given if array is not None])]
+    arrays = [array for array in given if array is not None]
+    try:
+        return [*np.broadcast_arrays(*arrays)]
+    except ValueError:
+        shapes = ", ".join(str(list(array.shape)) for array in arrays)
+        raise ModelError(f"inputs of the shapes {shapes} do not fit together") from None
 
 
 def _cast(node: Node) -> Known:

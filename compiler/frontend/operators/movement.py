@@ -117,6 +117,8 @@ def split(node: Node) -> list[ir.Value]:
         sizes = [Expression.constant(value) for value in node.get("split")]
     else:
         count = int(node.get("num_outputs", len(node.outputs)))
+        if count != len(node.outputs):
+            raise ModelError(f"Split into {count} parts has {len(node.outputs)} outputs")
         part = size.ceil_divide(count)
         sizes = [part] * (count - 1) + [size - part * (count - 1)]
     node.unify(sum(sizes, ZERO), size)
@@ -159,8 +161,11 @@ def slice_tensor(node: Node) -> ir.Value | Tensor:
 def _computed_slice(node: Node, x: Tensor) -> ir.Value:
     """Starts or ends that depend on data: the host finds the first element and the number of elements."""
     count = node.computed(1, "starts").size or 0
-    axes = [node.axis(axis, x.rank) for axis in (node.integers(3, "axes") if node.has(3) else range(count))]
+    given = node.integers(3, "axes") if node.has(3) else list(range(count))
     steps = node.integers(4, "steps") if node.has(4) else [1] * count
+    if not count == node.computed(2, "ends").size == len(given) == len(steps):
+        raise ModelError("Slice with starts, ends, axes and steps of different lengths")
+    axes = [node.axis(axis, x.rank) for axis in given]
     begin, shape, strides = [ZERO] * x.rank, list(x.shape), [1] * x.rank
     sizes = [x.shape[axis] for axis in axes]
     inputs = [node.computed(1, "starts"), node.computed(2, "ends")]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from mlir import ir
 
-from ....dialects.narrow import encode, is_narrow, is_narrow_float
+from ....dialects.narrow import ROUNDINGS, encode, is_narrow, is_narrow_float
 from ....dialects.scalar import Scalar, is_float
 from ....runtime.dtypes import DTYPES
 from ..errors import Unsupported
@@ -161,6 +161,8 @@ def clip(node: Node) -> ir.Value:
 def cast(node: Node) -> ir.Value:
     target = node.dtype(1) if node.operator == "CastLike" else node.importer.element_name(_target(node))
     saturate, rounding = bool(node.get("saturate", 1)), node.get("round_mode", "up")
+    if rounding not in ROUNDINGS:
+        raise Unsupported(f"{node.operator} with round_mode '{rounding}'", ", ".join(ROUNDINGS))
     if is_narrow_float(target):
         return node.map([node.input(0)], lambda x: encode(x.cast("f32"), target, saturate, rounding))
     return node.map([node.input(0)], lambda x: x.cast(target))
