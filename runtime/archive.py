@@ -24,7 +24,8 @@ Chunks = Callable[[], Iterable[memoryview]]
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold; the real one would change the bytes
-_ZIP64_EXTRA = 20  # bytes that zipfile adds to a local header with force_zip64
+_ZIP64_SIZES = struct.Struct("<2H2Q")  # an extra field: the sizes of a member in 64 bits
+_ZIP64_ID, _ZIP64_VERSION, _IN_EXTRA = 1, 45, 0xFFFFFFFF
 _PADDING_ID = 0x5754  # "TW"; our extra field that pads up to the alignment
 _ALIGNMENT = 256
 
@@ -37,6 +38,26 @@ class Member:
 
     name: str
     chunks: Chunks
+
+
+class _Information(zipfile.ZipInfo):
+    """What the zip says about a member. Its header is packed here: zipfile's own differs from one Python to another."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, date_time=_EPOCH)
+        self.create_system = 3  # Unix, wherever it is written
+        self.create_version = self.extract_version = _ZIP64_VERSION
+        self.external_attr = 0o644 << 16
+
+    def FileHeader(self, zip64: bool | None = None) -> bytes:
+        """The bytes in front of the member. zipfile asks twice: when it begins, and when the sizes are known."""
+        name, day = self.filename.encode(), 1 << 5 | 1
+        sizes = _ZIP64_SIZES.pack(_ZIP64_ID, _ZIP64_SIZES.size - 4, self.file_size, self.compress_size)
+        header = _LOCAL_HEADER.pack(
+            b"PK\x03\x04", _ZIP64_VERSION, 0, zipfile.ZIP_STORED, 0, day, self.CRC, _IN_EXTRA, _IN_EXTRA,
+            len(name), len(self.extra) + len(sizes),
+        )  # fmt: skip
+        return header + name + self.extra + sizes
 
 
 def write(path: Path, members: Iterable[Member]) -> None:
@@ -54,10 +75,8 @@ def write(path: Path, members: Iterable[Member]) -> None:
 
 
 def _write_member(target: zipfile.ZipFile, handle: IO[bytes], member: Member) -> None:
-    info = zipfile.ZipInfo(member.name, date_time=_EPOCH)
-    info.create_system = 3  # Unix, wherever it is written
-    info.external_attr = 0o644 << 16
-    header = _LOCAL_HEADER.size + len(member.name.encode()) + 4 + _ZIP64_EXTRA
+    info = _Information(member.name)
+    header = _LOCAL_HEADER.size + len(member.name.encode()) + 4 + _ZIP64_SIZES.size
     padding = -(handle.tell() + header) % _ALIGNMENT
     info.extra = struct.pack("<HH", _PADDING_ID, padding) + bytes(padding)
     with target.open(info, "w", force_zip64=True) as stream:
