@@ -54,7 +54,8 @@ def propagate(node: Node) -> Known:
         found = _move(node)
     else:
         found = _elementwise(node)
-    return found if found and any(item is not None for array, _ in found for item in array.flat) else None
+    items = [item for array, _ in found or [] for item in array.flat]
+    return None if items and all(item is None for item in items) else found
 
 
 def _shape(node: Node) -> Array:

@@ -124,3 +124,12 @@ def test_repeat_interleave_as_torch_writes_it() -> None:
     }"""
     unit = import_model(model(text))
     assert '["n", "3"]' in signature(unit)
+
+
+def test_no_elements_are_known() -> None:
+    """What is left of a shape may be nothing; a Concat puts -1 behind it."""
+    text = """m (float[2,n] x) => (float[a] y) {
+        shape = Shape(x) zero = Constant<value_ints=[0]>() nothing = Slice(shape, zero, zero)
+        rest = Constant<value_ints=[-1]>() flat = Concat<axis=0>(nothing, rest) y = Reshape(x, flat)
+    }"""
+    assert '["2*n"]' in signature(import_model(model(text)))
