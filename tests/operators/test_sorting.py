@@ -75,6 +75,27 @@ def test_unique(shape: list[Any], sorted_: int) -> None:
                 np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize(("axis", "sorted_"), [(0, 1), (1, 0), (-1, 1)])
+def test_unique_slices(axis: int, sorted_: int) -> None:
+    """Along each axis, by kernels; the host finds how many there are."""
+    node = helper.make_node("Unique", ["x"], ["values", "firsts", "inverse", "counts"], axis=axis, sorted=sorted_)
+    shape: list[Any] = [2, 1, 2]
+    shape[axis] = "n"
+    with session_of(node, shape, {}, {"values": 1, "firsts": 7, "inverse": 7, "counts": 7}) as session:
+        assert [call.function for call in session._manifest.program.calls] == ["sizes"]
+        for size in (1, 40):
+            shape[axis] = size
+            x = np.random.default_rng(size).integers(-1, 2, shape).astype(np.float32)
+            wanted = list(np.unique(x, return_index=True, return_inverse=True, return_counts=True, axis=axis))
+            wanted[2] = wanted[2].reshape(-1)
+            if not sorted_:
+                order = np.argsort(wanted[1])
+                kept = np.take(wanted[0], order, axis)
+                wanted = [kept, wanted[1][order], np.argsort(order)[wanted[2]], wanted[3][order]]
+            for got, expected in zip(session.run({"x": x}).values(), wanted, strict=True):
+                np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize("exclusive", [0, 1])
 @pytest.mark.parametrize("reverse", [0, 1])
 def test_cumulative_sums_by_blocks(exclusive: int, reverse: int) -> None:

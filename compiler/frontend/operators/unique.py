@@ -1,7 +1,8 @@
 """Unique: different elements in order, where each was first, which one each element is, how often it occurs.
 
 In: a tensor. Out: up to four tensors whose size is the number of different elements, which the host reads. Sorting
-brings equal elements together; everything else is counted from there. Slices along an axis are compared on the host.
+brings equal elements together; everything else is counted from there. Slices along an axis are sorted by one element
+after the other, from the last; the host compares those of many elements.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from .ordering import key_of
 from .ranking import sorted_positions
 from .selection import chosen_positions, position_of
 
+MOST_COLUMNS = 16  # elements of a slice that kernels sort by: one sort for each
+
 
 @onnx_operator("Unique")
 def unique(node: Node) -> Sequence[ir.Value]:
@@ -27,19 +30,24 @@ def unique(node: Node) -> Sequence[ir.Value]:
     x = node.input(0)
     axis = node.get("axis")
     axis = None if axis is None else node.axis(axis, x.rank)
-    if x.dtype in NARROW or (axis is not None and x.rank > 1):
-        return _slices(node, axis)
-    flat = node.reshaped(x, [build.product(x.shape)]).value
-    length = build.shape_of(flat)[0]
-    order = sorted_positions(node, build.reshape(flat, [1, length]), key_of)
-    order = build.reshape(order, [length])
+    others = [] if axis is None else [place for place in range(x.rank) if place != axis]
+    width = build.product([x.shape[place] for place in others]).as_constant()
+    if x.dtype in NARROW or width is None or not 0 < width <= MOST_COLUMNS:
+        return _on_host(node, axis)
+    turned = x.value if axis is None else build.transpose(x.value, [axis, *others])
+    length = build.product(x.shape) if axis is None else x.shape[axis]
+    rows = build.reshape(turned, [length, width])
+    order = _sorted_rows(node, rows)
 
     def is_new() -> Scalar:
-        """Whether the element at this place of the order differs from the one before."""
+        """Whether the row at this place of the order differs from the one before."""
         own = build.index(0)
-        places = [build.element_at(order, [at]).cast("i64") for at in (own, (own - 1).maximum(0))]
-        this, before = (key_of(build.element_at(flat, [place])) for place in places)
-        return own.eq(0) | this.ne(before)
+        this, before = (build.element_at(order, [at]).cast("i64") for at in (own, (own - 1).maximum(0)))
+        differs = own.eq(0)
+        for column in range(width):
+            keys = [key_of(build.element_at(rows, [place, column])) for place in (this, before)]
+            differs = differs | keys[0].ne(keys[1])
+        return differs
 
     count, running = chosen_positions(node, node.map([], is_new, shape=[length]))
     numbers = node.map([running], lambda v: v.cast("i32"))  # from 1
@@ -49,8 +57,38 @@ def unique(node: Node) -> Sequence[ir.Value]:
     if not node.get("sorted", 1):
         firsts, group = _in_order_of_appearance(node, firsts, group)
     inverse = node.map([group], lambda v: v.cast("i64") - 1)
-    values = node.map([firsts], lambda first: build.element_at(flat, [first]))
+    values = node.map(
+        [], lambda: build.element_at(rows, [build.element_at(firsts, [build.index(0)]), build.index(1)]),
+        shape=build.expressions([count, width]),
+    )  # fmt: skip
+    values = build.reshape(values, [count, *(x.shape[place] for place in others)])
+    if axis:
+        values = build.transpose(values, [*range(1, axis + 1), 0, *range(axis + 1, x.rank)])
     return [values, firsts, inverse, _counts(node, inverse, count)]
+
+
+def _sorted_rows(node: Node, rows: ir.Value) -> ir.Value:
+    """Row numbers (i32) in the order of their elements, the first decides: sorted by the last one, then, keeping that
+    order among equal ones, by the one before it, and so on.
+    """
+    length, width = build.shape_of(rows)
+    order: ir.Value | None = None
+    for column in reversed(range(width.as_constant() or 1)):
+
+        def element(place: Scalar, column: int = column) -> Scalar:
+            return build.element_at(rows, [place.cast("i64"), column])
+
+        if order is None:
+            line = node.map([], lambda: element(build.index(0)), shape=[length])
+        else:
+            line = node.map([order], element)
+        places = build.reshape(sorted_positions(node, build.reshape(line, [1, length]), key_of), [length])
+        table = order
+        order = places if table is None else node.map(
+            [places], lambda place, table=table: build.element_at(table, [place.cast("i64")])
+        )  # fmt: skip
+    assert order is not None
+    return order
 
 
 def _in_order_of_appearance(node: Node, firsts: ir.Value, group: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -71,7 +109,7 @@ def _counts(node: Node, inverse: ir.Value, count: Expression) -> ir.Value:
     return build.scatter(inverse, ones, "sum", [count])
 
 
-def _slices(node: Node, axis: int | None) -> Sequence[ir.Value]:
+def _on_host(node: Node, axis: int | None) -> Sequence[ir.Value]:
     """The same on the host."""
     x = node.input(0)
     symbol = node.importer.fresh_symbols(node.operator, 1)
