@@ -254,8 +254,3 @@ def _modules() -> dict[str, str]:
         for module in pkgutil.iter_modules(package.__path__):
             found[module.name.replace("_", "-")] = f"{package.__name__}.{module.name}"
     return found
-
-
-def stage_names(levels: Sequence[str] = ()) -> list[str]:
-    """Names of all stages, or of those that leave one of `levels`."""
-    return [stage.name for stage in STAGES if not levels or stage.level in levels]

@@ -13,7 +13,6 @@ NAME = "graph"
 TYPES: dict[str, tuple[str, ...]] = {"object": ()}  # a value on the host: strings, a sequence, a downloaded or kept tensor
 
 REDUCTIONS = ("sum", "product", "max", "min")
-POOLINGS = ("max", "average", "sum")
 LAYOUTS = ("channels_first", "channels_last")
 
 _WINDOW = {

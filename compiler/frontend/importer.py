@@ -21,7 +21,7 @@ from ...dialects import create_context
 from ...dialects import graph_builder as build
 from ...dialects.tensors import Shape, tensor_type
 from ...passes.unit import Unit, WeightStore
-from ...runtime.dtypes import COMPLEX, COMPLEX_PARTS, HOST_TYPES, from_numpy
+from ...runtime.dtypes import COMPLEX, COMPLEX_PARTS, HOST_TYPES
 from ...runtime.errors import InternalError, ModelError, UnsupportedError
 from ...runtime.symbolic import expression
 from ..custom_operators import hint
@@ -304,14 +304,6 @@ def _attribute_value(attribute: onnx.AttributeProto) -> Any:
     except UnicodeDecodeError:
         raise ModelError(f"attribute '{attribute.name}' is not UTF-8 text") from None
     return list(value) if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
-
-
-def numpy_name(array: Array) -> str | None:
-    """The dtype name of an array, None where there is none (strings)."""
-    try:
-        return from_numpy(array.dtype).name
-    except ModelError:
-        return None
 
 
 def import_model(

@@ -26,7 +26,6 @@ from .node_order import with_sorted_nodes
 from .tensor import Array
 
 MAXIMUM_PROTOBUF_BYTES = (1 << 31) - 1  # protobuf's own limit
-KEPT_INITIALIZER_ELEMENTS = 256  # larger initializers are checked here, not copied through the checker
 
 # onnxruntime has them in the standard domain at any version; ONNX has the first never, the others since later opsets.
 _FOREIGN_OPERATORS = ("SimplifiedLayerNormalization", "LayerNormalization", "RMSNormalization", "RotaryEmbedding")

@@ -25,7 +25,6 @@ from .rewriting import (
     map_cost,
     mentioned_symbols,
     operations_of,
-    producer,
 )
 
 MOVEMENTS = frozenset({"transpose", "reshape", "slice", "broadcast", "pad", "concatenate"})
@@ -322,9 +321,3 @@ class Grouping:
     def producer_nodes(self, index: int) -> list[Node]:
         """The nodes whose results the node reads."""
         return [self.nodes[source] for source in self.nodes[index].producers]
-
-
-def is_leaf(value: ir.Value) -> bool:
-    """True for weights and constants, which cost nothing to read again."""
-    owner = producer(value)
-    return owner is not None and owner.name in LEAVES

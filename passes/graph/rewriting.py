@@ -19,8 +19,6 @@ from ...runtime.symbolic import Expression, expression
 
 Array = np.ndarray[Any, Any]
 
-REGION_OPERATIONS = frozenset({"graph.map", "graph.concatenate", "graph.join", "scf.if", "scf.while"})
-
 
 # Attributes ---------------------------------------------------------------------------------------------------------
 def integers(operation: ir.Operation, name: str) -> tuple[int, ...]:

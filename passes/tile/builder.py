@@ -52,11 +52,6 @@ def bytes_of(element: str) -> int:
     return dtype(element).bytes
 
 
-def plain_element(name: str) -> str:
-    """The element as `arith` sees it: unsigned types become signless."""
-    return name[1:] if name.startswith("ui") else name
-
-
 @dataclass(frozen=True)
 class VectorVariable:
     """The index variable that runs over the lanes of a vector of `width`, a multiple of it at lane 0."""

@@ -51,11 +51,6 @@ def digest(patterns: object) -> str:
     return hashlib.sha256(repr(patterns).encode()).hexdigest()[:12]
 
 
-def _narrow_plan(pattern: Pattern, nbytes: int) -> bool:
-    """Whether bytes or 16-bit words lie lane after lane, which is the one pattern they have."""
-    return pattern == contiguous(nbytes)
-
-
 def expected_pattern(pattern: Pattern | None, nbytes: int, store: bool) -> Pattern:
     """The pattern to test for: the given one where it can be moved in runs, else lane after lane."""
     if pattern is None or (store and not is_one_to_one(pattern)):

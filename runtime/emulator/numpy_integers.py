@@ -14,7 +14,6 @@ import numpy as np
 from .numpy_rounding import select
 
 Values = Any
-_HALF_BITS = np.uint32(16)
 
 
 def divide_signed(a: Values, b: Values) -> Values:

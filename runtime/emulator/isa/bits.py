@@ -6,7 +6,7 @@ predicates stands together.
 
 from __future__ import annotations
 
-from ..ptx import TYPE_BITS, Address, Discard, Immediate, Instruction, Negated, Operand, Pair, Vector
+from ..ptx import TYPE_BITS, Discard, Immediate, Instruction, Pair, Vector
 from . import operation
 from .arithmetic import FLOATS, HALVES, PACKED, read_float, split_packed
 from .emitter import Emitter, Value
@@ -236,8 +236,3 @@ def select_by_sign(instruction: Instruction, emit: Emitter) -> None:
     target, yes, no, sign = instruction.operands
     positive = emit.apply("ge", test, emit.read(sign, test), emit.constant(test, 0))
     emit.write(target, type, emit.apply("select", type, positive, emit.read(yes, type), emit.read(no, type)))
-
-
-def is_memory(operand: Operand) -> bool:
-    """Whether `operand` is an address."""
-    return isinstance(operand, Address) and not isinstance(operand, Negated)
