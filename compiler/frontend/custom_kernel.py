@@ -216,4 +216,6 @@ def compile_cuda(source: str, architecture: str = "sm_80", options: Sequence[str
             raise ModelError(f"nvcc cannot be run: {error}") from None
         if done.returncode:
             raise ModelError(f"nvcc rejects the kernel:\n{(done.stderr or done.stdout).strip()}")
+        if not output.exists():  # options may ask for something else
+            raise ModelError(f"nvcc wrote no PTX; it was called with\n  {' '.join(command[1:])}")
         return output.read_text()

@@ -242,3 +242,33 @@ def raising(_: custom.Node) -> None:
 def test_operators_that_are_wrong(function: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         tilewright.compile(other(function))
+
+
+# CUDA C++ -------------------------------------------------------------------------------------------------
+def stand_in(folder: Path, script: str) -> None:
+    """An nvcc that does what `script` says: nothing here needs the real one."""
+    path = folder / "nvcc"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_kernels_in_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "ramp.ptx").write_text(KERNEL)
+    to_its_place = f'while [ "$1" != -o ]; do shift; done; cp {tmp_path}/ramp.ptx "$2"'
+    stand_in(tmp_path, f'echo "$*" > {tmp_path}/words; {to_its_place}')
+    kernel = custom.Kernel.from_cuda("__global__ void ramp() {}", (8, 4), architecture="sm_90a", options=["-O1"])
+    assert kernel.name == "ramp" and kernel.ptx == KERNEL
+    assert (tmp_path / "words").read_text().startswith("-ptx -arch=sm_90a -O1 -o ")
+
+
+def test_cuda_that_does_not_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(ModelError, match=r"needs nvcc, which is not on PATH\n  supported everywhere: kernels in PTX"):
+        custom.compile_cuda("")
+    stand_in(tmp_path, "echo 'kernel.cu(1): error: what' >&2; exit 2")
+    with pytest.raises(ModelError, match=r"nvcc rejects the kernel:\nkernel.cu\(1\): error: what"):
+        custom.compile_cuda("what")
+    stand_in(tmp_path, "exit 0")
+    with pytest.raises(ModelError, match=r"nvcc wrote no PTX"):
+        custom.compile_cuda("", options=["--dryrun"])
