@@ -81,6 +81,14 @@ def _fused_convolution(parameters: tuple[Any, ...], tensors: Tensors) -> torch.T
     return torch.cudnn_convolution_relu(image, weights, tensors["b"], steps, pads, [1, 1], 1).permute(0, 2, 3, 1)
 
 
+def _depthwise(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    _, channels, _, kernel, stride = parameters
+    image = tensors["x"].permute(0, 3, 1, 2)
+    weights = tensors["w"].contiguous(memory_format=torch.channels_last)
+    result = functional.conv2d(image, weights, tensors["b"], stride, kernel // 2, groups=channels)
+    return functional.relu6(result).permute(0, 2, 3, 1)
+
+
 def _attention(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
     return functional.scaled_dot_product_attention(
         tensors["q"], tensors["k"], tensors["v"], is_causal=parameters[-1]
@@ -147,6 +155,7 @@ PEERS = {
     "matmul + epilogue": Peer(_fused, compiled=True),
     "gated matmul": Peer(_gated, compiled=True),
     "convolution": Peer(_convolution, others=_fused_by_cudnn),
+    "depthwise": Peer(_depthwise, compiled=True),
     "attention": Peer(_attention, others=_backends, by_heads=True),
     "attention decode": Peer(_attention, others=_backends, by_heads=True),
     "grouped decode": Peer(_grouped, compiled=True),

@@ -151,6 +151,24 @@ def _convolution(images: int, channels: int, size: int, outputs: int, kernel: in
     return model(nodes, {"x": (images, size, size, channels)}, (images, result, result, outputs), weights)
 
 
+def _depthwise(images: int, channels: int, size: int, kernel: int, stride: int) -> onnx.ModelProto:
+    """In channels-last, with bias and ReLU6."""
+    pad = kernel // 2
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["first"], "to channels first", perm=[0, 3, 1, 2]),
+        helper.make_node(
+            "Conv", ["first", "w", "b"], ["sum"], "conv", pads=[pad] * 4, strides=[stride] * 2, group=channels
+        ),
+        helper.make_node("Clip", ["sum", "low", "high"], ["active"], "relu6"),
+        helper.make_node("Transpose", ["active"], ["y"], "to channels last", perm=[0, 2, 3, 1]),
+    ]
+    result = (size + 2 * pad - kernel) // stride + 1
+    weights = {"w": _random(channels, 1, kernel, kernel), "b": _random(channels)}
+    limits = {"low": np.array(0, np.float16), "high": np.array(6, np.float16)}
+    shape = (images, result, result, channels)
+    return model(nodes, {"x": (images, size, size, channels)}, shape, {**weights, **limits})
+
+
 def _attention(batch: int, heads: int, queries: int, keys: int, width: int, causal: bool) -> onnx.ModelProto:
     shape, cached = (batch, heads, queries, width), (batch, heads, keys, width)
     nodes = [helper.make_node("Attention", ["q", "k", "v"], ["y"], "attention", is_causal=int(causal))]
@@ -216,6 +234,11 @@ RESNET = [
     (512, 7, 512, 3, 1), (2048, 7, 512, 1, 1),
 ]  # fmt: skip
 MOBILENET = [(32, 112, 16, 1, 1), (96, 56, 24, 1, 1), (144, 28, 32, 1, 1), (576, 14, 96, 1, 1), (320, 7, 1280, 1, 1)]
+# (channels, size, kernel, stride): of MobileNetV2, then of EfficientNet-B0
+DEPTHWISE = [
+    (32, 112, 3, 1), (96, 112, 3, 2), (144, 56, 3, 1), (192, 28, 3, 1), (576, 14, 3, 1), (576, 14, 3, 2),
+    (960, 7, 3, 1), (144, 56, 5, 2), (240, 28, 5, 1), (672, 14, 5, 1), (1152, 7, 5, 1),
+]  # fmt: skip
 ATTENTION = [
     (batch, heads, tokens, width, causal)
     for width, heads in ((64, 16), (128, 16), (256, 8))
@@ -259,6 +282,12 @@ def _workloads() -> list[Workload]:
             parameters = (images, channels, size, outputs, kernel, stride)
             flops = 2.0 * pixels * outputs * taps
             found.append(Workload("convolution", name, _convolution, parameters, flops, traffic))
+        for channels, size, kernel, stride in DEPTHWISE:
+            pixels, taps = images * ((size - 1) // stride + 1) ** 2, kernel * kernel
+            traffic = 2.0 * channels * (images * size * size + taps + pixels)
+            name = f"b{images} {channels}x{size}x{size}, {kernel}x{kernel}/{stride}"
+            parameters = (images, channels, size, kernel, stride)
+            found.append(Workload("depthwise", name, _depthwise, parameters, 2.0 * pixels * channels * taps, traffic))
     for batch, heads, tokens, width, causal in ATTENTION:
         work = 4.0 * batch * heads * tokens * tokens * width / (2 if causal else 1)
         name = f"{batch}x{heads}x{tokens}x{width}{' causal' if causal else ''}"

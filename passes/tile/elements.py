@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeAlias
@@ -66,7 +66,8 @@ class ElementEmitter:
     builder: TileBuilder
     bindings: dict[ir.Value, Callable[[Indices], ir.Value | None]] = field(default_factory=dict)
     guard: ir.Value | None = None  # loads are only valid where this i1 holds
-    _memo: list[dict[tuple[ir.Value, Indices, ir.Value | None], ir.Value]] = field(default_factory=lambda: [{}])
+    # Elements by (value, position, guard), conditions by what they are of: a scope for each nested region.
+    _memo: list[dict[Hashable, ir.Value]] = field(default_factory=lambda: [{}])
 
     def bind(self, value: ir.Value, make: Callable[[Indices], ir.Value | None]) -> None:
         """From now on an element of `value` is `make(indices)`; None means: compute it after all."""
@@ -80,12 +81,14 @@ class ElementEmitter:
         """The scalar at `indices` (one a dimension of the value)."""
         load_rules()
         position = tuple(indices)
-        key = (value, position, self.guard)
+        return self._once((value, position, self.guard), lambda: self._compute(value, position))
+
+    def _once(self, key: Hashable, make: Callable[[], ir.Value]) -> ir.Value:
+        """What was made under the key where it is visible, else what is made now."""
         for scope in reversed(self._memo):
             if key in scope:
                 return scope[key]
-        result = self._compute(value, position)
-        self._memo[-1][key] = result
+        result = self._memo[-1][key] = make()
         return result
 
     def _compute(self, value: ir.Value, indices: Indices) -> ir.Value:
@@ -140,7 +143,7 @@ class ElementEmitter:
         return ElementEmitter(self.builder, self.bindings, guard, self._memo)
 
     def both(self, left: ir.Value, right: ir.Value) -> ir.Value:
-        return self.track(arith.andi(left, right), left, right)
+        return self._once(("both", left, right), lambda: self.track(arith.andi(left, right), left, right))
 
     def track(self, result: ir.Value, *operands: ir.Value) -> ir.Value:
         """Note that `result` differs between lanes when an operand does; returns it."""
@@ -152,6 +155,9 @@ class ElementEmitter:
         """The i1 ``value >= 0``, or None when it is provably true."""
         if value.is_nonnegative(self.builder.extents):
             return None
+        return self._once(("nonnegative", value), lambda: self._condition(value))
+
+    def _condition(self, value: Expression) -> ir.Value:
         operand = self.builder.index(value)
         condition = arith.cmpi(arith.CmpIPredicate.sge, operand, self.builder.index(0))
         if operand in self.builder.varying and not self._uniform_over_lanes(value):

@@ -37,3 +37,22 @@ func.func private @loop_0(%x: !x, %w: !w) -> !x attributes {graph.kernel = "loop
     dilations = array<i64: 1, 1>, layout = "channels_last"} : (!x, !w) -> !x
   return %0 : !x
 }
+
+// -----
+// With many results a thread has eight pixels of a line, whose windows lie on ten: three lines of ten loads, nine of
+// weights, eight stores.
+
+!x = tensor<2048x8x8x16xf32>
+!w = tensor<3x3x1x16xf32>
+
+// CHECK: func.func @loop_0(%[[X:[^:]*]]: memref<?xf32>, %[[W:[^:]*]]: memref<?xf32>
+// CHECK-SAME: run = 8 : i64, vector = 4
+// CHECK: "tile.map"
+// CHECK-COUNT-39: load"(%{{arg0|arg1}}, {{.*}}lanes = "contiguous"
+// CHECK-NOT: load"(%arg
+// CHECK: full = ["rows", "columns"]
+func.func private @loop_0(%x: !x, %w: !w) -> !x attributes {graph.kernel = "loop", graph.nodes = []} {
+  %0 = "graph.convolution"(%x, %w) {groups = 16 : i64, strides = array<i64: 1, 1>, pads = ["1", "1", "1", "1"],
+    dilations = array<i64: 1, 1>, layout = "channels_last"} : (!x, !w) -> !x
+  return %0 : !x
+}
