@@ -210,6 +210,20 @@ OPERATIONS = (
         (),
         {"slots": "integer"},
     ),
+    OperationDefinition(
+        "tile.fetch_boxes",
+        "The counterpart: copy `strips` strips of a tensor from `coordinates` on to stages `stage` to `stage + strips` of `scratch`, once no store "
+        "reads them any more. Each group of four warps fetches its own rows, whose bytes arrive at the barrier of its number. Asynchronous.",
+        ("scratch", "stage", "map", "barriers", "coordinates*"),
+        (),
+        {"strips": "integer"},
+    ),
+    OperationDefinition(
+        "tile.take_boxes",
+        "What has been fetched, as a register tile: each group of four warps takes its own rows.",
+        ("scratch", "stage"),
+        ("result",),
+    ),
     OperationDefinition("tile.stores_wait", "Wait until no store of boxes reads shared memory any more.", (), ()),
     OperationDefinition(
         "tile.dot_wait",

@@ -117,10 +117,14 @@ def _cluster_barrier(context: LoweringContext, operation: ir.Operation) -> None:
 
 
 def _pointer(context: LoweringContext, barriers: ir.Value, index: ir.Value) -> ir.Value:
+    return barrier_pointer(context, barriers, context.scalar(index))
+
+
+def barrier_pointer(context: LoweringContext, barriers: ir.Value, number: ir.Value) -> ir.Value:
+    """Where the barrier of that number (lowered, i32) of `barriers` (of the tile program) lies in shared memory."""
     found = context.get(barriers)
     assert isinstance(found, Barriers)
-    offset = context.add(context.multiply(context.scalar(index), BARRIER_BYTES), found.offset)
-    return context.shared_pointer(offset)
+    return context.shared_pointer(context.add(context.multiply(number, BARRIER_BYTES), found.offset))
 
 
 @lowering("tile.expect")

@@ -7,6 +7,7 @@ thread that starts the copy. Groups of four warps go their own ways.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlir import ir
@@ -16,6 +17,7 @@ from ...runtime.errors import InternalError
 from .context import LoweringContext, RegisterTile, SharedTile, byte_width, lowering
 from .dot_fma import stage_offset
 from .dot_layouts import WARP, WarpgroupLayout, parse_shared
+from .layouts import Layout
 from .roles import WARPGROUP, warpgroup_number
 
 BOX_ROWS = 64  # of four warps
@@ -29,22 +31,28 @@ def _store_boxes(context: LoweringContext, operation: ir.Operation) -> None:
     tile, scratch = (context.get(operand) for operand in list(operation.operands)[:2])
     stage, tensor_map, *coordinates = (context.scalar(operand) for operand in list(operation.operands)[2:])
     assert isinstance(tile, RegisterTile) and isinstance(scratch, SharedTile)
-    layout, shared = tile.layout, parse_shared(scratch.layout)
-    lines = shared.fast == 1 and shared.swizzle == shared.line * byte_width(scratch.element)
-    if not isinstance(layout, WarpgroupLayout) or layout.width != 2 or not lines:
-        raise InternalError(f"tile.store_boxes: wgmma sums by way of swizzled rows, not {layout} by {scratch.layout}")
+    layout = strips_layout(tile.layout, scratch)
     slots = ir.IntegerAttr(operation.attributes["slots"]).value
     strips = layout.columns // scratch.columns
-    store = _Store(context, scratch, tile, layout)
+    store = _Store(context, scratch, layout, tile)
     for strip in range(strips):
         # The slot was read by the store before the last, or by the last where the strips of a tile are odd in number.
         pending = 0 if strip == 0 and strips % slots else slots - 1
         nvvm.cp_async_bulk_wait_group(pending, read=True)
         store.meet()
-        store.write(strip, stage_offset(context, scratch, context.add(stage, strip % slots)))
+        store.write(strip, store.stage(stage, strip % slots))
         nvvm.fence_proxy(nvvm.ProxyKind.async_shared, space=nvvm.SharedSpace.shared_cta)
         store.meet()
-        store.start(strip, stage_offset(context, scratch, context.add(stage, strip % slots)), tensor_map, coordinates)
+        store.start(strip, store.stage(stage, strip % slots), tensor_map, coordinates)
+
+
+def strips_layout(layout: Layout, scratch: SharedTile) -> WarpgroupLayout:
+    """The layout, where tiles of it go by way of strips in that shared tile. Raises InternalError."""
+    shared = parse_shared(scratch.layout)
+    lines = shared.fast == 1 and shared.swizzle == shared.line * byte_width(scratch.element)
+    if not isinstance(layout, WarpgroupLayout) or layout.width != 2 or not lines:
+        raise InternalError(f"boxes hold wgmma sums by way of swizzled rows, not {layout} by {scratch.layout}")
+    return layout
 
 
 @lowering("tile.stores_wait")
@@ -53,12 +61,11 @@ def _stores_wait(context: LoweringContext, operation: ir.Operation) -> None:
 
 
 @dataclass(frozen=True)
-class _Store:
-    """The stores of one register tile by way of the shared tile `scratch`."""
+class Strips:
+    """Strips of a register tile of that layout in the stages of the shared tile `scratch`."""
 
     context: LoweringContext
     scratch: SharedTile
-    tile: RegisterTile
     layout: WarpgroupLayout
 
     @property
@@ -70,6 +77,65 @@ class _Store:
     def group(self) -> ir.Value:
         """Which group of four warps this is, of those that share the tile."""
         return self.context.integer(0) if self.layout.warpgroups == 1 else warpgroup_number(self.context)
+
+    def stage(self, first: ir.Value, strip: int) -> ir.Value:
+        """Where the stage of a strip begins, in bytes of shared memory."""
+        return stage_offset(self.context, self.scratch, self.context.add(first, strip))
+
+    def alone(self) -> ir.Value:
+        """True for one thread of the group. A predicate, not a branch: the next wgmma wants the warp together."""
+        thread = self.context.remainder(self.context.thread, WARPGROUP)
+        return arith.cmpi(arith.CmpIPredicate.eq, thread, self.context.integer(0))
+
+    def matrices(self, block: int, piece: int, base: ir.Value) -> ir.Value:
+        """Where this lane's row of four matrices of 8 x 8 lies: rows 0-7 and 8-15 of eight columns, then the next."""
+        context = self.context
+        lane = context.remainder(context.thread, WARP)
+        row = context.add(self._first_row(block), context.remainder(lane, 16))
+        chunk = context.add(context.divide(lane, 16), piece)
+        return context.shared_pointer(context.add(base, self._place(row, chunk)))
+
+    def pair(self, block: int, half: int, piece: int, base: ir.Value) -> ir.Value:
+        """Where two neighbours of any width lie that this thread has."""
+        context, size = self.context, byte_width(self.scratch.element)
+        lane = context.remainder(context.thread, WARP)
+        row = context.add(self._first_row(block), context.add(context.divide(lane, 4), 8 * half))
+        offset = context.add(context.multiply(context.remainder(lane, 4), 2 * size), piece * 8 * size)
+        inside = context.remainder(offset, _CHUNK)
+        place = context.add(self._place(row, context.divide(offset, _CHUNK)), inside)
+        return context.shared_pointer(context.add(base, place))
+
+    def _first_row(self, block: int) -> ir.Value:
+        """Of the 16 rows of a warp."""
+        context = self.context
+        warp = context.divide(context.remainder(context.thread, WARPGROUP), WARP)
+        first = context.multiply(self.group, self.layout.blocks * BOX_ROWS)
+        return context.add(context.add(context.multiply(warp, 16), first), block * BOX_ROWS)
+
+    def _place(self, row: ir.Value, chunk: ir.Value) -> ir.Value:
+        """Bytes from the first of the tile to 16 of a row, where the swizzle has put them."""
+        context = self.context
+        turn = context.remainder(context.divide(row, _BANKS // self.span), self.span // _CHUNK)
+        moved = context.pure("xori", (chunk, turn), lambda: arith.xori(chunk, turn))
+        return context.add(context.multiply(row, self.span), context.multiply(moved, _CHUNK))
+
+    def boxes(
+        self, strip: int, base: ir.Value, coordinates: list[ir.Value]
+    ) -> Iterator[tuple[ir.Value, list[ir.Value]]]:
+        """(place in shared memory, coordinates in the tensor) of each box of 64 rows of the group."""
+        context = self.context
+        for block in range(self.layout.blocks):
+            row = context.add(context.multiply(self.group, self.layout.blocks * BOX_ROWS), block * BOX_ROWS)
+            place = [context.add(coordinates[0], strip * self.scratch.columns), context.add(coordinates[1], row)]
+            inside = context.shared_pointer(context.add(base, context.multiply(row, self.span)))
+            yield inside, [*place, *coordinates[2:]]
+
+
+@dataclass(frozen=True)
+class _Store(Strips):
+    """The stores of one register tile."""
+
+    tile: RegisterTile
 
     def meet(self) -> None:
         """Wait for the threads of the group."""
@@ -107,53 +173,21 @@ class _Store:
         return found
 
     def _matrices(self, block: int, piece: int, base: ir.Value, pairs: list[list[ir.Value]]) -> None:
-        """Four matrices of 8 x 8: rows 0-7 and 8-15 of eight columns, then of the next eight."""
-        context = self.context
-        lane = context.remainder(context.thread, WARP)
-        row = context.add(self._first_row(block), context.remainder(lane, 16))
-        chunk = context.add(context.divide(lane, 16), piece)
         layout, shape = nvvm.MMALayout.row, ir.Attribute.parse("#nvvm.ld_st_matrix_shape<m = 8, n = 8>")
-        pointer = context.shared_pointer(context.add(base, self._place(row, chunk)))
-        words = [_packed(context, pair) for pair in pairs]
-        nvvm.stmatrix(pointer, words, layout, shape, ir.Attribute.parse("#nvvm.ld_st_matrix_elt_type<b16>"))
+        words = [_packed(self.context, pair) for pair in pairs]
+        element = ir.Attribute.parse("#nvvm.ld_st_matrix_elt_type<b16>")
+        nvvm.stmatrix(self.matrices(block, piece, base), words, layout, shape, element)
 
     def _pair(self, block: int, half: int, piece: int, base: ir.Value, pair: list[ir.Value]) -> None:
-        """Two neighbours, of any width."""
-        context, size = self.context, byte_width(self.scratch.element)
-        lane = context.remainder(context.thread, WARP)
-        row = context.add(self._first_row(block), context.add(context.divide(lane, 4), 8 * half))
-        offset = context.add(context.multiply(context.remainder(lane, 4), 2 * size), piece * 8 * size)
-        inside = context.remainder(offset, _CHUNK)
-        place = context.add(self._place(row, context.divide(offset, _CHUNK)), inside)
         packed = vector.from_elements(ir.VectorType.get([2], pair[0].type), pair)
-        llvm.store(packed, context.shared_pointer(context.add(base, place)), alignment=2 * size)
-
-    def _first_row(self, block: int) -> ir.Value:
-        """Of the 16 rows of a warp."""
-        context = self.context
-        warp = context.divide(context.remainder(context.thread, WARPGROUP), WARP)
-        first = context.multiply(self.group, self.layout.blocks * BOX_ROWS)
-        return context.add(context.add(context.multiply(warp, 16), first), block * BOX_ROWS)
-
-    def _place(self, row: ir.Value, chunk: ir.Value) -> ir.Value:
-        """Bytes from the first of the tile to 16 of a row, where the swizzle has put them."""
-        context = self.context
-        turn = context.remainder(context.divide(row, _BANKS // self.span), self.span // _CHUNK)
-        moved = context.pure("xori", (chunk, turn), lambda: arith.xori(chunk, turn))
-        return context.add(context.multiply(row, self.span), context.multiply(moved, _CHUNK))
+        size = byte_width(self.scratch.element)
+        llvm.store(packed, self.pair(block, half, piece, base), alignment=2 * size)
 
     def start(self, strip: int, base: ir.Value, tensor_map: ir.Value, coordinates: list[ir.Value]) -> None:
-        """One thread copies what the group wrote. A predicate, not a branch: the next wgmma wants the warp together."""
-        context = self.context
-        thread = context.remainder(context.thread, WARPGROUP)
-        alone = arith.cmpi(arith.CmpIPredicate.eq, thread, context.integer(0))
-        for block in range(self.layout.blocks):
-            row = context.add(context.multiply(self.group, self.layout.blocks * BOX_ROWS), block * BOX_ROWS)
-            place = [context.add(coordinates[0], strip * self.scratch.columns), context.add(coordinates[1], row)]
-            source = context.shared_pointer(context.add(base, context.multiply(row, self.span)))
-            nvvm.cp_async_bulk_tensor_global_shared_cta(
-                tensor_map, source, [*place, *coordinates[2:]], predicate=alone
-            )
+        """One thread copies what the group wrote."""
+        alone = self.alone()
+        for source, place in self.boxes(strip, base, coordinates):
+            nvvm.cp_async_bulk_tensor_global_shared_cta(tensor_map, source, place, predicate=alone)
         nvvm.cp_async_bulk_commit_group()  # of no copies, for the other threads
 
 

@@ -26,17 +26,29 @@ from .tile_types import i64, tile_of
 RESULT_TYPES = {**DATA_TYPES, "i32": "int32"}
 GROUP_ROWS = 64  # of a box: what four warps store together
 NARROWEST = 32  # bytes of a line: two chunks of what a swizzle moves, and of what stmatrix writes at a time
+MOST_COLUMNS = 256  # of a tile
 SLOTS = 2  # shared tiles of a group: one is written while the other is read
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a matrix lies in memory: its address is origin + batch * c + row * a + column, in elements."""
+
+    source: tuple[str, int]  # input or output of the kernel
+    strides: tuple[Expression, ...]  # of rows, and of batches where there are any
+    origin: Expression = ZERO  # elements in front of the first
+
+
+@dataclass(frozen=True)
 class ResultBox:
-    """The one result of a kernel as a matrix in memory: its address is batch * c + row * a + column, in elements."""
+    """The one result of a kernel as a matrix in memory. The epilogue may read one whole tensor, of the result's type
+    and where the result is stored: it arrives in the shared tile that the result then leaves from.
+    """
 
     element: str
     extents: tuple[Expression, ...]  # columns, rows, and batches where there are any
-    strides: tuple[Expression, ...]  # of rows, and of batches
-    origin: Expression = ZERO  # elements in front of the first
+    place: Place
+    beside: Place | None = None
     span: int = LINE_BYTES  # bytes of columns of a box: a line of its shared tile
 
     @property
@@ -44,24 +56,29 @@ class ResultBox:
         """Columns of a box."""
         return self.span // byte_width(scalar_type(self.element))
 
-    def boxed(self) -> BoxedTensor:
-        """The tensor map."""
+    @property
+    def widest(self) -> int:
+        """Columns of the widest tile: what the epilogue reads beside its sums must be there at once."""
+        return SLOTS * self.strip if self.beside is not None else MOST_COLUMNS
+
+    def boxed(self, place: Place) -> BoxedTensor:
+        """The tensor map of the result, or of what is read beside it."""
         size = byte_width(scalar_type(self.element))
         return BoxedTensor(
-            ("output", 0),
+            place.source,
             RESULT_TYPES[self.element],
             self.extents,
-            tuple(stride * size for stride in self.strides),
+            tuple(stride * size for stride in place.strides),
             f"{self.span}b",
             (self.strip, GROUP_ROWS, 1)[: len(self.extents)],
-            offset=self.origin * size,
+            offset=place.origin * size,
         )
 
     def narrowed(self, columns: int) -> ResultBox | None:
-        """The same for tiles of so many columns; None where those are not cut into whole boxes."""
+        """The same for tiles of so many columns; None where those are not cut into whole boxes, or too wide."""
         span = min(self.span, columns * byte_width(scalar_type(self.element)))
         found = replace(self, span=span)
-        return found if span >= NARROWEST and columns % found.strip == 0 else None
+        return found if span >= NARROWEST and columns % found.strip == 0 and columns <= found.widest else None
 
     def allocate(self, rows: int, groups: int) -> ir.Value:
         """Shared tiles of `rows` for each of `groups` that run apart."""
@@ -79,38 +96,64 @@ class ResultBox:
         position: Position,
     ) -> None:
         """Start the stores of a register tile at `position`; `place` is (shared tile, its first slot, tensor map)."""
+        operands = [tile, *place, *self._coordinates(builder, position)]
+        ir.Operation.create("tile.store_boxes", operands=operands, attributes={"slots": i64(SLOTS)})
+
+    def fetch(
+        self,
+        builder: TileBuilder,
+        place: tuple[ir.Value, ir.Value, ir.Value, ir.Value],
+        position: Position,
+        columns: int,
+    ) -> None:
+        """Start the copies of what is read beside a tile of so many columns; `place` is (shared tile, its first slot,
+        tensor map, barriers).
+        """
+        operands = [*place, *self._coordinates(builder, position)]
+        strips = {"strips": i64(columns // self.strip)}
+        ir.Operation.create("tile.fetch_boxes", operands=operands, attributes=strips)
+
+    def _coordinates(self, builder: TileBuilder, position: Position) -> list[ir.Value]:
         batch, row, column = position
-        coordinates = [builder.index(value) for value in (column, row, batch)[: len(self.extents)]]
-        ir.Operation.create(
-            "tile.store_boxes", operands=[tile, *place, *coordinates], attributes={"slots": i64(SLOTS)}
-        )
+        return [builder.index(value) for value in (column, row, batch)[: len(self.extents)]]
 
 
 def find_result_box(builder: TileBuilder, view: Contraction, returned: list[ir.Value]) -> ResultBox | None:
-    """The result in boxes, where the kernel returns one tensor of known line pitch, and its epilogue reads lines only:
-    a whole tensor beside it is better read by threads that hold neighbours.
+    """The result in boxes, where the kernel returns one tensor of known line pitch, and its epilogue reads lines only,
+    or one tensor that lies like the result: others are better read by threads that hold neighbours.
     """
     made = returned[0]
-    element = element_of(made)
-    if len(returned) != 1 or element not in RESULT_TYPES or _reads_tensors(view.operation.results[0], made):
+    element, tensors = element_of(made), _tensors_read(view.operation.results[0], made)
+    if len(returned) != 1 or element not in RESULT_TYPES or len(tensors) > 1:
+        return None
+    if any(shape_of(own) != shape_of(made) or element_of(own) != element for own in tensors):
+        return None
+    if product(list(shape_of(made))) != view.batch * view.rows * view.columns:
         return None
     names = ("%stored_batch", "%stored_row", "%stored_column")
     builder.extents.update(zip(names, (view.batch, view.rows, view.columns), strict=True))
     position = view.result(*map(Expression.symbol, names))
     indices = forward_position(builder, view.operation.results[0], position, made)
-    found = strides_of(builder.offset(builder.outputs[0], indices), names)
-    if found is None or product(list(shape_of(made))) != view.batch * view.rows * view.columns:
-        return None
-    (batch, row, column), origin = found
-    outer = (row,) if view.batch == 1 else (row, batch)
-    if column != 1 or not can_start_boxes(outer, origin, element):
-        return None
-    return ResultBox(element, (view.columns, view.rows, view.batch)[: 1 + len(outer)], outer, origin)
+    numbers = [ir.BlockArgument(own).arg_number for own in tensors]
+    arguments = [(("output", 0), builder.outputs[0]), *((("input", own), builder.inputs[own]) for own in numbers)]
+    places = []
+    for source, argument in arguments:
+        found = strides_of(builder.offset(argument, indices), names)
+        if found is None:
+            return None
+        (batch, row, column), origin = found
+        outer = (row,) if view.batch == 1 else (row, batch)
+        if column != 1 or not can_start_boxes(outer, origin, element):
+            return None
+        places.append(Place(source, outer, origin))
+    extents = (view.columns, view.rows, view.batch)[: 1 + len(places[0].strides)]
+    return ResultBox(element, extents, places[0], places[1] if tensors else None)
 
 
-def _reads_tensors(sums: ir.Value, made: ir.Value) -> bool:
-    """Whether what is computed from the sums on the way to `made` reads anything larger than a line."""
+def _tensors_read(sums: ir.Value, made: ir.Value) -> list[ir.Value]:
+    """What is larger than a line of all that is read on the way from the sums to `made`."""
     pending, seen = [made], {sums}
+    found = []
     while pending:
         value = pending.pop()
         if value in seen:
@@ -118,10 +161,10 @@ def _reads_tensors(sums: ir.Value, made: ir.Value) -> bool:
         seen.add(value)
         if isinstance(value.owner, ir.Block):
             if sum(size != 1 for size in shape_of(value)) > 1:
-                return True
+                found.append(value)
             continue
         pending += _operands(value.owner)
-    return False
+    return found
 
 
 def _operands(operation: ir.Operation) -> list[ir.Value]:

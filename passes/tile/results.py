@@ -58,12 +58,24 @@ def emit_epilogue(
 
 
 def epilogue_tile(
-    builder: TileBuilder, view: Contraction, made: ir.Value, tile: ResultTile, position: Position, sums: ir.Value
+    builder: TileBuilder,
+    view: Contraction,
+    made: ir.Value,
+    tile: ResultTile,
+    position: Position,
+    sums: ir.Value,
+    beside: tuple[ir.Value, ir.Value] | None = None,
 ) -> ir.Value:
-    """The same map where it stores nothing: its values, in registers, become the tile of the one result `made`."""
+    """The same map where it stores nothing: its values, in registers, become the tile of the one result `made`.
+
+    `beside` is a tensor of the shape of `made`, and a tile of it in the layout of the sums.
+    """
 
     def body(row: Expression, column: Expression, own: ir.Value) -> ir.Value:
-        return _Results(builder, view, (own, tile.element), (position[0], row, column)).element(made)
+        results = _Results(builder, view, (own, tile.element), (position[0], row, column))
+        if beside is not None:
+            results.bind_at(made, *beside)
+        return results.element(made)
 
     values = _map_sums(builder, view, tile, position, sums, body, scalar_type(element_of(made)))
     assert values is not None
@@ -119,6 +131,13 @@ class _Results:
     def indices(self, made: ir.Value) -> Indices:
         """Where in `made` the element lies."""
         return forward_position(self.builder, self.result, self.position, made)
+
+    def bind_at(self, made: ir.Value, tensor: ir.Value, tile: ir.Value) -> None:
+        """Where the element of `tensor` at the place in `made` is asked for, it is that of `tile`."""
+        value, place = element(tile, scalar_type(element_of(tensor))), self.indices(made)
+        if self.builder.vector is not None and self.builder.vector.width > 1:
+            self.builder.varying.add(value)
+        self.emitter.bind(tensor, lambda indices: value if tuple(indices) == tuple(place) else None)
 
     def element(self, made: ir.Value) -> ir.Value:
         """The element of `made`."""

@@ -69,17 +69,34 @@ class Candidate:
     cycles: float
 
 
+@dataclass(frozen=True)
+class Stored:
+    """How results leave: in boxes of `strip` columns (0: by threads), from tiles of `widest` columns at most. With
+    `beside` the epilogue reads as much as it stores, which arrives in boxes as well.
+    """
+
+    strip: int = 0
+    widest: int = 0
+    beside: bool = False
+
+    def suits(self, schedule: Schedule) -> bool:
+        """Whether results of that schedule leave in boxes."""
+        columns = schedule.block[1]
+        if not self.strip or schedule.split > 1 or columns > self.widest or (self.beside and schedule.run):
+            return False
+        return columns % self.strip == 0 or columns < self.strip
+
+
 def wgmma_candidates(
-    problem: Problem, kind: str, target: Target, ragged: bool = False, strip: int = 0
+    problem: Problem, kind: str, target: Target, ragged: bool = False, stored: Stored | None = None
 ) -> list[Candidate]:
     """Every schedule that fits, least predicted time first; `kind` is the end of the instruction's name.
 
     A line of k has four instructions of 32 bytes whatever the type, so the model needs to know bytes only. Where blocks
-    share k, `ragged` lets them go past its end, where all is zero. Tiles of whole strips of `strip` columns are stored
-    in boxes; 0 where none are.
+    share k, `ragged` lets them go past its end, where all is zero.
     """
     schedules = _schedules(problem, kind, target, ragged)
-    found = [Candidate(schedule, _cycles(problem, schedule, target, strip)) for schedule in schedules]
+    found = [Candidate(schedule, _cycles(problem, schedule, target, stored or Stored())) for schedule in schedules]
     return sorted(found, key=lambda candidate: candidate.cycles)
 
 
@@ -143,22 +160,22 @@ def _run(problem: Problem, tile: tuple[int, int], steps: int, target: Target) ->
     return run if rest and run < steps else 0
 
 
-def _cycles(problem: Problem, schedule: Schedule, target: Target, strip: int) -> float:
+def _cycles(problem: Problem, schedule: Schedule, target: Target, stored: Stored) -> float:
     """Waves of tiles, each of which takes its steps and its epilogue; the first boxes are waited for once."""
     rows, columns, depth = schedule.block
     batch, height, width, length = map(size_guess, (problem.batch, problem.rows, problem.columns, problem.depth))
     clusters = batch * -(-height // (rows * schedule.cluster)) * -(-width // columns)
-    boxed = bool(strip) and schedule.split == 1 and (columns % strip == 0 or columns < strip)
+    strip = stored.strip if stored.suits(schedule) else 0
     if schedule.run:
-        return _shared_cycles(schedule, target, clusters, -(-length // depth), strip if boxed else 0)
+        return _shared_cycles(schedule, target, clusters, -(-length // depth), strip)
     waves = -(-clusters // (target.multiprocessors // schedule.together))
     steps = -(-length // (depth * schedule.split))
     sums = rows * columns
     stores = sums / schedule.split * _RESULT_BYTES / _MEMORY
     products = steps * _step_cycles(schedule)
-    if boxed:
+    if strip:
         # The boxes of one tile leave during the next one.
-        exchange = sums * _RESULT_BYTES / _SHARED + columns / strip * _STEP
+        exchange = (1 + stored.beside) * sums * _RESULT_BYTES / _SHARED + columns / strip * _STEP
         if schedule.turns > 1:
             return _LATENCY + waves * max(products, (products + exchange) / 2, stores) + exchange + stores
         return _LATENCY + waves * max(products + exchange, stores) + stores
@@ -166,6 +183,8 @@ def _cycles(problem: Problem, schedule: Schedule, target: Target, strip: int) ->
         epilogue = stores + 2 * sums * 4 / _SHARED  # through shared memory, to neighbours in one thread
     else:
         epilogue = stores + sums * 4 / _SHARED + sums * 4 / _REMOTE + 2 * _CLUSTER_BARRIER + waves * _LATENCY
+    if stored.beside:  # read by the threads, who wait for it
+        epilogue += _LATENCY + sums * _RESULT_BYTES / _SECOND_LEVEL
     if schedule.turns > 1:  # the epilogue of one tile goes on during the products of the next
         return _LATENCY + waves * max(products, (products + epilogue) / 2) + epilogue
     return _LATENCY + waves * (products + epilogue)

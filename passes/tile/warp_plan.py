@@ -23,7 +23,7 @@ from .programs import Request
 from .result_boxes import ResultBox, find_result_box
 from .results import Position, ResultTile, emit_epilogue, epilogue_tile
 from .schedule import Problem, Schedule, size_guess
-from .schedule_wgmma import CONSUMER_GROUP, wgmma_candidates
+from .schedule_wgmma import CONSUMER_GROUP, Stored, wgmma_candidates
 from .tile_order import tile_count, tile_position
 from .tile_types import ACCESS_BYTES, i64
 from .warp_specialized import EXCHANGE_COLUMNS, WarpSpecialized
@@ -109,9 +109,13 @@ class WarpPlan:
         if self.schedule.together > 1:
             self.builder.set_attribute("tile.cluster", i64(self.schedule.together))
 
-        def epilogue(position: Position, sums: ir.Value) -> ir.Value | None:
+        def epilogue(position: Position, sums: ir.Value, arrived: ir.Value | None) -> ir.Value | None:
             if self.box is not None:
-                return epilogue_tile(self.builder, self.view, self.returned[0], self.result, position, sums)
+                beside = None
+                if self.box.beside is not None and arrived is not None:
+                    number = self.box.beside.source[1]
+                    beside = (self.builder.function.regions[0].blocks[0].arguments[number], arrived)
+                return epilogue_tile(self.builder, self.view, self.returned[0], self.result, position, sums, beside)
             emit_epilogue(self.builder, self.view, self.returned, self.result, position, sums)
             return None
 
@@ -144,15 +148,15 @@ def plan_warp_specialized(
     # Where k is not contiguous, a tile of the right operand consists of whole lines along the columns.
     least = 0 if operands.right.depth_contiguous else NARROWEST
     box = find_result_box(builder, view, request.returned)
-    strip = 0 if box is None else box.strip
-    candidates = wgmma_candidates(problem, kind, request.target, operands.zero_past_depth, strip)
+    stored = Stored() if box is None else Stored(box.strip, box.widest, box.beside is not None)
+    candidates = wgmma_candidates(problem, kind, request.target, operands.zero_past_depth, stored)
     schedules = [found.schedule for found in candidates if found.schedule.block[1] >= least]
     if view.pairs is not None:  # a thread has both of a pair
         schedules = [own for own in schedules if own.block[0] * own.block[1] >= 2 * own.split * own.consumers]
     reads = f"{kind} left={operands.left.depth_contiguous} right={operands.right.depth_contiguous}"
     schedule = request.choose("wgmma", f"{describe(problem)} {reads}", schedules)
     if box is not None:
-        box = None if schedule.split > 1 else box.narrowed(schedule.block[1])
+        box = box.narrowed(schedule.block[1]) if stored.suits(schedule) else None
     operands = operands.narrowed(schedule.block[1])
     accumulator = "i32" if elements[0] in MIXED[0] else "f32"
     return WarpPlan(builder, view, operands, schedule, accumulator, request.returned, box)

@@ -22,7 +22,7 @@ from ..lower.dot_layouts import SharedLayout
 from .boxes import Boxes, Operands
 from .builder import TileBuilder
 from .elements import zero as element_zero
-from .result_boxes import SLOTS, ResultBox
+from .result_boxes import SLOTS, Place, ResultBox
 from .results import Position
 from .roles import PRODUCER_WARPS, Ring, make_barriers, region, role
 from .schedule import Schedule
@@ -30,7 +30,8 @@ from .schedule_wgmma import CONSUMER_GROUP, EXCHANGE_LINE, PADDING
 from .shared_tiles import Part, PartsOfBlock, SharedTiles
 from .tile_types import full, i64, program_id, tile_of
 
-Epilogue = Callable[[Position, ir.Value], "ir.Value | None"]  # of a tile: its place, its sums -> what boxes store
+# Of a tile: its place, its sums, what has arrived beside them -> what boxes store.
+Epilogue = Callable[[Position, ir.Value, "ir.Value | None"], "ir.Value | None"]
 
 EXCHANGE_COLUMNS = EXCHANGE_LINE - PADDING  # of the sums that change threads at a time
 PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, 232  # a thread, with two groups of consumers: 40 + 2 * 232 <= 3 * 168
@@ -70,7 +71,9 @@ class WarpSpecialized:
         return self.count * split if split > 1 else minimum(self.count, self.schedule.resident // cluster) * cluster
 
     def emit(self, epilogue: Epilogue) -> None:
-        """Both roles; `epilogue` gets the place of a tile and its sums, and returns what is to be stored in boxes."""
+        """Both roles; `epilogue` gets the place of a tile, its sums and what has arrived beside them, and returns what
+        boxes store.
+        """
         rows, columns, depth = self.schedule.block
         left, right = self.operands.both
         cluster = self.schedule.cluster
@@ -89,6 +92,9 @@ class WarpSpecialized:
         self.filled = make_barriers(self.schedule.stages, 1)
         self.emptied = make_barriers(self.schedule.stages, self.schedule.warps[0] * cluster)
         self.order = make_barriers(self.schedule.turns, CONSUMER_GROUP) if self.schedule.turns > 1 else None
+        if self._beside is not None:
+            self.beside_map = self._result_map(self._beside)
+            self.arrived = make_barriers(consumers // CONSUMER_GROUP, 1)
         self._meet()
         several = consumers > CONSUMER_GROUP
         with role(self.builder, 0, consumers, CONSUMER_REGISTERS if several else None, self.schedule.turns > 1):
@@ -235,9 +241,10 @@ class WarpSpecialized:
     def _consume_tiles(self, epilogue: Epilogue) -> None:
         rows, columns, _ = self.schedule.block
         turns, stages = self.schedule.turns, self.schedule.stages
-        start_values = self._start()
-        with self._tiles_of_block(start_values, self.group) as (work, carried, end):
-            ring, turn = Ring(*carried[:2]), carried[2:]
+        with self._tiles_of_block([*self._start(), *self._start_beside()], self.group) as (work, carried, end):
+            ring, turn, beside = Ring(*carried[:2]), carried[2 : self.schedule.turns + 1], carried[-1]
+            if self._beside is not None:
+                self._fetch_beside(work.position)
             if self.order is not None:
                 ir.Operation.create("tile.await", operands=[self.order, self.group, *turn])
             start = full(rows, columns, self.layouts[0], element_zero(scalar_type(self.accumulator)))
@@ -256,17 +263,18 @@ class WarpSpecialized:
                 ir.Operation.create("tile.arrive", operands=[self.order, other])
             done = self._accumulate("tile.dot_wait", [accumulator], {"pending": i64(0)})
             if self.schedule.split > 1:
-                epilogue(*self._combined(work.position, done))
+                epilogue(*self._combined(work.position, done), None)
                 return
             ir.Operation.create("tile.arrive", operands=[self.emptied, previous], attributes=self._everywhere())
             if work.part is None:
-                self._finish_tile(epilogue, work.position, done)
+                self._finish_tile(epilogue, work.position, done, self._take_beside(beside))
             else:
                 self._finish_part(epilogue, work.position, work.part, done)
             ring = Ring(stage, parity)
             if turns > 1:
                 ring = ring.after(self._steps, stages)
-            end += [ring.stage, ring.parity, *(arith.xori(own, self.builder.index(1)) for own in turn)]
+            parities = turn if self._beside is None else [*turn, beside]
+            end += [ring.stage, ring.parity, *(arith.xori(own, self.builder.index(1)) for own in parities)]
 
     def _start(self) -> list[ir.Value]:
         """What a consumer carries from tile to tile, before its first: stage and parity of the ring, and where groups
@@ -304,16 +312,47 @@ class WarpSpecialized:
             self._finish_tile(epilogue, position, loop.results[0])
             scf.yield_([])
 
-    def _finish_tile(self, epilogue: Epilogue, position: Position, sums: ir.Value) -> None:
+    def _finish_tile(
+        self, epilogue: Epilogue, position: Position, sums: ir.Value, beside: ir.Value | None = None
+    ) -> None:
         if self.result is None:
-            epilogue(position, self._exchanged(sums))
+            epilogue(position, self._exchanged(sums), None)
             return
-        made = epilogue(position, sums)
+        made = epilogue(position, sums, beside)
         assert made is not None
-        slot = self.builder.index(0)
-        if self.group is not None:
-            slot = arith.muli(self.group, self.builder.index(SLOTS))
-        self.result.store(self.builder, made, (self.scratch, slot, self.result_map), position)
+        self.result.store(self.builder, made, (self.scratch, self._slot(), self.result_map), position)
+
+    def _slot(self) -> ir.Value:
+        """The first of the shared tiles through which this group's results leave."""
+        if self.group is None:
+            return self.builder.index(0)
+        return arith.muli(self.group, self.builder.index(SLOTS))
+
+    # What the epilogue reads beside the sums --------------------------------------------------------------------------
+    @property
+    def _beside(self) -> Place | None:
+        return None if self.result is None else self.result.beside
+
+    def _start_beside(self) -> list[ir.Value]:
+        """The parity of what arrives beside the first tile."""
+        return [] if self._beside is None else [self.builder.index(0)]
+
+    def _fetch_beside(self, position: Position) -> None:
+        """Ask for it in front of the products, which hide its way."""
+        assert self.result is not None
+        place = (self.scratch, self._slot(), self.beside_map, self.arrived)
+        self.result.fetch(self.builder, place, position, self.schedule.block[1])
+
+    def _take_beside(self, parity: ir.Value) -> ir.Value | None:
+        """Wait for it, and take it to registers."""
+        if self._beside is None:
+            return None
+        assert self.result is not None
+        group = ir.Operation.create("tile.group", results=[ir.IndexType.get()]).result
+        ir.Operation.create("tile.await", operands=[self.arrived, group, parity])
+        rows, columns, _ = self.schedule.block
+        type_ = tile_of(rows, columns, scalar_type(self.result.element), self.layouts[0])
+        return ir.Operation.create("tile.take_boxes", results=[type_], operands=[self.scratch, self._slot()]).result
 
     def _scratch(self) -> ir.Value:
         """The shared tile through which the sums, or what the epilogue makes of them, leave."""
@@ -321,8 +360,12 @@ class WarpSpecialized:
             return self._partial_sums()
         if self.result is None:
             return self._exchange_tile()
-        self.result_map = self.builder.tensor_map(self.result.boxed(), scalar_type(self.result.element))
+        self.result_map = self._result_map(self.result.place)
         return self.result.allocate(self.schedule.block[0], self.schedule.turns)
+
+    def _result_map(self, place: Place) -> ir.Value:
+        assert self.result is not None
+        return self.builder.tensor_map(self.result.boxed(place), scalar_type(self.result.element))
 
     def _partial_memory(self) -> tuple[ir.Value, ir.Value]:
         """Where blocks leave sums for others, a tile each, and the flags that tell so, one a warp."""

@@ -11,6 +11,7 @@ offset, 62-63 swizzle (0 none, 1 128B, 2 64B, 3 32B).
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -237,8 +238,9 @@ def warpgroup_multiply(
     scales = np.broadcast_to(scale, (chunk.threads,))
     register_a = _registers_of_a(chunk, left_type, tuple(left)) if in_registers else None
     left_descriptors = None if in_registers else np.broadcast_to(left[0], (chunk.threads,))
+    asked = [scales, descriptors, *([] if left_descriptors is None else [left_descriptors])]
     groups, factors = [], []
-    for first, warps in _active_warps(chunk, mask, line):
+    for first, warps in _alike(_active_warps(chunk, mask, line), asked):
         threads = [first + 32 * warp for warp in warps]
         lead = threads[0]
         b = call.shared_operand(threads, int(descriptors[lead]), columns, right_type, transposed[1])
@@ -253,6 +255,15 @@ def warpgroup_multiply(
     if isinstance(accumulators, Products):
         return accumulators.and_then(groups, factors, form)
     return Products(accumulators, groups, [[pair] for pair in factors], form)
+
+
+def _alike(active: list[tuple[int, list[int]]], asked: list[Array]) -> Iterator[tuple[int, list[int]]]:
+    """The same, with the warps of a group apart that ask for different products: one may be a turn of a loop ahead."""
+    for first, warps in active:
+        by_product: dict[tuple[int, ...], list[int]] = {}
+        for warp in warps:
+            by_product.setdefault(tuple(int(values[first + 32 * warp]) for values in asked), []).append(warp)
+        yield from ((first, alike) for alike in by_product.values())
 
 
 def _active_warps(chunk: Chunk, mask: Mask, line: int) -> list[tuple[int, list[int]]]:

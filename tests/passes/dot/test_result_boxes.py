@@ -59,6 +59,40 @@ def test_one_block_stores_all_tiles(element: str, schedule: Schedule, monkeypatc
     np.testing.assert_allclose(found / 32, expected / 32, rtol=0, atol=2 * tolerance)
 
 
+BESIDE = [
+    ("f16", (2,), "128x128, 1 share columns, 1 share k"),
+    ("f16", (), "64x128, 1 share columns, 1 share k, in turn"),
+    ("f32", (), "128x64, 1 share columns, 1 share k, in turn"),
+    ("f16", (), "128x128, 2 share columns, 1 share k"),
+]
+
+
+@pytest.mark.parametrize("element,batch,name", BESIDE)
+def test_what_the_epilogue_reads_arrives_in_boxes(
+    element: str, batch: tuple[int, ...], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every block has several tiles with edges in both directions; each slot is fetched to, read, and stored from."""
+    force(monkeypatch, replace(ALL[name], resident=2))
+    rows, columns, depth = 200, 264, 128
+
+    def make(left: ir.Value, right: ir.Value, residual: ir.Value) -> ir.Value:
+        product = graph.matmul(left, right, False, True, element="f32")
+        return graph.map([product, residual], lambda x, r: (x * 0.5).cast(element) + r)
+
+    shapes = [(*batch, rows, depth), (*batch, columns, depth), (*batch, rows, columns)]
+    kernel = compile_kernel(list(zip(map(list, shapes), ("f16", "f16", element), strict=True)), make, HOPPER)
+    assert "tile.fetch_boxes" in kernel.program.text and "tile.load\"" not in kernel.program.text
+    generator = np.random.default_rng(0)
+    left, right, residual = (generator.standard_normal(shape).astype(np.float16) for shape in shapes)
+    sanitizer = Sanitizer(Order("random", 5))
+    (found,) = kernel.run([left, right, residual.astype(NUMPY[element])], sanitizer)
+    assert not sanitizer.findings
+    expected = 0.5 * left.astype(np.float64) @ right.astype(np.float64).swapaxes(-1, -2) + residual
+    # A half keeps 2**-11 of the product and of the sum, about 32 at most; sums in f32 lose 2**-20.
+    tolerance = 2**-10 if element == "f16" else 2**-19
+    np.testing.assert_allclose(found / 32, expected / 32, rtol=0, atol=2 * tolerance)
+
+
 def test_large_tiles_are_stored_by_one_thread_without_spills() -> None:
     """8192 x 8192 x 8192 with a bias and a GELU: four strips of 64 columns, no other access to the result."""
 

@@ -35,14 +35,15 @@ def candidates(rows: int, columns: int, depth: int, ragged: bool = False) -> lis
 def describe(schedule: Schedule) -> str:
     rows, columns, _ = schedule.block
     turns = ", in turn" if schedule.turns > 1 else ""
-    return f"{rows}x{columns}, {schedule.cluster} share columns, {schedule.split} share k{turns}"
+    runs = ", in runs" if schedule.run else ""
+    return f"{rows}x{columns}, {schedule.cluster} share columns, {schedule.split} share k{turns}{runs}"
 
 
 ALL = {describe(found.schedule): found.schedule for found in candidates(136, 136, 1024)}
 TRIED = {
     name: schedule
     for name, schedule in ALL.items()
-    if schedule.cluster == schedule.turns == 1 and schedule.split == (4 if schedule.block[1] != 192 else 1)
+    if schedule.cluster == schedule.turns == 1 and not schedule.run and schedule.split == (4 if schedule.block[1] != 192 else 1)
 }
 FEW_ROWS = {
     "six": Case("bf16", sizes={"m": 6, "n": 200, "k": 512}),

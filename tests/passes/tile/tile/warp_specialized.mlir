@@ -117,24 +117,60 @@ func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot",
 }
 
 // -----
-// An epilogue that reads a whole tensor beside the sums does so 16 bytes at a time: the sums change threads on the way,
+// A whole tensor that the epilogue reads where it stores, and in its type, arrives in boxes beside the sums: asked for in
+// front of the products, in the shared tile that the result then leaves from.
+
+!x = tensor<1024x512xf16>
+!w = tensor<512x1024xf16>
+!y = tensor<1024x1024xf16>
+
+// HOPPER: func.func @dot_0(
+// HOPPER-SAME: %[[BESIDE_MAP:[a-z0-9]*]]: !tile.tensor_map<f16, [64, 64], "128b">) attributes
+// HOPPER: %[[OUT:.*]] = "tile.allocate"() {stages = {{[24]}}
+// HOPPER: %[[ARRIVED:.*]] = "tile.make_barriers"() {arrivals = 1 : i64, count = {{[12]}} : i64}
+// HOPPER-NEXT: barrier"
+// HOPPER: scf.for
+// HOPPER: "tile.fetch_boxes"(%[[OUT]], %{{.*}}, %[[BESIDE_MAP]], %[[ARRIVED]], %{{.*}}, %{{.*}})
+// HOPPER: "tile.dot"
+// HOPPER: "tile.dot_wait"{{.*}}pending = 0
+// HOPPER: "tile.await"(%[[ARRIVED]], %{{.*}}, %{{.*}})
+// HOPPER: %[[TAKEN:.*]] = "tile.take_boxes"(%[[OUT]], %{{.*}})
+// HOPPER: "tile.map"
+// HOPPER: "tile.element"(%[[TAKEN]])
+// HOPPER: "tile.store_boxes"
+// OTHER-NOT: tile.fetch_boxes
+func.func private @dot_0(%x: !x, %w: !w, %r: !y) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
+  %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !y
+  %1 = "graph.map"() ({
+    %a = "graph.element"(%0) : (!y) -> f16
+    %b = "graph.element"(%r) : (!y) -> f16
+    %c = arith.addf %a, %b : f16
+    gpu.yield %c : f16
+  }) : () -> !y
+  return %1 : !y
+}
+
+// -----
+// An epilogue that reads other tensors beside the sums does so 16 bytes at a time: the sums change threads on the way,
 // and the threads store what they hold.
 
 !x = tensor<1024x512xf16>
 !w = tensor<512x1024xf16>
 !y = tensor<1024x1024xf32>
+!r = tensor<1024x1024xf16>
 
 // HOPPER: "tile.exchange"
 // HOPPER: "tile.load"(%{{.*}}) {lanes = "contiguous"}
 // HOPPER: "tile.store"
 // HOPPER-NOT: tile.store_boxes
 // OTHER-NOT: tile.exchange
-func.func private @dot_0(%x: !x, %w: !w, %r: !y) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
+func.func private @dot_0(%x: !x, %w: !w, %r: !r) -> !y attributes {graph.kernel = "dot", graph.nodes = []} {
   %0 = "graph.matmul"(%x, %w) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !w) -> !y
   %1 = "graph.map"() ({
     %a = "graph.element"(%0) : (!y) -> f32
-    %b = "graph.element"(%r) : (!y) -> f32
-    %c = arith.addf %a, %b : f32
+    %b = "graph.element"(%r) : (!r) -> f16
+    %d = arith.extf %b : f16 to f32
+    %c = arith.addf %a, %d : f32
     gpu.yield %c : f32
   }) : () -> !y
   return %1 : !y
