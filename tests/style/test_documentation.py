@@ -18,6 +18,7 @@ from tests.style.sources import ROOT
 from tests.support.excerpts import MARKER, refresh
 
 import tilewright
+from tilewright.compiler.pipeline import STAGES
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")  # relative links; those with a scheme have a colon
@@ -29,6 +30,13 @@ NOT_ONNX = {"SimplifiedLayerNormalization"}  # onnxruntime's, which writes it in
 def test_links_lead_somewhere(page: Path) -> None:
     targets = LINK.findall(page.read_text())
     assert not [target for target in targets if not (page.parent / target.strip()).exists()]
+
+
+def test_every_stage_is_in_the_table_of_the_architecture() -> None:
+    rows = re.findall(r"^\|[^|]*\| ([a-z, -]+) \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    named = [name for row in rows for name in row.split(", ")]
+    stages = [stage.name for stage in STAGES]
+    assert [name for name in named if name in stages] == stages
 
 
 def test_operators_page_is_up_to_date() -> None:
