@@ -1,25 +1,33 @@
 """Which operations share a kernel: small graphs as exporters write them, and how many kernels they become.
 
 In: `PATTERNS`, each an ONNX graph in the textual form of onnx.parser, whose names in `weights` are constants. Out: a
-table with the number of operators (kernels without fusion) and the kernels by kind. Nothing is compiled any further.
+table with the number of operators (kernels without fusion) and the kernels by kind. With `--models`, models of the
+tests instead: their kernels, and those that concatenate, before and after `concatenate-in-place`. Nothing is compiled
+any further.
 
-    python -m benchmarks.fusions [--target sm_90a] [--precision f16]
+    python -m benchmarks.fusions [--target sm_90a] [--precision f16] [--models NAME ...]
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 import onnx
+from mlir import ir
 from onnx import numpy_helper, parser
 from rich.console import Console
 from rich.table import Table
 
 from tilewright.compiler.compilation import Compilation, Options
 from tilewright.compiler.pipeline import run_pipeline
+from tilewright.dialects.tensors import element_of, shape_of
+from tilewright.passes.graph.rewriting import functions, inner_operations
+from tilewright.runtime.dtypes import dtype
+from tilewright.runtime.symbolic import product
 
 _HEADER = '<ir_version: 10, opset_import: ["": 23]>'
 
@@ -180,12 +188,62 @@ def kernels(pattern: Pattern, target: str = "sm_90a", precision: str = "f16") ->
     return " + ".join(calls)
 
 
+@dataclass(frozen=True)
+class Joined:
+    """Launches of a model, those whose kernels concatenate, and the bytes that these write."""
+
+    launches: int
+    joining: int
+    nbytes: int
+
+
+def joined(model: onnx.ModelProto, target: str, precision: str) -> tuple[Joined, Joined]:
+    """Before and after concatenations are written in place; sizes that are not known count as 1."""
+    compilation = Compilation(Options(target=target, precision=precision), model)
+    run_pipeline(compilation, last="round-quotients")
+    before = _count(compilation)
+    run_pipeline(compilation, first="concatenate-in-place", last="concatenate-in-place")
+    return before, _count(compilation)
+
+
+def _count(compilation: Compilation) -> Joined:
+    launches = joining = nbytes = 0
+    everything = functions(compilation.unit.module)
+    for call in inner_operations(everything["main"]):
+        if call.name != "func.call":
+            continue
+        kernel = everything[ir.FlatSymbolRefAttr(call.attributes["callee"]).value]
+        launches += 1
+        found = [own.results[0] for own in inner_operations(kernel) if own.name == "graph.concatenate"]
+        joining += bool(found)
+        for value in found:
+            size = product(list(shape_of(value)))
+            nbytes += size.evaluate(dict.fromkeys(size.symbols, 1)) * dtype(element_of(value)).bytes
+    return Joined(launches, joining, nbytes)
+
+
+def print_models(names: Sequence[str], target: str, precision: str) -> None:
+    """The table of `--models`."""
+    from tests.support.zoo import LARGE, MODELS
+
+    table = Table("model", "launches", "of them concatenate", "bytes that these write")
+    for name in names:
+        before, after = joined({**MODELS, **LARGE}[name].prototype(), target, precision)
+        pairs = zip(astuple(before), astuple(after), strict=True)
+        table.add_row(name, *(f"{first} -> {last}" for first, last in pairs))
+    Console(width=140).print(table)
+
+
 def main() -> None:
     """Print the table."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--target", default="sm_90a")
     arguments.add_argument("--precision", default="f16")
+    arguments.add_argument("--models", nargs="+", metavar="NAME", help="names of tests/support/zoo.py")
     options = arguments.parse_args()
+    if options.models:
+        print_models(options.models, options.target, options.precision)
+        return
     table = Table("pattern", "operators", "kernels")
     for pattern in PATTERNS:
         found = kernels(pattern, options.target, options.precision)
