@@ -73,32 +73,30 @@ def _box(order: ir.Value) -> Scalar:
     return build.element_at(order, [build.index(0), build.index(1)]).cast("i64")
 
 
-def _sorted_corners(node: Node, order: ir.Value, shape: list[Expression]) -> list[ir.Value]:
-    """Lower y, lower x, upper y, upper x of the candidates in order, from opposite corners or from centre and size."""
+def _sorted_corners(node: Node, order: ir.Value, shape: list[Expression]) -> ir.Value:
+    """[lines, candidates, 4]: lower y, lower x, upper y, upper x in order; given as corners, or as centre and size."""
     boxes, classes = node.value(0), node.shape(1)[1]
     centred = bool(node.get("center_point_box", 0))
 
-    def corner(axis: int, upper: bool) -> Callable[[], Scalar]:
-        def body() -> Scalar:
-            entry, box = build.index(0) / build.dimension(classes).maximum(1), _box(order)
-            one, two = (build.element_at(boxes, [entry, box, axis + step]).cast("f32") for step in (0, 2))
-            if centred:
-                return one + two / 2 if upper else one - two / 2
-            return one.maximum(two) if upper else one.minimum(two)
+    def body() -> Scalar:
+        entry, box = build.index(0) / build.dimension(classes).maximum(1), _box(order)
+        axis, upper = build.index(2) & 1, build.index(2).ge(2)
+        one, two = (build.element_at(boxes, [entry, box, axis + step]).cast("f32") for step in (0, 2))
+        if centred:
+            return upper.select(one + two / 2, one - two / 2)
+        return upper.select(one.maximum(two), one.minimum(two))
 
-        return body
-
-    return [node.map([], corner(axis, upper), shape=shape) for upper in (False, True) for axis in (0, 1)]
+    return node.map([], body, shape=[*shape, Expression.constant(4)])
 
 
-def _survivors(node: Node, there: ir.Value, now: ir.Value, corners: list[ir.Value]) -> ir.Value:
+def _survivors(node: Node, there: ir.Value, now: ir.Value, corners: ir.Value) -> ir.Value:
     """The candidates that no better one among those of `now` overlaps by more than the threshold."""
     lines, most = build.shape_of(there)
     limit = node.reshaped(node.input(3), []) if node.has(3) else node.literal(np.array(0.0, np.float32), "f32")
 
     def covered(threshold: Scalar) -> Scalar:
         line, own, other = (build.index(axis) for axis in range(3))
-        mine, its = ([build.element_at(corner, [line, place]) for corner in corners] for place in (own, other))
+        mine, its = ([build.element_at(corners, [line, place, side]) for side in range(4)] for place in (own, other))
         heights, widths = (mine[2].minimum(its[2]) - mine[0].maximum(its[0]),
                            mine[3].minimum(its[3]) - mine[1].maximum(its[1]))  # fmt: skip
         common = heights.maximum(0.0) * widths.maximum(0.0)
