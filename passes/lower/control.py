@@ -8,11 +8,11 @@ its registers.
 from __future__ import annotations
 
 from mlir import ir
-from mlir.dialects import nvvm, scf
+from mlir.dialects import llvm, nvvm, scf
 
 from ...runtime.errors import InternalError
-from .bodies import clone_scalar
-from .context import RULES, LoweringContext, RegisterTile, lowering
+from .bodies import clone_scalar, from_memory, memory_element
+from .context import RULES, LoweringContext, Memory, RegisterTile, byte_width, lowering
 
 _PROGRAM_ID = {
     0: nvvm.read_ptx_sreg_ctaid_x,
@@ -25,6 +25,17 @@ _PROGRAM_ID = {
 def _program_id(context: LoweringContext, operation: ir.Operation) -> None:
     axis = ir.IntegerAttr(operation.attributes["axis"]).value
     context.set(operation.results[0], _PROGRAM_ID[axis](context.i32))
+
+
+@lowering("tile.load")
+def _load(context: LoweringContext, operation: ir.Operation) -> None:
+    """Between maps: an element that every thread of the block reads."""
+    memory = context.get(operation.operands[0])
+    assert isinstance(memory, Memory)
+    stored = memory_element(context, memory.element)
+    place = context.offset_pointer(memory.pointer, context.scalar(operation.operands[1]), stored)
+    value = llvm.load(stored, place, alignment=byte_width(stored))
+    context.set(operation.results[0], from_memory(value, memory.element))
 
 
 @lowering("tile.barrier")

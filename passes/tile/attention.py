@@ -177,7 +177,7 @@ def _describe(problem: _Problem) -> str:
     first, second = problem.first, problem.second
     element = arithmetic_of(problem.parts.scores).operand
     sizes = _Sizes(first.batch, first.rows, first.columns, first.depth, second.columns, element)
-    bounds = len(read_scores(problem.builder, first, ZERO, problem.parts.maximum.operands[0]).bounds)
+    bounds = len(read_scores(problem.builder, first, ZERO, problem.parts.maximum.operands[0], loads=False).bounds)
     return f"{describe(sizes)} bounds={bounds}"
 
 

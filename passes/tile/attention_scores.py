@@ -1,8 +1,9 @@
 """What happens to the scores of an attention between its two products, and which keys a query sees at all.
 
 In: the maps from Q x K' to what the softmax takes the maximum of. Out: `Scores`: a constant factor that can wait for
-the exponential, and bounds: selects that only positions decide. With bounds a program leaves out tiles of keys that
-none of its queries sees, and the comparison where all of them do.
+the exponential, and bounds: selects that only positions decide, and integers that all scores of a batch share, such as
+its number of keys. With bounds a program leaves out tiles of keys that none of its queries sees, and the comparison
+where all of them do.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from dataclasses import dataclass, field
 from mlir import ir
 from mlir.dialects import arith
 
-from ...dialects.tensors import shape_of
+from ...dialects.tensors import element_of, shape_of
 from ...runtime.symbolic import ZERO, Expression, expression, maximum, minimum
 from .builder import TileBuilder
 from .contraction import Contraction
-from .elements import MOVEMENT_RULES, Indices
+from .elements import MOVEMENT_RULES, ElementEmitter, Indices
 
 ROW, KEY = "%query", "%key"  # stand-ins for the position of a score
+FARTHEST = 1 << 29  # positions and numbers add up to less than 2^31
 NOTHING = -1e30  # scores at or below it have no weight beside any that a model computes
 
 
@@ -54,11 +56,15 @@ class Scores:
         return found | ({bound.result: bound.shown for bound in self.bounds if bound.all} if bounded else {})
 
 
-def read_scores(builder: TileBuilder, first: Contraction, batch: Expression, seen: ir.Value) -> Scores:
-    """Study the maps from the scores of `batch` to `seen`, a tensor of their shape."""
+def read_scores(
+    builder: TileBuilder, first: Contraction, batch: Expression, seen: ir.Value, loads: bool = True
+) -> Scores:
+    """Study the maps from the scores of `batch` to `seen`, a tensor of their shape. Integers that decide bounds are
+    loaded here, once for all scores; without `loads` they are symbols without a value.
+    """
     builder.extents.update({ROW: first.rows, KEY: first.columns})
     indices = first.result(batch, Expression.symbol(ROW), Expression.symbol(KEY))
-    reader = _Reader(builder, first.operation.results[0], indices)
+    reader = _Reader(builder, first.operation.results[0], indices, loads)
     reader.tensor(seen)
     if reader.scores.factor is not None and reader.scores.factor <= 0:
         reader.scores.factor = None
@@ -68,8 +74,9 @@ def read_scores(builder: TileBuilder, first: Contraction, batch: Expression, see
 class _Reader:
     """Goes from the maximum's operand back to the product."""
 
-    def __init__(self, builder: TileBuilder, product: ir.Value, indices: Indices) -> None:
-        self.builder, self.product, self.indices = builder, product, indices
+    def __init__(self, builder: TileBuilder, product: ir.Value, indices: Indices, loads: bool) -> None:
+        self.builder, self.product, self.indices, self.loads = builder, product, indices, loads
+        self.loaded: dict[tuple[ir.Value, Indices], Expression] = {}
         self.shape = shape_of(product)
         self.scores = Scores()
 
@@ -200,7 +207,28 @@ class _Reader:
         if operation.name in _ARITHMETIC:
             left, right = (self._position(operand, indices) for operand in operation.operands)
             return None if left is None or right is None else _ARITHMETIC[str(operation.name)](left, right)
+        if operation.name == "arith.extsi":
+            return self._position(operation.operands[0], indices)
+        if operation.name == "graph.element_at":
+            places = [self._position(operand, indices) for operand in list(operation.operands)[1:]]
+            return self._number(operation.operands[0], [place for place in places if place is not None], len(places))
         return None
+
+    def _number(self, tensor: ir.Value, places: list[Expression], rank: int) -> Expression | None:
+        """An integer that all scores share, read from memory and kept within what positions are computed in."""
+        shared = len(places) == rank and not any({ROW, KEY} & place.symbols for place in places)
+        if not shared or element_of(tensor) not in ("i32", "i64"):
+            return None
+        known = (tensor, tuple(places))
+        if known not in self.loaded:
+            self.loaded[known] = self._load(*known) if self.loads else Expression.symbol(f"%number{len(self.loaded)}")
+        return self.loaded[known]
+
+    def _load(self, tensor: ir.Value, places: Indices) -> Expression:
+        value = ElementEmitter(self.builder).element(tensor, places)
+        low, high = (arith.constant(value.type, limit) for limit in (-FARTHEST, FARTHEST))
+        kept = arith.maxsi(arith.minsi(value, high), low)
+        return self.builder.variable(arith.index_cast(ir.IndexType.get(), kept), "number")
 
     def _behind(self, value: ir.Value, indices: Indices) -> tuple[ir.Value, Indices]:
         """The scalar of another map that an element of it is, and where; through data movement and conversions."""

@@ -46,6 +46,8 @@ CASES = [
     Case(1, 66, 40, 128, False, "bf16", ("tile.pack", "[128, 32]")),  # queries stay in shared memory, tiles of 32 keys
     Case(1, 40, 130, 80, True, "f16", ("tile.fragments", "tile.pack", "[64, 64]")),
     Case(1, 5, 70, 256, False, "f16", ("tile.pack", "[16, 32]")),
+    Case(1, 13, 40, 112, True, "f16", ("tile.pack", "[16, 64]")),
+    Case(1, 3, 40, 96, False, "bf16", ("tile.pack", "[16, 64]")),
     Case(1, 40, 50, 32, True, "tf32", ("tile.put", "m16n8k8.tf32")),  # weights by way of shared memory
     Case(1, 20, 50, 20, False, "strict", ("tile.put", "fma")),
 ]

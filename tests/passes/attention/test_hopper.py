@@ -109,6 +109,7 @@ CASES = {
     "a bias, and scores below a cap": Case(bias=True, attributes={"softcap": 3.0}, sizes=(96, 40)),
     "one query, keys shared by blocks": Case(tokens=(1, 1100), heads=(4, 2), sizes=(128, 128)),
     "few queries, a cache of any length": Case(tokens=(3, 401), heads=(2, 2), dynamic="t", sizes=(64, 96)),
+    "seven queries, heads of 80 and values of 112": Case(tokens=(7, 150), heads=(1, 1), sizes=(80, 112)),
     "heads of 256": Case(heads=(1, 1), sizes=(256, 256), attributes={"is_causal": 1}),
 }
 
