@@ -126,7 +126,7 @@ class _Row:
         names = ("rows", "columns") if schedule.across else ("columns", "rows")
         result = [names[0]] if self.lines.divisible_by(schedule.lines) else []
         shared = schedule.split if schedule.whole else 1  # parts that stay in registers may end past the line
-        if not per_line and self.length.divisible_by(extent * shared):
+        if not per_line and self.length != 0 and self.length.divisible_by(extent * shared):
             result.append(names[1])
         return result
 

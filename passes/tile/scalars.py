@@ -19,10 +19,10 @@ _NARROW_FLOATS = ("f16", "bf16")
 
 
 def accumulator(element: str) -> str:
-    """The dtype in which elements of `element` are summed."""
+    """The dtype in which elements of `element` are combined: i1 as 0 and 1, since threads exchange whole bytes."""
     if element in _NARROW_FLOATS:
         return "f32"
-    return element
+    return "i32" if element == "i1" else element
 
 
 def is_float(element: str) -> bool:

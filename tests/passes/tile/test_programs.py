@@ -356,3 +356,18 @@ func.func private @k(%x: tensor<20x10x5xf32>) -> tensor<20x0x5xf32> {
   return %s : tensor<20x0x5xf32>
 }"""
     check(text, "loop", randn(20, 10, 5))
+
+
+@pytest.mark.parametrize("kind", ["max", "min"])
+@pytest.mark.parametrize(("shape", "axis"), [((4, 64), 1), ((4, 64), 0), ((3, 2000), 1), ((2, 0), 1)])
+def test_any_and_all(kind: str, shape: tuple[int, int], axis: int) -> None:
+    """Of truth values, within a warp, across warps, of columns, and of nothing."""
+    line = [1 if number == axis else size for number, size in enumerate(shape)]
+    full, reduced = (f"tensor<{'x'.join(map(str, sizes))}xi1>" for sizes in (shape, line))
+    attributes = f'{{axes = array<i64: {axis}>, kind = "{kind}"}}'
+    text = f"""
+func.func private @k(%x: {full}) -> {reduced} {{
+  %m = "graph.reduce"(%x) {attributes} : ({full}) -> {reduced}
+  return %m : {reduced}
+}}"""
+    check(text, "row", RNG.random(shape) < (0.02 if kind == "max" else 0.98))
