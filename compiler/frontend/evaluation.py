@@ -19,6 +19,7 @@ from .node import Node
 from .tensor import Array, Tensor
 
 FOLDED_BYTES = 1 << 20  # results up to this size are folded, larger ones only when they do not grow
+MOST_SIZES = 8  # integers in an input that has sizes
 RANDOM = {
     "RandomNormal",
     "RandomUniform",
@@ -35,9 +36,12 @@ HEAVY = {
     *("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool", "LRN"),
     *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "LpNormalization"),
     *("MeanVarianceNormalization", "RMSNormalization", "Attention", "LSTM", "GRU", "RNN"),
-    *("Resize", "Upsample", "Pad", "OneHot", "MaxRoiPool", "MaxUnpool"),
+    *("Resize", "Upsample", "Pad", "OneHot", "MaxRoiPool", "MaxUnpool", "MelWeightMatrix"),
 }
 GROWING = {"Expand", "Tile"}
+SIZED = {  # the values of integer inputs are sizes
+    *("TopK", "DFT", "STFT", "AffineGrid", "CenterCropPad", "BlackmanWindow", "HannWindow", "HammingWindow"),
+}
 QUANTISED = {"DequantizeLinear"}  # products of integers are made of its inputs (passes/graph/multiply_integers.py)
 NEVER = RANDOM | HEAVY | QUANTISED | {"If", "Loop", "Scan", "SequenceMap", "Constant", "ConstantOfShape"}
 
@@ -116,6 +120,10 @@ def _elements(node: Node) -> int:
     if node.operator in GROWING:
         counts = [abs(int(item)) for item in node.input(1).array().ravel()] if node.has(1) else []
         return math.prod(counts) * max(sizes[0], 1)
+    if node.operator in SIZED:
+        arrays = [tensor.array() for tensor in node.inputs if tensor is not None]
+        integers = [array for array in arrays if array.dtype.kind in "iu" and array.size <= MOST_SIZES]
+        return math.prod(max(abs(int(item)), 1) for array in integers for item in array.ravel()) * max(sizes[0], 1)
     if node.operator == "Range":
         start, limit, step = (float(tensor.array().reshape(())) for tensor in node.inputs if tensor is not None)
         return int(abs(limit - start) / abs(step)) + 1 if step and math.isfinite(limit - start) else 1 << 62

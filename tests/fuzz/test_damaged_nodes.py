@@ -27,6 +27,12 @@ def test_damaged_nodes_are_refused_or_compiled(seed: int) -> None:
         ("y = Split <num_outputs = 2147483647> (x)", "Split into 2147483647 parts has 1 outputs"),
         ("z = Cast <to = 7> (x) a = Constant <value_ints = [0, 1]> () y = Slice (x, z, a)", "of different lengths"),
         ("s = Constant <value_ints = [1, 2]> () y = CenterCropPad <axes = [0, 1, 0]> (x, s)", "do not fit together"),
+        (
+            "k = Constant <value_int = 2147483648> () c = Constant <value_ints = [3, 1]> () y, i = TopK (c, k)",
+            "a tensor of shape",
+        ),
+        ("l = Constant <value_int = 0> () y = DFT (x, l)", "DFT of length 0"),
+        ("l = Constant <value_int = 0> () y = STFT (x, l, , l)", "STFT with frame_step 0"),
         ("y = ArgMax <axis = \"first\"> (x)", "Mismatched attribute type"),
     ],
 )

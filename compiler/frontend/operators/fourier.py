@@ -11,6 +11,7 @@ from mlir import ir
 
 from ....dialects import graph_builder as build
 from ....runtime.dtypes import DTYPES
+from ....runtime.errors import ModelError
 from ....runtime.symbolic import Expression
 from ..errors import Unsupported
 from ..node import Node
@@ -37,6 +38,8 @@ def discrete_fourier(node: Node) -> ir.Value:
     inverse, one_sided = bool(node.get("inverse", 0)), bool(node.get("onesided", 0))
     given = x.shape[axis].as_constant()
     length = node.integers(1, "dft_length")[0] if node.has(1) else None
+    if length is not None and length < 1:
+        raise ModelError(f"DFT of length {length}")
     if given is None or (length or given) > LONGEST:
         raise Unsupported(f"DFT along {x.shape[axis]} elements", f"static lengths up to {LONGEST}")
     if inverse and one_sided:
@@ -98,6 +101,10 @@ def short_time_fourier(node: Node) -> ir.Value:
         length = int(window.size)
     else:
         raise Unsupported("STFT without frame_length and window", "one of them")
+    if step < 1 or length < 1 or (window is not None and window.size != length):
+        raise ModelError(f"STFT with frame_step {step} and frame_length {length}")
+    if length > LONGEST:
+        raise Unsupported(f"STFT of {length} samples a frame", f"up to {LONGEST}")
     if x.rank == 3 and x.shape[2] == 2:
         raise Unsupported("STFT of a complex signal", "real signals")
     bins = length // 2 + 1 if node.get("onesided", 1) else length
@@ -124,6 +131,8 @@ def mel_weight_matrix(node: Node) -> Tensor:
         raise Unsupported("MelWeightMatrix with computed inputs", "constants", node.sources)
     bands, length, rate, low, high = (np.asarray(item).reshape(()).item() for item in given)
     dtype = node.importer.element_name(node.get("output_datatype", 1))
+    if not (0 < bands <= LONGEST and 0 < length <= LONGEST**2 // bands and rate > 0):
+        raise Unsupported(f"MelWeightMatrix of {bands} bands and dft_length {length}", f"{LONGEST} squared elements")
     edges = 2595 * np.log10(1 + np.array([low, high], np.float64) / 700)
     mels = edges[0] + np.arange(bands + 2) * (edges[1] - edges[0]) / (bands + 2)
     bins = ((length + 1) * (700 * (10 ** (mels / 2595) - 1)) // rate).astype(np.int64)
