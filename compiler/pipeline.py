@@ -75,6 +75,7 @@ STAGES = (
     Stage("unfold-reshapes", "graph"),
     Stage("fold-affine-into-convolution", "graph"),
     Stage("fold-space-into-channels", "graph"),
+    Stage("plain-transposed-convolutions", "graph"),
     Stage("plan-layout", "graph"),
     Stage("merge-matmuls", "graph"),
     Stage("pair-products", "graph"),
