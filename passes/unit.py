@@ -125,6 +125,8 @@ class KernelProgram:
     workspaces: list[tuple[str, tuple[Expression, ...]]] = field(default_factory=list)  # (dtype, shape)
     nodes: list[str] = field(default_factory=list)  # ONNX nodes it computes
     prepared: list[tuple[int, str, int]] = field(default_factory=list)  # (output, copy or fill, input or byte)
+    # Kernels of the same function for other sizes, launched as well: of the grids all but one are empty.
+    alternatives: list[KernelProgram] = field(default_factory=list)
     given: GivenKernel | None = None  # somebody wrote it: `text` is PTX
 
     @property

@@ -16,7 +16,7 @@ from ...dialects.tensors import element_of, shape_of
 from ...runtime.errors import InternalError
 from ...runtime.symbolic import Expression, parse
 from ..graph.rewriting import blocks_within, constant_array, expressions, is_object, node_names, operations_of, yielded
-from ..unit import BoxedTensor, Unit, register_pass
+from ..unit import BoxedTensor, KernelProgram, Unit, register_pass
 from .constraints import Substitution, solve
 from .lifetimes import annotate_lifetimes
 
@@ -166,6 +166,12 @@ class _Planner:
         outputs = []
         for result in call.results:
             outputs.append(self._result(result, written))
+        for own in (program, *program.alternatives):
+            self._plan_launch(call, own, outputs, point)
+
+    def _plan_launch(
+        self, call: Any, program: KernelProgram, outputs: list[ir.Value], point: ir.InsertionPoint
+    ) -> None:
         operands: list[ir.Value] = []
         arguments: list[ir.Attribute] = []
         for kind, item in program.arguments:
@@ -189,7 +195,7 @@ class _Planner:
             "kernel": _text(program.name),
             "grid": _texts([str(self._resolve(extent)) for extent in program.grid]),
             "arguments": ir.ArrayAttr.get(arguments),
-            "nodes": _texts(self._nodes(call, function) or program.nodes),
+            "nodes": _texts(self._nodes(call, ir.FlatSymbolRefAttr(call.attributes["callee"]).value) or program.nodes),
         }
         for output, verb, value in program.prepared:
             self._prepare(call, outputs[output], verb, value, point)

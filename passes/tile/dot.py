@@ -9,6 +9,7 @@ epilogue and stores. pipeline.py overlaps it.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -17,8 +18,9 @@ from mlir.dialects import arith, scf
 
 from ...dialects.tensors import element_of, scalar_type, shape_of
 from ...runtime.errors import UnsupportedError
-from ...runtime.symbolic import ONE, Expression
+from ...runtime.symbolic import ONE, Expression, minimum
 from ...runtime.tuning import describe
+from ..graph.rewriting import mentioned_symbols
 from ..lower.context import byte_width
 from ..lower.dot_layouts import FmaLayout, MmaLayout
 from ..target import Target
@@ -33,12 +35,14 @@ from .results import Position, ResultTile, emit_epilogue
 from .schedule import (
     Problem,
     Schedule,
+    has_hints,
     size_guess,
     tiled_candidates,
     value_guess,
+    without_hints,
 )
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
-from .skinny import plan_skinny
+from .skinny import few_rows, plan_few_rows, plan_skinny
 from .tile_order import tile_count, tile_position
 from .tile_types import full, i64, program_id, tile_of
 from .warp_plan import plan_warp_specialized
@@ -127,13 +131,49 @@ class DotProgram(Protocol):
         """Emit everything at the current insertion point."""
 
 
+Planner = Callable[[TileBuilder, Contraction, Arithmetic, Request], "DotProgram | None"]
+
+
 @tile_program("dot")
 def dot_program(request: Request) -> KernelProgram:
     """
     before: a function around one contraction: C = epilogue(A x B)
     after:  accumulator = scf.for k { tile.copy A; tile.copy B; tile.barrier; tile.dot; tile.barrier };
     tile.map { epilogue; tile.store }
+
+    Where rows are not known but typically few, a second kernel is for those, and one of both has an empty grid.
     """
+    few, found = None, None
+    if has_hints(mentioned_symbols(request.function)):
+        few, view = _emitted(replace(request, name=f"{request.name}_few"), _plan_few)
+        found = few_rows(view)
+    if few is None or found is None:
+        program, _ = _emitted(request, _plan_suited)
+        assert program is not None
+        return program
+    turned, most = found
+    many = minimum(turned.rows // (most + 1), 1)
+    few = replace(few, grid=(few.grid[0] * (minimum(turned.rows, 1) - many), *few.grid[1:]))
+    with without_hints(turned.rows.symbols):  # more rows than are typical
+        program, _ = _emitted(request, _plan_suited)
+    assert program is not None
+    return replace(program, grid=(program.grid[0] * many, *program.grid[1:]), alternatives=[few])
+
+
+def _plan_suited(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, request: Request) -> DotProgram:
+    return (
+        plan_skinny(builder, view, arithmetic.accumulator, request)
+        or plan_warp_specialized(builder, view, arithmetic.instruction != "fma", request)
+        or _plan_tiled(builder, view, arithmetic, request)
+    )
+
+
+def _plan_few(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, request: Request) -> DotProgram | None:
+    return plan_few_rows(builder, view, arithmetic.accumulator, request)
+
+
+def _emitted(request: Request, plan: Planner) -> tuple[KernelProgram | None, Contraction]:
+    """The kernel that `plan` finds, if it does, and the view of the contraction."""
     builder = TileBuilder(request.function, request.name)
     module = builder.declare()
     with ir.InsertionPoint(builder.block):
@@ -144,15 +184,13 @@ def dot_program(request: Request) -> KernelProgram:
         elif _prefers_swapped(builder, view, request.returned[0]):
             view = view.swapped()
         arithmetic = arithmetic_of(operation, view.is_swapped, request.target)
-        program: DotProgram = (
-            plan_skinny(builder, view, arithmetic.accumulator, request)
-            or plan_warp_specialized(builder, view, arithmetic.instruction != "fma", request)
-            or _plan_tiled(builder, view, arithmetic, request)
-        )
+        program = plan(builder, view, arithmetic, request)
+        if program is None:
+            return None, view
         builder.set_attribute("tile.minimum_blocks", ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1))
         program.emit()
         builder.finish(program.threads)
-    return finished(request, builder, module, "dot", (program.grid, ONE, ONE), program.threads)
+    return finished(request, builder, module, "dot", (program.grid, ONE, ONE), program.threads), view
 
 
 @dataclass

@@ -9,7 +9,7 @@ wave is and how busy a block keeps its multiprocessor; nothing here was measured
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -154,6 +154,18 @@ def typical_sizes(hints: Mapping[str, int]) -> Iterator[None]:
         yield
     finally:
         _TYPICAL.reset(token)
+
+
+@contextmanager
+def without_hints(symbols: Collection[str]) -> Iterator[None]:
+    """Within it, nothing is typical of the sizes of these symbols."""
+    with typical_sizes({name: size for name, size in _TYPICAL.get().items() if name not in symbols}):
+        yield
+
+
+def has_hints(symbols: Collection[str]) -> bool:
+    """Whether a size is typical of any of these symbols."""
+    return any(name in symbols for name in _TYPICAL.get())
 
 
 def value_guess(value: Expression, values: Mapping[str, int]) -> int:

@@ -1,9 +1,9 @@
 """The program of a contraction with few rows: a matrix-vector product, or some of them at a time.
 
-In: a kernel function of kind ``dot`` whose result has few rows (or columns: it is turned then). Out: a tile program
-without shared tiles: every thread reads its part of the weights once, 16 bytes at a time and several accesses at once,
-multiplies it with all rows, and the partial sums of k are added up in the end. It exists because such work is bound by
-the reading of the weights, which tiles for tensor cores do not speed up.
+In: a kernel function of kind ``dot`` whose result has few rows (or columns: it is turned then), or may have. Out: a
+tile program without shared tiles: every thread reads its part of the weights once, 16 bytes at a time and several
+accesses at once, multiplies it with all rows, and the partial sums of k are added up in the end. It exists because such
+work is bound by the reading of the weights, which tiles for tensor cores do not speed up.
 """
 
 from __future__ import annotations
@@ -42,13 +42,14 @@ Body = Callable[[ElementEmitter, Expression, Expression], ir.Value]  # (emitter,
 
 @dataclass
 class Skinny:
-    """One program under construction; `view` has its few rows on the left."""
+    """One program under construction; `view` has its few rows on the left, `rows` at most where they are not known."""
 
     builder: TileBuilder
     view: Contraction
     accumulator: str
     returned: list[ir.Value]
     schedule: SkinnySchedule
+    rows: int
 
     @property
     def grid(self) -> Expression:
@@ -59,10 +60,6 @@ class Skinny:
     def threads(self) -> int:
         """Threads of a block."""
         return self.schedule.count
-
-    @property
-    def rows(self) -> int:
-        return self.view.rows.as_constant() or 1
 
     @property
     def layout(self) -> str:
@@ -79,8 +76,16 @@ class Skinny:
         if view.batch != 1:
             self.batch = builder.variable(builder.index(self.batch), "batch", view.batch)
         self.first = number * self.schedule.columns
+        self.places = [self._row(row) for row in range(self.rows)]
         for row, partial in enumerate(self._sums()):
             self._finish(row, partial)
+
+    def _row(self, row: int) -> Expression:
+        """The row that is read as the `row`-th: where there are fewer, the last, whose sums then are not stored."""
+        if row == 0 or self.view.rows.as_constant() is not None:
+            return Expression.constant(row)
+        last = arith.minui(self.builder.index(row), self.builder.index(self.view.rows - 1))
+        return self.builder.variable(last, "row", self.view.rows)
 
     def _sums(self) -> list[ir.Value]:
         """The loop over k: a tile of partial sums for every row.
@@ -148,7 +153,7 @@ class Skinny:
         """total + weight * the element of this row at the weight's k."""
 
         def body(emitter: ElementEmitter, depth: Expression, column: Expression) -> ir.Value:
-            place = self.view.left(self.batch, Expression.constant(row), depth)
+            place = self.view.left(self.batch, self.places[row], depth)
             own = emitter.element(place.tensor, place.indices)
             factors = (
                 convert(own, element_of(place.tensor), self.accumulator),
@@ -183,18 +188,21 @@ class Skinny:
             with builder.vectorised(column, width):
                 if width > 1:
                     builder.varying.add(j)
-                place = (self.batch, Expression.constant(row), column)
+                place = (self.batch, self.places[row], column)
                 sums = [element(part, type_) for part in parts]
                 if each == 2:
                     store_pair(builder, view, self.returned, ((sums[0], sums[1]), self.accumulator), place)
                 else:
                     store_results(builder, view, self.returned, (sums[0], self.accumulator), place)
 
-        zero_index, one = builder.index(0), builder.index(1)
+        zero_index, stored = builder.index(0), builder.index(1)
+        full_dimensions = ["rows", "columns"] if view.columns.divisible_by(schedule.columns) else []
+        if row > 0 and view.rows.as_constant() is None:
+            there = arith.cmpi(arith.CmpIPredicate.ult, builder.index(row), builder.index(view.rows))
+            stored, full_dimensions = arith.select(there, stored, zero_index), []
         begin, end = builder.index(first), builder.index(columns)
-        origin, limits = ((begin, zero_index), (end, one)) if axis else ((zero_index, begin), (one, end))
-        whole = view.columns.divisible_by(schedule.columns)
-        map_(builder, origin, limits, shape, layout, body, full_dimensions=["rows", "columns"] if whole else [])
+        origin, limits = ((begin, zero_index), (end, stored)) if axis else ((zero_index, begin), (stored, end))
+        map_(builder, origin, limits, shape, layout, body, full_dimensions=full_dimensions)
 
 
 def skinny_view(view: Contraction) -> Contraction | None:
@@ -207,12 +215,34 @@ def skinny_view(view: Contraction) -> Contraction | None:
     return None
 
 
+def few_rows(view: Contraction) -> tuple[Contraction, int] | None:
+    """The view with rows on the left that are not known but typically few, and how many, rounded up to a power of two:
+    a decoder's batch. None when neither side is so.
+    """
+    for candidate in (view, view.swapped()):
+        rows = 1 << (size_guess(candidate.rows) - 1).bit_length()
+        if candidate.rows.as_constant() is None and rows <= max(MOST_ROWS.values()):
+            return candidate, rows
+    return None
+
+
 def plan_skinny(
     builder: TileBuilder, view: Contraction, accumulator: str, request: Request
 ) -> Skinny | None:
     """The program for this contraction, or None when another one suits it better."""
-    turned, depth = skinny_view(view), view.depth.as_constant()
-    if turned is None or depth is None or size_guess(turned.columns) * depth < LEAST_WEIGHTS:
+    turned = skinny_view(view)
+    return None if turned is None else _plan(builder, turned, turned.rows.as_constant() or 1, accumulator, request)
+
+
+def plan_few_rows(builder: TileBuilder, view: Contraction, accumulator: str, request: Request) -> Skinny | None:
+    """The program for sizes at which `few_rows` is right, or None when there is no use for one."""
+    found = few_rows(view)
+    return None if found is None else _plan(builder, *found, accumulator, request)
+
+
+def _plan(builder: TileBuilder, turned: Contraction, rows: int, accumulator: str, request: Request) -> Skinny | None:
+    depth = turned.depth.as_constant()
+    if depth is None or size_guess(turned.columns) * depth < LEAST_WEIGHTS:
         return None
     if turned.pairs == 0:
         return None  # the few columns are what is taken in pairs
@@ -225,7 +255,7 @@ def plan_skinny(
     operand = plan_operand(
         builder, ElementEmitter(builder), lambda k, own: turned.right(batch, k, own), extents, 1, source
     )
-    rows, size = turned.rows.as_constant() or 1, bytes_of(source)
+    size = bytes_of(source)
     most = MOST_ROWS_BESIDE_WGMMA if request.target.wgmma else MOST_ROWS
     if rows > most.get(size, 2) or operand.vector * size < LEAST_ACCESS:
         return None
@@ -237,4 +267,4 @@ def plan_skinny(
     if not schedules:
         return None
     schedule = request.choose("skinny", describe(problem), schedules)
-    return Skinny(builder, turned, accumulator, request.returned, schedule)
+    return Skinny(builder, turned, accumulator, request.returned, schedule, rows)

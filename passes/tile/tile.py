@@ -1,7 +1,7 @@
 """The pass `tile`: every kernel function becomes a tile program.
 
-In: @main calling private functions with a kind. Out: `unit.kernels`, one `KernelProgram` a function; the functions
-stay, because host planning reads their signatures.
+In: @main calling private functions with a kind. Out: `unit.kernels`, one `KernelProgram` a function, or one for each
+range of its sizes; the functions stay, because host planning reads their signatures.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ def tile(unit: Unit) -> None:
             if kind not in PROGRAMS:
                 raise InternalError(f"kernel {name}: no tile program for kind {kind!r}; known: {sorted(PROGRAMS)}")
             try:
-                unit.kernels[name] = PROGRAMS[kind](Request(function, name, target, unit.precision, unit.tuning))
+                program = PROGRAMS[kind](Request(function, name, target, unit.precision, unit.tuning))
             except Error as error:
                 raise type(error)(f"{error}\nwhile tiling kernel {name}:\n{function}") from None
-            if unit.on_kernel:
-                unit.on_kernel(unit.kernels[name])
+            for own in (program, *program.alternatives):
+                unit.kernels[own.name] = own
+                if unit.on_kernel:
+                    unit.on_kernel(own)

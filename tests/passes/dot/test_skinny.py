@@ -7,17 +7,21 @@ import re
 import numpy as np
 import pytest
 from mlir import ir
+from onnx import parser
 from tests.passes.dot.harness import compile_kernel
 from tests.passes.dot.test_convolution import Window
 from tests.passes.dot.test_convolution import verify as verify_convolution
 from tests.passes.dot.test_matmul import Case, verify
 
+import tilewright
 from tilewright.compiler.backend.assemble import assemble, disassemble
 from tilewright.dialects import graph_builder as graph
 from tilewright.passes.target import find_target
 from tilewright.passes.tile.skinny_schedule import WeightsProblem, skinny_candidates
+from tilewright.runtime.device import open_device
 from tilewright.runtime.emulator.observer import Order
 from tilewright.runtime.emulator.sanitizer import Sanitizer
+from tilewright.runtime.session import Session
 
 CASES = {
     "one row": Case("f16", sizes={"m": 1, "n": 256, "k": 512}),
@@ -37,6 +41,32 @@ CASES = {
 def test_against_float64(case: Case) -> None:
     kernel = verify(case, "bias")
     assert "tile.dot" not in kernel.program.text and "tile.reduce" in kernel.program.text
+
+
+DECODER = """<ir_version: 9, opset_import: ["" : 19]>
+    decoder (float16[batch,1,512] x, float16[512,264] w, float16[264] b) => (float16[batch,1,264] y) {
+        h = MatMul(x, w) s = Add(h, b) y = Relu(s) }"""
+
+
+@pytest.mark.parametrize("target,most,other", [("sm_80", 1, "mma.sync"), ("sm_90a", 3, "wgmma")])
+def test_rows_known_at_run_time_have_a_kernel_for_few(target: str, most: int, other: str) -> None:
+    """Exported with a dynamic batch and run with one row: two kernels, of whose grids one is empty."""
+    graph_ = parser.parse_model(DECODER)
+    engine = tilewright.compile(graph_, target=target, precision="f16", hints={"batch": most})
+    assert other in engine.ptx("dot_0") and other not in engine.ptx("dot_0_few")
+    generator = np.random.default_rng(0)
+    w = (generator.standard_normal((512, 264)) / 16).astype(np.float16)
+    b = generator.standard_normal(264).astype(np.float16)
+    with Session(engine, open_device("emulator"), checked=True) as session:
+        for rows in (0, 1, 3, 4, 5, 66):
+            grids = [launch.grid[0].evaluate({"batch": rows}) for launch in engine.program.launches]
+            bound = 1 << (most - 1).bit_length()
+            assert [grid > 0 for grid in grids] == [rows > bound, 0 < rows <= bound]
+            x = generator.standard_normal((rows, 1, 512)).astype(np.float16)
+            found = session.run({"x": x, "w": w, "b": b})["y"].astype(np.float64)
+            expected = np.maximum(x.astype(np.float64) @ w.astype(np.float64) + b, 0)
+            # Product and sum are rounded to halves of at most 8.
+            np.testing.assert_allclose(found, expected, rtol=0, atol=2**-7)
 
 
 def test_the_sanitizer_finds_nothing() -> None:
