@@ -26,9 +26,7 @@ SECTION = "kernels"
 
 
 def start_kernels(compilation: Compilation) -> None:
-    """Take every kernel from the cache or start it in a worker. Kernels with the same text are compiled
-    once.
-    """
+    """Take every kernel from the cache or start it in a worker, unless that was done early with the same text."""
     for program in _programs(compilation):
         early = compilation.pending.get(program.name)
         if early is None or early.text != program.text:
