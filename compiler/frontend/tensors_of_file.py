@@ -46,6 +46,7 @@ ELEMENT_TYPES: dict[int, str] = {
     onnx.TensorProto.UINT2: "ui2",
 }
 COMPLEX_TYPES: dict[int, str] = {onnx.TensorProto.COMPLEX64: "complex64", onnx.TensorProto.COMPLEX128: "complex128"}
+NUMBERS = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data")  # fields of a tensor
 
 
 def stored_bytes(dtype: DType, shape: tuple[int, ...]) -> int:
@@ -96,7 +97,19 @@ def loader_of(
         return (lambda: np.require(raw.view(dtype.numpy), requirements="A").reshape(shape)), dtype.name, shape
     if tensor.HasField("raw_data") and len(tensor.raw_data) != expected:
         raise _wrong_size(tensor, len(tensor.raw_data), expected)
+    _check_numbers(tensor, dtype, shape)
     return (lambda: _read(tensor, dtype)), dtype.name, shape
+
+
+def _check_numbers(tensor: onnx.TensorProto, dtype: DType, shape: tuple[int, ...]) -> None:
+    """Raises ModelError where the data are written as numbers and are not as many as the shape has."""
+    if tensor.HasField("raw_data"):
+        return
+    given = sum(len(getattr(tensor, field)) for field in NUMBERS)
+    parts = 2 if dtype.name in COMPLEX else 1
+    wanted = stored_bytes(dtype, shape) if dtype.name in PACKED else parts * math.prod(shape)
+    if given != wanted:
+        raise ModelError(f"tensor '{tensor.name}' has {given} numbers; its shape {list(shape)} needs {wanted}")
 
 
 def _wrong_size(tensor: onnx.TensorProto, actual: int, expected: int) -> ModelError:
