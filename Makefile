@@ -49,7 +49,7 @@ RESULTS := benchmarks/results
 RESUME ?=
 DEVICE ?= cuda
 gpu_part = PYTHONPATH=.pkg:. timeout $(1) python3 $(2) $(BUNDLE) $(RESUME) --device $(DEVICE)
-COMPILED := "matmul + epilogue" "gated matmul" memory "grouped decode" "group norm" transpose sum
+COMPILED := "matmul + epilogue" "gated matmul" memory "grouped decode" "group norm" transpose sum depthwise
 
 gpu-check:
 	@$(MAKE) --keep-going gpu-answers gpu-kernels gpu-compiled gpu-models

@@ -183,9 +183,7 @@ def line(record: dict[str, Any]) -> str:
         return f"{name:55} FAILED {record['failed'].splitlines()[0]}"
     ours, times = record["ours"]["seconds"], ratio(record)
     faster = f"{times:5.2f}x" if times else "     -"
-    rate = f"{record['bytes'] / ours / 1e9:6.0f} GB/s"
-    if record["flops"]:
-        rate = f"{record['flops'] / ours / 1e12:6.0f} TFLOP/s"
+    rate = f"{record['bytes'] / ours / 1e9:6.0f} GB/s, {record['flops'] / ours / 1e12:6.1f} TFLOP/s"
     state = "right" if record["right"] else "WRONG"
     return f"{name:55} {state} {record['error']:.1e} {ours * 1e6:10.1f} us {rate} {faster} of the best peer"
 
@@ -212,6 +210,7 @@ def main() -> None:
         sys.exit(f"no GPU to measure on: {problem}")
     results = Results(options.out, "workloads", ("family", "name"), head, options.resume)
     chosen = [work for work in WORKLOADS if work.family in options.family and options.only in work.name]
+    chosen.sort(key=lambda work: int(options.family.index(work.family)))  # in the order that was asked for
     for number, workload in enumerate(chosen):
         known = {"family": workload.family, "name": workload.name}
         before = results.find(known)

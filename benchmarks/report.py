@@ -45,22 +45,31 @@ def geometric_mean(values: list[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
+def rate(record: Record, ceilings: dict[str, float]) -> tuple[str, float]:
+    """Arithmetic or traffic in a second, whichever is nearer to its ceiling, and how near; 0 without ceilings."""
+    seconds = record["ours"]["seconds"]
+    kinds = (("flops", "cublas f16", 1e12, "TFLOP/s"), ("bytes", "copy", 1e9, "GB/s"))
+    found = [
+        (record[amount] / seconds / ceilings.get(ceiling, math.inf), f"{record[amount] / seconds / unit:.0f} {name}")
+        for amount, ceiling, unit, name in kinds
+    ]
+    if not ceilings:
+        return found[0 if record["flops"] else 1][1], 0.0
+    reached, text = max(found)
+    return text, reached
+
+
 def row(record: Record, ceilings: dict[str, float]) -> str:
     """One line of a table."""
     if "ours" not in record:
         return f"| {record['name']} | failed: {record['failed'].splitlines()[0]} | | | | |"
     seconds, peer, times = record["ours"]["seconds"], best_peer(record), ratio(record)
-    if record["flops"]:
-        rate, ceiling = record["flops"] / seconds, ceilings.get("cublas f16")
-        text = f"{rate / 1e12:.0f} TFLOP/s"
-    else:
-        rate, ceiling = record["bytes"] / seconds, ceilings.get("copy")
-        text = f"{rate / 1e9:.0f} GB/s"
+    text, reached = rate(record, ceilings)
     cells = [
         record["name"] + ("" if record["right"] else " **WRONG**"),
         f"{seconds * 1e6:.1f}",
         text,
-        f"{rate / ceiling:.0%}" if ceiling else "",
+        f"{reached:.0%}" if reached else "",
         f"{peer[0]} {peer[1] * 1e6:.1f}" if peer else "",
         f"{times:.2f}" if times else "",
     ]
