@@ -1,5 +1,6 @@
-"""Initializers of every element type whose data does not fit their shape, inside the file and outside of it: floats of 8
-and 4 bits, packed integers, complex numbers. Each is refused by a ModelError that names the tensor.
+"""Initializers of every element type whose data does not fit their shape, inside the file and outside of it.
+
+Floats of 8 and 4 bits, packed integers and complex numbers, too. Each is refused by a ModelError that names the tensor.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def test_bytes_in_the_file(kind: int) -> None:
         if good:
             import_model(model_of(tensor))
             continue
-        with pytest.raises(ModelError, match="'w'|tensor name: w"):
+        with pytest.raises(ModelError, match=r"'w'|tensor name: w"):
             import_model(model_of(tensor))
 
 
