@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .cuda_errors import describe
 from .cuda_launch import (
     LEAST_CAPABILITY,
     LEAST_DRIVER,
@@ -131,17 +132,9 @@ class CudaDevice:
             first_line = next(iter(str(error).splitlines()), type(error).__name__)
             raise DeviceError(f"CUDA: {name} cannot be called: {first_line}") from error
         if int(status) != 0:
-            raise DeviceError(f"CUDA: {name} failed: {self._describe(status)}")
+            raise DeviceError(f"CUDA: {name} failed: {describe(self._driver, status)}")
         self._order.note(name)
         return values[0] if len(values) == 1 else tuple(values)
-
-    def _describe(self, status: Any) -> str:
-        name = getattr(status, "name", str(status))
-        try:
-            code, text = self._driver.cuGetErrorString(status)
-            return f"{name}: {bytes(text).decode()}" if int(code) == 0 else name
-        except Exception:  # the description of an error must not hide it
-            return name
 
     @contextlib.contextmanager
     def _active(self) -> Iterator[None]:

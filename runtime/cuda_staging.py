@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .errors import DeviceError
+
 PIECE = 4 << 20  # bytes: a tenth of a millisecond on the bus, so that the calls for a piece are little beside it
 PIECES = 4
 DIRECT = 64 << 10  # bytes up to which the driver copies within the call
@@ -46,7 +48,10 @@ class Staging:
 
     def _prepare(self) -> None:
         if not self._base:
-            self._base = int(self._call("cuMemHostAlloc", PIECES * PIECE, 0))
+            try:
+                self._base = int(self._call("cuMemHostAlloc", PIECES * PIECE, 0))
+            except DeviceError as error:
+                raise DeviceError(f"{error}\n  while locking {PIECES * PIECE:,} bytes of the host's memory") from error
         while len(self._events) < PIECES:
             self._events.append(self._call("cuEventCreate", 0))
 

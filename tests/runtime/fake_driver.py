@@ -19,9 +19,11 @@ from tests.runtime.kernels import KERNELS
 class Status(int):
     """A CUresult: 0 is success."""
 
+    fault = "CUDA_ERROR_INJECTED"
+
     @property
     def name(self) -> str:
-        return "CUDA_SUCCESS" if self == 0 else "CUDA_ERROR_INJECTED"
+        return "CUDA_SUCCESS" if self == 0 else self.fault
 
 
 OK, BAD = Status(0), Status(999)
@@ -31,7 +33,9 @@ GIVE_BACK = (
 
 
 class FakeDriver:
-    """`fail_at` is the number, from 0, of the call that returns an error (or raises one, with `raises`)."""
+    """`fail_at` is the number, from 0, of the call that returns an error (or raises one, with `raises`); or every call
+    of the name `failing` returns the error `fault`.
+    """
 
     CUdevice_attribute = SimpleNamespace(
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="major",
@@ -58,6 +62,7 @@ class FakeDriver:
         self.shared: dict[str, int] = {}
         self.next = 1000
         self.finalising = 1 << 30  # number of the first call made by a finaliser
+        self.failing, self.fault = "", BAD
 
     def __getattribute__(self, name: str) -> Any:
         value = object.__getattribute__(self, name)
@@ -67,6 +72,8 @@ class FakeDriver:
         def call(*arguments: Any) -> Any:
             number = len(self.calls)
             self.calls.append(name)
+            if name == self.failing:
+                return (self.fault, None)
             if number != self.fail_at:
                 return value(*arguments)
             if name.startswith(GIVE_BACK):

@@ -43,6 +43,7 @@ CUDA: cuModuleLoadDataEx failed: CUDA_ERROR_INVALID_PTX: some error
   while loading kernel 'add'
   ptxas error : this PTX is bad
 CUDA: cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY: out of memory
+  memory is full: nvidia-smi tells who else uses the GPU's; smaller inputs need less
   while allocating 1,099,511,627,776 bytes
 CUDA: cuStreamSynchronize failed: CUDA_ERROR_INVALID_HANDLE: some error
 alive: 0

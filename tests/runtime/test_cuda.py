@@ -8,7 +8,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from tests.runtime.engines import affine, affine_result
-from tests.runtime.fake_driver import FakeDriver
+from tests.runtime.fake_driver import FakeDriver, Status
 
 from tilewright.runtime import cuda_staging
 from tilewright.runtime.cuda import CudaDevice
@@ -70,6 +70,33 @@ def test_every_call_fails_in_turn(raises: bool) -> None:
         assert name in message or number >= driver.finalising, f"call {number} ({name}): {message!r}"
         assert not driver.live, f"call {number} ({name}) leaks {driver.live}"
         assert driver.pushed == 0, f"call {number} ({name})"
+
+
+FAULTS = {
+    "cuMemAlloc": ("CUDA_ERROR_OUT_OF_MEMORY", r"memory is full(.|\n)*while allocating [\d,]+ bytes"),
+    "cuLaunchKernel": ("CUDA_ERROR_LAUNCH_FAILED", r"cannot use the GPU any longer(.|\n)*in kernel 'add', grid"),
+    "cuGraphInstantiate": ("CUDA_ERROR_OUT_OF_MEMORY", "memory is full"),
+    "cuStreamSynchronize": ("CUDA_ERROR_ILLEGAL_ADDRESS", r"launched before has failed(.|\n)*--device emulator"),
+    "cuGraphLaunch": ("CUDA_ERROR_ECC_UNCORRECTABLE", "gone from this process"),
+    "cuMemHostAlloc": ("CUDA_ERROR_OUT_OF_MEMORY", r"while locking [\d,]+ bytes of the host's memory"),
+}
+
+
+@pytest.mark.parametrize("call", FAULTS)
+def test_faults_say_what_they_mean(call: str) -> None:
+    name, message = FAULTS[call]
+    driver = FakeDriver()
+    driver.fault = Status(700)
+    driver.fault.fault = name
+    with Session(affine(), CudaDevice(driver)) as session, patch.object(cuda_staging, "DIRECT", 16 << 10):
+        session.run({"x": X, "y": X})
+        driver.failing = call
+        large = np.tile(X, (500, 1))
+        with pytest.raises(DeviceError, match=rf"CUDA: {call} failed: {name}: (.|\n)*{message}"):
+            for x in (X, X, large):  # a capture, a replay, memory of another size
+                session.run({"x": x, "y": x})
+        driver.failing = ""
+    assert not driver.live, driver.live
 
 
 def test_the_log_of_the_jit_is_shown() -> None:
