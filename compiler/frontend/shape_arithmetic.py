@@ -96,7 +96,7 @@ def _move(node: Node) -> Known:
             if None in constants:
                 return None
             arrays.append(np.array(constants, dtype=np.int64).reshape(known.shape))
-    if node.operator in GROWING and _grown(arrays) > KNOWN_ELEMENTS:  # files are untrusted
+    if node.operator in (*GROWING, "OneHot") and _grown(arrays) > KNOWN_ELEMENTS:  # files are untrusted
         return None
     results = evaluate(node, arrays)
     if results is None or any(result.size > KNOWN_ELEMENTS for result in results):
@@ -105,7 +105,7 @@ def _move(node: Node) -> Known:
 
 
 def _grown(arrays: list[Array | None]) -> int:
-    """An upper bound of the elements that an Expand or Tile gives."""
+    """An upper bound of the elements that an Expand or Tile gives for each of their elements, and OneHot for an index."""
     return math.prod(max(abs(int(item)), 1) for array in arrays[1:] if array is not None for item in array.ravel())
 
 

@@ -133,3 +133,11 @@ def test_no_elements_are_known() -> None:
         rest = Constant<value_ints=[-1]>() flat = Concat<axis=0>(nothing, rest) y = Reshape(x, flat)
     }"""
     assert '["2*n"]' in signature(import_model(model(text)))
+
+
+def test_a_huge_one_hot_is_left_to_the_run() -> None:
+    text = """m (float[2,n] x) => (int64[a,b] y) {
+        n = Shape<start=1>(x) one = Constant<value_ints=[1]>() values = Concat<axis=0>(one, n)
+        axis = Constant<value_ints=[0]>() depth = Constant<value_int=2000000000>() y = OneHot(axis, depth, values)
+    }"""
+    assert '["1", "2000000000"]' in signature(import_model(model(text)))
