@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from ...passes.target import DEFAULT_TARGET, find_target
-from ...runtime.errors import Error
+from ...runtime.errors import Error, ModelError
 from ..command_options import console, size_text
 
 # y[i] = x[i] + x[i] for one block: small, and through every stage of the back end.
@@ -129,9 +129,15 @@ def _cache() -> str:
     from ...runtime.cache import Cache
 
     cache = Cache()
-    cache.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=cache.folder):
-        pass
+    try:
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache.folder):
+            pass
+    except OSError as error:
+        raise ModelError(
+            f"{cache.folder}: {error.strerror or error}; everything is compiled anew\n"
+            "TILEWRIGHT_CACHE chooses another folder"
+        ) from None
     free = shutil.disk_usage(cache.folder).free
     return f"{cache.folder}, {size_text(cache.size())} of at most {size_text(cache.limit)}, {size_text(free)} free"
 

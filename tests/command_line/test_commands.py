@@ -189,6 +189,20 @@ def test_doctor(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_doctor_on_a_cache_that_cannot_be_written(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path / "file" / "cache"))
+    checks = tuple(check for check in doctor_module.CHECKS if check.name == "cache")
+    monkeypatch.setattr(doctor_module, "CHECKS", checks)
+    result = invoke("doctor")
+    assert result.output.startswith(
+        f"no   cache                  {tmp_path}/file/cache: Not a directory; everything is compiled anew\n"
+        "                            TILEWRIGHT_CACHE chooses another folder\n"
+    )
+
+
 def test_golden_errors(invoke: Invoke, model: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"\x08\x08garbage")
     (tmp_path / "bad.npy").write_bytes(b"garbage")
