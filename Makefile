@@ -45,9 +45,9 @@ gpu-bundle: $(READY)
 # Run where nothing can be installed: with the machine's own Python. A part that fails does not keep the others from running.
 # A part starts nothing after --seconds and is cut off a minute later: 25 minutes in all. RESUME=--resume goes on after a cut.
 BUNDLE ?= build/gpu-bundle
-RESULTS := benchmarks/results
 RESUME ?=
 DEVICE ?= cuda
+RESULTS := $(if $(filter cuda,$(DEVICE)),benchmarks/results,build/gpu-tried)
 gpu_part = PYTHONPATH=.pkg:. timeout $(1) python3 $(2) $(BUNDLE) $(RESUME) --device $(DEVICE)
 COMPILED := "matmul + epilogue" "gated matmul" memory "grouped decode" "group norm" transpose sum depthwise
 
@@ -55,7 +55,7 @@ gpu-check:
 	@$(MAKE) --keep-going gpu-answers gpu-kernels gpu-compiled gpu-models
 
 gpu-answers:
-	@$(call gpu_part,240,benchmarks/gpu_check.py) --seconds 180
+	@$(call gpu_part,240,benchmarks/gpu_check.py) --seconds 180 --out $(RESULTS)/gpu-check.json
 	@command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer here: not run"; exit 0; }; \
 	for tool in memcheck racecheck; do PYTHONPATH=.pkg:. timeout 60 compute-sanitizer --tool $$tool --error-exitcode 9 \
 	python3 benchmarks/gpu_check.py $(BUNDLE) --only bert-small --seconds 20 --out build/sanitized.json || exit 1; done
@@ -68,7 +68,7 @@ gpu-compiled:
 	@$(call gpu_part,300,benchmarks/gpu_speed.py) --seconds 240 --out $(RESULTS)/gpu-compiled.json --family $(COMPILED)
 
 gpu-models:
-	@$(call gpu_part,420,benchmarks/gpu_models.py) --seconds 400
+	@$(call gpu_part,420,benchmarks/gpu_models.py) --seconds 400 --out $(RESULTS)/gpu-models.json
 
 report: $(READY)
 	@$(BIN)/python -m benchmarks.report
