@@ -34,6 +34,17 @@ complex64 and complex128 are element types of inputs, outputs, constants, sequen
 ONNX lets have them ({complex}); others refuse them with an UnsupportedError that names the node. Callers have numpy's
 complex arrays. DFT and STFT have complex numbers as a last dimension of 2. Kernels see the real and the imaginary parts.
 
+## Random numbers
+RandomNormal, RandomUniform, their Like forms, Bernoulli, Multinomial and Dropout in training draw from Philox4x32-10: an
+element's number follows from its position and the seed, so that an engine draws the same in every run and on every
+device. A node without a `seed` has one made of its name.
+
+## What onnxruntime's optimisers write
+Models after its graph optimiser at the extended level and after its optimiser of transformers compile, and answer as
+what they were made from ([test_optimised.py](../tests/models/test_optimised.py)). MoE and QMoE compute every expert for
+every row and keep what the router chose. At the highest level, its optimiser for CPUs puts channels in blocks of a size
+that is not in the file: such models are refused.
+
 ## What is left out
 The mean of no elements is NaN here and 0 in onnxruntime; ONNX calls it undefined. Operators without an importer:
 
