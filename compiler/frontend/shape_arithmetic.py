@@ -105,7 +105,7 @@ def _move(node: Node) -> Known:
 
 
 def _grown(arrays: list[Array | None]) -> int:
-    """An upper bound of the elements that an Expand or Tile gives for each of their elements, and OneHot for an index."""
+    """An upper bound of the elements that an Expand or Tile gives, or a OneHot for an index."""
     return math.prod(max(abs(int(item)), 1) for array in arrays[1:] if array is not None for item in array.ravel())
 
 
