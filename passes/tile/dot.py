@@ -28,10 +28,11 @@ from ..unit import KernelProgram
 from .builder import TileBuilder
 from .contraction import Contraction, Place, contraction_of, find_contraction
 from .elements import ElementEmitter
+from .epilogue import Position, Rest, ResultTile
 from .forward import forward_position
 from .paired_results import takes_pairs
 from .programs import Request, finished, tile_program
-from .results import Position, ResultTile, emit_epilogue
+from .results import emit_epilogue
 from .schedule import (
     Problem,
     Schedule,
@@ -221,7 +222,7 @@ class Tiled:
         position = tile_position(builder, self.view, number, shape, strips=False)
         sums = _main_loop(self, position)
         tile = ResultTile(shape, self.result_layout, self.width, self.arithmetic.accumulator, shape)
-        emit_epilogue(builder, self.view, self.returned, tile, position, sums)
+        emit_epilogue(Rest(builder, self.view, self.returned), tile, position, sums)
 
     @property
     def tile_shape(self) -> tuple[int, int]:

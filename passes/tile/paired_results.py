@@ -6,8 +6,6 @@ halves as tiles, and what is stored for each pair. It differs from results.py in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mlir import ir
 
 from ...dialects.tensors import element_of, scalar_type
@@ -15,15 +13,12 @@ from ...runtime.errors import InternalError
 from ...runtime.symbolic import Expression
 from ..graph.gates import alternate_columns
 from ..lower.layouts import half_text
-from .builder import TileBuilder
 from .contraction import Contraction
 from .elements import ElementEmitter, Indices
+from .epilogue import Position, Rest, ResultTile
 from .forward import forward_position
 from .scalars import convert
 from .tile_types import element, map_, store, tile_of
-
-if TYPE_CHECKING:
-    from .results import Position, ResultTile
 
 
 def takes_pairs(operation: ir.Operation) -> bool:
@@ -53,15 +48,9 @@ def element_type(tile: ir.Value) -> ir.Type:
     return ir.Type.parse(str(tile.type).split("],", 1)[1].split(",", 1)[0].strip())
 
 
-def emit_pairs(
-    builder: TileBuilder,
-    view: Contraction,
-    returned: list[ir.Value],
-    tile: ResultTile,
-    position: Position,
-    sums: ir.Value,
-) -> None:
+def emit_pairs(rest: Rest, tile: ResultTile, position: Position, sums: ir.Value) -> None:
     """One map over pairs of sums: convert both, run the rest of the kernel, store."""
+    builder, view = rest.builder, rest.view
     axis = view.pairs
     assert axis is not None
     batch, *first = position
@@ -76,30 +65,20 @@ def emit_pairs(
             if width > 1:
                 builder.varying.add(j)
             pair = (element(even, scalar_type(tile.element)), element(odd, scalar_type(tile.element)))
-            store_pair(builder, view, returned, (pair, tile.element), (batch, row, column))
+            store_pair(rest, (pair, tile.element), (batch, row, column))
 
-    complete = [
-        name
-        for name, extent, step in zip(("rows", "columns"), (view.rows, view.columns), tile.steps, strict=True)
-        if extent.divisible_by(step)
-    ]
     shape = tuple(size // 2 if number == axis else size for number, size in enumerate(tile.shape))
     layout = half_text(axis, tile.layout, *tile.shape)
     origin, limits = [builder.index(value) for value in first], [builder.index(value) for value in extents]
-    map_(builder, origin, limits, (shape[0], shape[1]), layout, body, full_dimensions=complete)
+    map_(builder, origin, limits, (shape[0], shape[1]), layout, body, full_dimensions=rest.full_dimensions(tile))
 
 
-def store_pair(
-    builder: TileBuilder,
-    view: Contraction,
-    returned: list[ir.Value],
-    pair: tuple[tuple[ir.Value, ir.Value], str],
-    place: Position,
-) -> None:
+def store_pair(rest: Rest, pair: tuple[tuple[ir.Value, ir.Value], str], place: Position) -> None:
     """Run the rest of the kernel on two sums of a dtype and store all that is returned; `place` is (batch, row, column)
     with the number of the pair instead of a column (or row).
     """
     sums, accumulator = pair
+    builder, view = rest.builder, rest.view
     result = view.operation.results[0]
     values: dict[Indices, ir.Value] = {}
     for number, own in enumerate(sums):
@@ -110,7 +89,7 @@ def store_pair(
     emitter = ElementEmitter(builder)
     emitter.bind(result, values.get)
     position = _position(view, place, 0)
-    for argument, made in zip(builder.outputs, returned, strict=True):
+    for argument, made in zip(builder.outputs, rest.returned, strict=True):
         indices = forward_position(builder, result, position, made)
         offset = builder.offset(argument, indices)
         store(builder, emitter.element(made, indices), argument.memory, offset, argument.element)

@@ -18,8 +18,8 @@ from ..unit import BoxedTensor
 from .boxes import DATA_TYPES, LINE_BYTES
 from .builder import TileBuilder
 from .contraction import Contraction
+from .epilogue import Position
 from .forward import forward_position
-from .results import Position
 from .strides import can_start_boxes, strides_of
 from .tile_types import i64, tile_of
 

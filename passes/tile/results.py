@@ -7,84 +7,57 @@ because every kind of contraction program ends like this.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mlir import ir
 
 from ...dialects.tensors import element_of, scalar_type
 from ...runtime.symbolic import Expression
-from .builder import TileBuilder
-from .contraction import Contraction
 from .elements import ElementEmitter, Indices
+from .epilogue import Position, Rest, ResultTile
 from .forward import forward_position
 from .paired_results import emit_pairs
 from .scalars import convert
 from .tile_types import element, map_, store
 
-Position = tuple[Expression, Expression, Expression]  # batch, first row, first column
 
-
-@dataclass(frozen=True)
-class ResultTile:
-    """The sums of which one block runs the epilogue: a register tile whose threads store `width` columns at a time.
-
-    Tiles begin at multiples of `steps` (rows, columns): where those divide the result, none crosses its edge.
-    """
-
-    shape: tuple[int, int]
-    layout: str
-    width: int
-    element: str
-    steps: tuple[int, int]
-
-
-def emit_epilogue(
-    builder: TileBuilder,
-    view: Contraction,
-    returned: list[ir.Value],
-    tile: ResultTile,
-    position: Position,
-    sums: ir.Value,
-) -> None:
+def emit_epilogue(rest: Rest, tile: ResultTile, position: Position, sums: ir.Value) -> None:
     """One map over the sums, or pairs of them: convert, run the rest of the kernel, store."""
-    if view.pairs is not None:
-        emit_pairs(builder, view, returned, tile, position, sums)
+    if rest.view.pairs is not None:
+        emit_pairs(rest, tile, position, sums)
         return
 
     def body(row: Expression, column: Expression, own: ir.Value) -> None:
-        store_results(builder, view, returned, (own, tile.element), (position[0], row, column))
+        store_results(rest, (own, tile.element), (position[0], row, column))
 
-    _map_sums(builder, view, tile, position, sums, body)
+    _map_sums(rest, tile, position, sums, body)
 
 
 def epilogue_tile(
-    builder: TileBuilder,
-    view: Contraction,
-    made: ir.Value,
+    rest: Rest,
     tile: ResultTile,
     position: Position,
     sums: ir.Value,
     beside: tuple[ir.Value, ir.Value] | None = None,
 ) -> ir.Value:
-    """The same map where it stores nothing: its values, in registers, become the tile of the one result `made`.
+    """The same map where it stores nothing: its values, in registers, become the tile of the one result.
 
-    `beside` is a tensor of the shape of `made`, and a tile of it in the layout of the sums.
+    `beside` is a tensor of the result's shape, and a tile of it in the layout of the sums.
     """
+    (made,) = rest.returned
 
     def body(row: Expression, column: Expression, own: ir.Value) -> ir.Value:
-        results = _Results(builder, view, (own, tile.element), (position[0], row, column))
+        results = _Results(rest, (own, tile.element), (position[0], row, column))
         if beside is not None:
             results.bind_at(made, *beside)
         return results.element(made)
 
-    values = _map_sums(builder, view, tile, position, sums, body, scalar_type(element_of(made)))
+    values = _map_sums(rest, tile, position, sums, body, scalar_type(element_of(made)))
     assert values is not None
     return values
 
 
 def _map_sums(
-    builder: TileBuilder,
-    view: Contraction,
+    rest: Rest,
     tile: ResultTile,
     position: Position,
     sums: ir.Value,
@@ -92,6 +65,7 @@ def _map_sums(
     element_type: ir.Type | None = None,
 ) -> ir.Value | None:
     """A map whose body gets the row, the column and the sum there."""
+    builder, view = rest.builder, rest.view
 
     def at(i: ir.Value, j: ir.Value) -> ir.Value | None:
         row = builder.variable(i, "row", view.rows)
@@ -103,23 +77,16 @@ def _map_sums(
 
     origin = (builder.index(position[1]), builder.index(position[2]))
     limits = (builder.index(view.rows), builder.index(view.columns))
-    complete = [
-        name
-        for name, extent, step in zip(("rows", "columns"), (view.rows, view.columns), tile.steps, strict=True)
-        if extent.divisible_by(step)
-    ]
-    return map_(
-        builder, origin, limits, tile.shape, tile.layout, at, element_type=element_type, full_dimensions=complete
-    )
+    full = rest.full_dimensions(tile)
+    return map_(builder, origin, limits, tile.shape, tile.layout, at, element_type=element_type, full_dimensions=full)
 
 
 class _Results:
     """Elements of what a kernel makes of a sum (value, dtype) at (batch, row, column)."""
 
-    def __init__(
-        self, builder: TileBuilder, view: Contraction, total: tuple[ir.Value, str], place: Position
-    ) -> None:
+    def __init__(self, rest: Rest, total: tuple[ir.Value, str], place: Position) -> None:
         own, accumulator = total
+        builder, view = rest.builder, rest.view
         self.builder, self.result = builder, view.operation.results[0]
         value = convert(own, accumulator, element_of(self.result))
         if builder.vector is not None and builder.vector.width > 1:
@@ -144,15 +111,9 @@ class _Results:
         return self.emitter.element(made, self.indices(made))
 
 
-def store_results(
-    builder: TileBuilder,
-    view: Contraction,
-    returned: list[ir.Value],
-    total: tuple[ir.Value, str],
-    place: Position,
-) -> None:
+def store_results(rest: Rest, total: tuple[ir.Value, str], place: Position) -> None:
     """Run the rest of the kernel on a sum (value, dtype) at (batch, row, column) and store all that is returned."""
-    results = _Results(builder, view, total, place)
-    for argument, made in zip(builder.outputs, returned, strict=True):
-        offset = builder.offset(argument, results.indices(made))
-        store(builder, results.element(made), argument.memory, offset, argument.element)
+    results = _Results(rest, total, place)
+    for argument, made in zip(rest.builder.outputs, rest.returned, strict=True):
+        offset = rest.builder.offset(argument, results.indices(made))
+        store(rest.builder, results.element(made), argument.memory, offset, argument.element)

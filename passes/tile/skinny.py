@@ -21,6 +21,7 @@ from ..lower.layouts import half_text, reduced_text
 from .builder import TileBuilder, bytes_of
 from .contraction import Contraction
 from .elements import ElementEmitter, zero
+from .epilogue import Rest
 from .paired_results import halved, halves, store_pair
 from .programs import Request
 from .results import store_results
@@ -169,6 +170,7 @@ class Skinny:
     def _finish(self, row: int, partial: ir.Value) -> None:
         """Add up the partial sums of one row, run the epilogue and store."""
         builder, schedule, view = self.builder, self.schedule, self.view
+        rest = Rest(builder, view, self.returned)
         axis = 1 if schedule.depth_contiguous else 0
         shape = (schedule.shape[0], 1) if schedule.depth_contiguous else (1, schedule.shape[1])
         layout = reduced_text(axis, self.layout, *schedule.shape)
@@ -191,9 +193,9 @@ class Skinny:
                 place = (self.batch, self.places[row], column)
                 sums = [element(part, type_) for part in parts]
                 if each == 2:
-                    store_pair(builder, view, self.returned, ((sums[0], sums[1]), self.accumulator), place)
+                    store_pair(rest, ((sums[0], sums[1]), self.accumulator), place)
                 else:
-                    store_results(builder, view, self.returned, (sums[0], self.accumulator), place)
+                    store_results(rest, (sums[0], self.accumulator), place)
 
         zero_index, stored = builder.index(0), builder.index(1)
         full_dimensions = ["rows", "columns"] if view.columns.divisible_by(schedule.columns) else []

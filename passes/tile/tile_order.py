@@ -9,7 +9,7 @@ from __future__ import annotations
 from ...runtime.symbolic import Expression, expression
 from .builder import TileBuilder
 from .contraction import Contraction
-from .results import Position
+from .epilogue import Position
 from .schedule import size_guess
 
 

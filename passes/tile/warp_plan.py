@@ -19,9 +19,10 @@ from ..lower.dot_layouts import WarpgroupLayout
 from .boxes import Operands, find_boxes
 from .builder import TileBuilder
 from .contraction import Contraction
+from .epilogue import Position, Rest, ResultTile
 from .programs import Request
 from .result_boxes import ResultBox, find_result_box
-from .results import Position, ResultTile, emit_epilogue, epilogue_tile
+from .results import emit_epilogue, epilogue_tile
 from .schedule import Problem, Schedule, size_guess
 from .schedule_wgmma import CONSUMER_GROUP, Stored, wgmma_candidates
 from .tile_order import tile_count, tile_position
@@ -109,14 +110,16 @@ class WarpPlan:
         if self.schedule.together > 1:
             self.builder.set_attribute("tile.cluster", i64(self.schedule.together))
 
+        rest = Rest(self.builder, self.view, self.returned)
+
         def epilogue(position: Position, sums: ir.Value, arrived: ir.Value | None) -> ir.Value | None:
             if self.box is not None:
                 beside = None
                 if self.box.beside is not None and arrived is not None:
                     number = self.box.beside.source[1]
                     beside = (self.builder.function.regions[0].blocks[0].arguments[number], arrived)
-                return epilogue_tile(self.builder, self.view, self.returned[0], self.result, position, sums, beside)
-            emit_epilogue(self.builder, self.view, self.returned, self.result, position, sums)
+                return epilogue_tile(rest, self.result, position, sums, beside)
+            emit_epilogue(rest, self.result, position, sums)
             return None
 
         self.program.emit(epilogue)

@@ -22,8 +22,8 @@ from ..lower.dot_layouts import SharedLayout
 from .boxes import Boxes, Operands
 from .builder import TileBuilder
 from .elements import zero as element_zero
+from .epilogue import Position
 from .result_boxes import SLOTS, Place, ResultBox
-from .results import Position
 from .roles import PRODUCER_WARPS, Ring, make_barriers, region, role
 from .schedule import Schedule
 from .schedule_wgmma import CONSUMER_GROUP, EXCHANGE_LINE, PADDING
