@@ -88,7 +88,7 @@ def run_each(session: Session, manifest: Manifest, batches: Iterable[Mapping[str
         source = iter(batches)
         batch = _next(session, source, memories[0])
         if batch is not None:
-            batch.upload()
+            session.exclusively(batch.upload)
         while batch is not None:
             batch.check()
             memories.reverse()
@@ -96,7 +96,7 @@ def run_each(session: Session, manifest: Manifest, batches: Iterable[Mapping[str
             yield session.run_uploaded(batch.values, batch.addresses, following.upload if following else None)
             batch = following
     finally:
-        release_all(memory.close for memory in memories)
+        session.exclusively(lambda: release_all(memory.close for memory in memories))
 
 
 def _next(session: Session, source: Iterator[Mapping[str, Any]], memory: InputMemory) -> _Batch | None:

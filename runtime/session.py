@@ -177,9 +177,15 @@ class Session:
 
     def accept(self, inputs: Mapping[str, Any]) -> dict[str, Value]:
         """The inputs as the program takes them, by name. Raises ModelError."""
-        self._check_open()
-        check_names(self._manifest, inputs)
-        return {binding.name: self._accept(binding, inputs[binding.name]) for binding in self._manifest.inputs}
+        with self._lock:
+            self._check_open()
+            check_names(self._manifest, inputs)
+            return {binding.name: self._accept(binding, inputs[binding.name]) for binding in self._manifest.inputs}
+
+    def exclusively(self, action: Callable[[], None]) -> None:
+        """Do something with the device while no other thread does."""
+        with self._lock:
+            action()
 
     def run_uploaded(
         self, values: Mapping[str, Value], uploaded: Mapping[str, int], meanwhile: Callable[[], None] | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,21 @@ def test_inputs_travel_while_the_batch_before_is_computed() -> None:
         assert "cuMemcpyHtoDAsync" in driver.calls[started:read], "those of the next go beside it"
         runs.close()  # early
     assert not driver.live
+
+
+def test_threads_share_a_session() -> None:
+    driver = LateDriver()
+    given = batches(*[50] * 8)
+    with Session(affine(), CudaDevice(driver)) as session:
+
+        def several(_: int) -> None:
+            for inputs, results in zip(given, session.run_each(given), strict=True):
+                np.testing.assert_array_equal(results["z"], affine_result(**inputs))
+                np.testing.assert_array_equal(session.run(inputs)["z"], affine_result(**inputs))
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(several, range(4)))
+    assert not driver.live and driver.pushed == 0
 
 
 def test_a_wrong_batch_is_told_in_its_turn() -> None:

@@ -92,4 +92,4 @@ def _by_entries(node: Node, part: Tensor, starts: Tensor, padded: tuple[Expressi
         row = (_start(starts, 0) + build.index(2)).clip(0, build.dimension(tokens) - 1)
         return build.element_at(part.value, [row, build.index(1) * build.dimension(size) + build.index(3)])
 
-    return node.map([], body, shape=[padded[0], heads, padded[1], size])
+    return node.map([], body, shape=[padded[0], Expression.constant(heads), padded[1], size])
