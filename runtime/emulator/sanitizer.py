@@ -76,10 +76,11 @@ class Sanitizer(Instrument):
             self._check_registers(compiled, facts, launch)
         self._current, self._kernel = facts, launch.kernel
         blocks = launch.grid[0] * launch.grid[1] * launch.grid[2]
-        self._shadow = GlobalShadow(self._memory, self._contents, facts, blocks, self.findings)
+        warps = -(-(launch.block[0] * launch.block[1] * launch.block[2]) // 32)
+        clusters = launch.cluster != (1, 1, 1)
+        self._shadow = GlobalShadow(self._memory, self._contents, facts, blocks, warps, clusters, self.findings)
         self.launches += 1
         self.kernels.add(launch.kernel)
-        warps = -(-(launch.block[0] * launch.block[1] * launch.block[2]) // 32)
         cells = launch.shared_bytes // facts.shared_granule + 1
         return max(1, _SHADOW_BYTES // (cells * _RECORD_BYTES * (warps + 1)))
 

@@ -51,6 +51,7 @@ class ChunkSanitizer(Observer):
         self._clocks = Clocks(chunk, chunk.cluster_blocks)
         self._shared = SharedShadow(chunk, self._clocks, facts.shared_granule, facts.describe, findings)
         self._flags = Flags()
+        shadow.enter(chunk, self._clocks)
         self._everyone: Array = np.arange(chunk.threads)
         if chunk.geometry.alive is not None:
             self._everyone = np.flatnonzero(chunk.geometry.alive)
@@ -187,8 +188,8 @@ class ChunkSanitizer(Observer):
             warps = self._clocks.warps_of(mask)
             for warp in warps.tolist():
                 self._clocks.known[:, warp] = self._flags.fence(warp, self._clocks.known[:, warp])
-            self._clocks.tick(warps)
             self._global.fence(self._chunk, self._everyone if mask is None else np.flatnonzero(mask))
+            self._clocks.tick(warps)
 
     # Synchronisation of threads.
     def previous_awaited(self, mask: Mask, line: int) -> None:

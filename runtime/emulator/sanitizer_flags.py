@@ -1,7 +1,7 @@
 """Order that comes from flags: strong accesses and fences, as PTX's memory model has them.
 
-In: fences, and strong reads and writes, of warps or of blocks. Out: what they learn from each other. Why: a lock, a
-spin loop and "the last block adds up" are right without a barrier, and must not be called races.
+In: fences, and strong reads and writes, of the warps of a chunk. Out: what they learn from each other. Why: a lock and
+a spin loop are right without a barrier, and must not be called races. Between blocks: sanitizer_grid.py.
 """
 
 from __future__ import annotations
@@ -59,47 +59,3 @@ def joined(one: Array, other: Array) -> Array:
         pad = [(0, 0)] * (one.ndim - 1) + [(0, abs(missing))]
         one, other = (one, np.pad(other, pad)) if missing > 0 else (np.pad(one, pad), other)
     return np.maximum(one, other)
-
-
-class BlockOrder:
-    """What the blocks of a launch know of each other. All threads of a block count as one agent."""
-
-    MOST_BLOCKS = 2048
-    """Of larger grids nothing is known, and every access counts as ordered."""
-
-    def __init__(self, blocks: int) -> None:
-        self.is_known = blocks <= self.MOST_BLOCKS
-        count = blocks if self.is_known else 0
-        self._known: Array = np.eye(count, dtype=np.uint32)
-        self._flags = Flags()
-
-    def clocks(self, blocks: Array) -> Array:
-        """The clocks of accesses that these blocks make now."""
-        return np.asarray(self._known[blocks, blocks]) if self.is_known else np.ones(len(blocks), np.uint32)
-
-    def unordered(self, blocks: Array, earlier: Array, clocks: Array) -> Array:
-        """Whether each of `blocks` may not rely on what the `earlier` block did at its clock."""
-        if not self.is_known:
-            return np.zeros(len(blocks), bool)
-        return np.asarray(self._known[blocks, earlier] < clocks)
-
-    def fence(self, blocks: Array) -> None:
-        """Threads of these blocks fence."""
-        for block in blocks.tolist() if self.is_known else ():
-            self._known[block] = self._flags.fence(block, self._known[block])
-            self._known[block, block] += 1
-
-    def touch(self, blocks: Array, places: Array, writes: bool, reads: bool, release: bool, acquire: bool) -> None:
-        """Strong accesses of these blocks, an entry for each thread."""
-        if not self.is_known:
-            return
-        pairs = sorted(set(zip(blocks.tolist(), places.tolist(), strict=True)))
-        if writes:
-            for block, place in pairs:
-                self._flags.write(block, place, self._known[block], release)
-        if reads:
-            for block, place in pairs:
-                self._known[block] = self._flags.read(block, place, self._known[block], acquire)
-        if release:
-            for block in {block for block, _ in pairs}:
-                self._known[block, block] += 1

@@ -12,8 +12,9 @@ import numpy as np
 from .memory import GlobalMemory, reserve
 from .numpy_chunk import Array, Chunk
 from .observer import READ, WRITE
+from .sanitizer_clocks import Clocks
 from .sanitizer_findings import RACE, UNINITIALISED, UNWRITTEN, Access, Finding, Findings, Key
-from .sanitizer_flags import BlockOrder
+from .sanitizer_grid import GridOrder
 from .sanitizer_kernel import KernelFacts
 
 _BLOCK, _THREAD, _STRONG, _SEVERAL = np.uint64(33), np.uint64(23), np.uint64(1 << 22), np.uint64(1 << 63)
@@ -92,8 +93,8 @@ class BlockRaces:
     A record packs several readers (1 bit), block + 1 (30), thread (10), strong (1) and PTX line (22).
     """
 
-    def __init__(self, memory: GlobalMemory, granule: int, order: BlockOrder | None) -> None:
-        """`granule`: bytes of a cell, the narrowest access of the kernel; `order`: what blocks know of each other,
+    def __init__(self, memory: GlobalMemory, granule: int, order: GridOrder | None) -> None:
+        """`granule`: bytes of a cell, the narrowest access of the kernel; `order`: what warps know of other blocks,
         None where nothing orders them.
         """
         self._granule, self._order = granule, order
@@ -117,7 +118,7 @@ class BlockRaces:
         others = (before != 0) & ((before ^ records) >> _BLOCK & _BLOCKS != 0)
         self._reads[cells] = np.where(others, before | _SEVERAL, records | (before & _SEVERAL))
         if self._order is not None:
-            self._read_clocks[cells] = self._order.clocks(_block(records))
+            self._read_clocks[cells] = self._order.now(*_actors(records))
         if noncoherent:
             return self._writes.take(cells)
         return self._unlike(self._foreign(self._writes.take(cells), records, cells, self._write_clocks), records)
@@ -131,7 +132,7 @@ class BlockRaces:
         writes = self._foreign(self._writes.take(cells), records, cells, self._write_clocks)
         self._writes[cells] = records
         if self._order is not None:
-            self._write_clocks[cells] = self._order.clocks(_block(records))
+            self._write_clocks[cells] = self._order.now(*_actors(records))
         left = self._foreign(self._writes.take(cells), records, cells, self._write_clocks)
         writes = np.where(writes == 0, left, writes)
         return self._unlike(writes, records), self._unlike(foreign_reads, records)
@@ -142,16 +143,18 @@ class BlockRaces:
         return np.where((before & records & _STRONG) != 0, np.uint64(0), before)
 
     def _foreign(self, before: Array, records: Array, cells: Array, clocks: Array) -> Array:
-        """`before` without accesses of the same block, and those that the block knows to be over."""
+        """`before` without accesses of the same block, and those that the warp knows to be over."""
         own = (before == 0) | ((before ^ records) >> _BLOCK & _BLOCKS == 0)
-        if self._order is not None and not own.all():
-            earlier = np.where(before == 0, 0, _block(before))
-            own |= ~self._order.unordered(_block(records), earlier, clocks.take(cells))
+        asked = np.flatnonzero(~own) if self._order is not None else ()
+        if self._order is not None and len(asked):
+            acting, earlier = _actors(records[asked]), _actors(before[asked])
+            own[asked] = ~self._order.unordered(acting, earlier, clocks.take(cells[asked]))
         return np.asarray(np.where(own, np.uint64(0), before))
 
 
-def _block(records: Array) -> Array:
-    return np.asarray((records >> _BLOCK & _BLOCKS).astype(np.int64) - 1)
+def _actors(records: Array) -> tuple[Array, Array]:
+    """Blocks, and threads in them."""
+    return (records >> _BLOCK & _BLOCKS).astype(np.int64) - 1, (records >> _THREAD & _THREADS).astype(np.int64)
 
 
 class GlobalShadow:
@@ -163,18 +166,26 @@ class GlobalShadow:
         contents: Contents,
         facts: KernelFacts,
         blocks: int,
+        block_warps: int,
+        clusters: bool,
         findings: Findings,
     ) -> None:
-        """`blocks`: how many the grid has."""
+        """`blocks`: how many the grid has, of `block_warps` warps each; `clusters`: whether barriers may order some."""
         self._memory, self._contents, self._facts = memory, contents, facts
-        self._order = BlockOrder(blocks) if facts.flags else None
+        self._order = GridOrder(blocks, block_warps) if facts.flags or clusters else None
         self._races = BlockRaces(memory, facts.global_granule, self._order)
         self._describe, self._findings = facts.describe, findings
 
-    def fence(self, chunk: Chunk, threads: Array) -> None:
-        """These threads fence."""
+    def enter(self, chunk: Chunk, clocks: Clocks) -> None:
+        """A chunk begins to run."""
         if self._order is not None:
-            self._order.fence(np.unique(threads // chunk.geometry.padded + chunk.first_block))
+            self._order.enter(chunk.first_block, clocks)
+
+    def fence(self, chunk: Chunk, threads: Array) -> None:
+        """These threads fence; the clocks of their warps have not moved on yet."""
+        if self._order is not None:
+            padded = chunk.geometry.padded
+            self._order.fence(threads // padded + chunk.first_block, threads % padded)
 
     def touch(
         self, chunk: Chunk, kind: str, threads: Array, line: int, addresses: Array, nbytes: int, strong: bool = False
@@ -208,7 +219,7 @@ class GlobalShadow:
         if strong and self._order is not None:
             release, acquire = line in self._facts.releases, line in self._facts.acquires
             self._order.touch(
-                block.astype(np.int64) - 1, addresses, kind != READ, kind != WRITE, release, acquire
+                block.astype(np.int64) - 1, threads % padded, addresses, kind != READ, kind != WRITE, release, acquire
             )
 
     def check_early(

@@ -60,7 +60,7 @@ def test_a_store_that_is_not_waited_for_is_caught(place: int) -> None:
     case = _case("boxes")
     (operator,) = (own for own in case.operators if own.name == "dropped wait_group")
     line, text = operator.sites(case.ptx.split("\n"))[place]
-    verdict = case.judge(Mutant(case.name, operator.name, line + 1, "", text))
+    verdict = case.judge(Mutant(case.name, operator.name, 1, line + 1, "", text))
     assert "race" in verdict.caught_by, verdict
 
 

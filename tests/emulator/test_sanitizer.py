@@ -310,3 +310,20 @@ def test_fragments_of_wmma_in_shared_memory(dropped: bool) -> None:
     a, b = np.ones((64, 32), "f2"), np.ones((32, 64), "f2")
     runner("product", a, b, np.zeros((64, 64), "f4"), 64, 32, block=(128,))
     assert {finding.kind for finding in sanitizer.findings.list()} == ({"race"} if dropped else set())
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "given", "result"),
+    [("load_b8_twice", (32, 16), (4, 32)), ("load_b4", (16, 16), (2, 32)), ("store_b8", (64, 4), (16, 4))],
+)
+def test_matrices_of_bytes_in_shared_memory(
+    kernel: str, given: tuple[int, int], result: tuple[int, int], dropped: bool
+) -> None:
+    """Their rows belong to other lanes than those that wrote, or read, them: a warp has to meet between."""
+    sanitizer = Sanitizer()
+    ptx = (CUDA / "blackwell.ptx").read_text()
+    runner = Runner(ptx.replace("bar.warp.sync \t-1;", "") if dropped else ptx)
+    runner.device = EmulatorDevice(instrument=sanitizer)
+    runner(kernel, np.zeros(given, "u1" if given[1] == 16 else "u4"), np.zeros(result, "u4"))
+    assert {finding.kind for finding in sanitizer.findings.list()} == ({"race"} if dropped else set())

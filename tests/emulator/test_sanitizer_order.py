@@ -10,7 +10,9 @@ from tilewright.runtime.emulator.control_flow import build
 from tilewright.runtime.emulator.device import EmulatorDevice
 from tilewright.runtime.emulator.parser import parse
 from tilewright.runtime.emulator.sanitizer import Sanitizer
-from tilewright.runtime.emulator.sanitizer_flags import BlockOrder, joined
+from tilewright.runtime.emulator.sanitizer_flags import joined
+from tilewright.runtime.emulator.sanitizer_grid import GridOrder
+from tilewright.runtime.emulator.sanitizer_grid import joined as joined_stamps
 from tilewright.runtime.emulator.sanitizer_registers import IN_FLIGHT, UNFENCED, register_faults
 
 _FLAG = """.version 8.0
@@ -60,20 +62,75 @@ def test_a_flag_orders_with_fences_on_both_sides(old: str, new: str, races: int)
     assert len(sanitizer.findings) == races, [str(finding) for finding in sanitizer.findings.list()]
 
 
-def test_blocks_know_of_each_other_only_what_flags_told() -> None:
-    order = BlockOrder(3)
-    zero, one = np.array([0]), np.array([1])
-    flag = np.array([64])
-    written = order.clocks(zero)
-    assert order.unordered(one, zero, written).all()
-    order.fence(zero)
-    order.touch(zero, flag, writes=True, reads=False, release=False, acquire=False)
-    order.touch(one, flag, writes=False, reads=True, release=False, acquire=False)
-    assert order.unordered(one, zero, written).all(), "not before the reader's fence"
-    order.fence(one)
-    assert not order.unordered(one, zero, written).any()
-    assert order.unordered(one, zero, order.clocks(zero)).all(), "what came after the fence is not ordered"
-    assert not BlockOrder(BlockOrder.MOST_BLOCKS + 1).is_known
+_TOLD = """.version 8.0
+.target sm_90
+.address_size 64
+.visible .entry k(.param .u64 data, .param .u64 flag) {
+ .reg .b32 %r<9>; .reg .b64 %rd<9>; .reg .pred %first, %again, %second;
+ ld.param.u64 %rd1, [data]; ld.param.u64 %rd2, [flag];
+ mov.u32 %r1, %tid.x; setp.eq.u32 %first, %r1, 0;
+ mad.wide.u32 %rd3, %r1, 4, %rd1;
+ mov.u32 %r2, %ctaid.x; setp.eq.u32 %second, %r2, 1;
+ @%second bra reader;
+ st.global.b32 [%rd3], %r1;
+ bar.sync 0;
+ @%first st.release.gpu.global.b32 [%rd2], 1;
+ bra done;
+reader:
+ @!%first bra together;
+look:
+ ld.acquire.gpu.global.b32 %r4, [%rd2];
+ setp.eq.u32 %again, %r4, 0;
+ @%again bra look;
+together:
+ bar.sync 0;
+ ld.global.b32 %r5, [%rd3];
+done:
+ ret; }
+"""
+_RELEASE, _ACQUIRE = "@%first st.release.gpu.global.b32 [%rd2], 1;", "ld.acquire.gpu.global.b32"
+_RELAXED = _RELEASE.replace("release", "relaxed")
+
+
+@pytest.mark.parametrize(
+    ("changes", "threads", "races"),
+    [
+        ({}, 64, 0),
+        ({"bar.sync 0;\n @%first": "@%first"}, 64, 1),
+        ({"together:\n bar.sync 0;": "together:"}, 64, 1),
+        ({_RELEASE: _RELAXED}, 64, 1),
+        ({_RELEASE: f"fence.acq_rel.gpu;\n {_RELAXED}"}, 64, 0),
+        ({"bar.sync 0;\n @": "fence.acq_rel.gpu;\n bar.sync 0;\n @", _RELEASE: _RELAXED}, 64, 1),
+        ({_ACQUIRE: "ld.relaxed.gpu.global.b32"}, 64, 1),
+        ({_ACQUIRE: "ld.relaxed.gpu.global.b32", "together:\n": "fence.acq_rel.gpu;\ntogether:\n"}, 64, 0),
+        # One warp: its lanes have to meet; what the telling lane did itself needs no meeting.
+        ({"bar.sync 0;\n @": "bar.warp.sync -1;\n @"}, 32, 0),
+        ({"bar.sync 0;\n @": "@"}, 32, 1),
+        ({"bar.sync 0;\n @": "@", " st.global.b32 [%rd3]": " @%first st.global.b32 [%rd1]",
+          "ld.global.b32 %r5, [%rd3]": "ld.global.b32 %r5, [%rd1]"}, 32, 0),
+    ],
+)  # fmt: skip
+def test_a_flag_speaks_for_other_threads_after_a_barrier(changes: dict[str, str], threads: int, races: int) -> None:
+    text = _TOLD
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    sanitizer = Sanitizer()
+    runner = Runner(text)
+    runner.device = EmulatorDevice(instrument=sanitizer)
+    runner("k", np.zeros(64, "u4"), np.zeros(1, "u4"), grid=(2,), block=(threads,))
+    assert len(sanitizer.findings) == races, [str(finding) for finding in sanitizer.findings.list()]
+
+
+def test_grids_that_are_too_large_count_as_ordered() -> None:
+    order = GridOrder(4096, 8)
+    threads = np.zeros(1, "i8"), np.zeros(1, "i8")
+    assert not order.is_known and not order.unordered(threads, threads, np.ones(1, "u4")).any()
+
+
+def test_newer_clocks_and_lanes_of_the_same_one_are_joined() -> None:
+    one, other = (np.array(values, "u8") for values in ([3 << 32 | 5, 4 << 32 | 1], [3 << 32 | 2, 2 << 32 | 9]))
+    np.testing.assert_array_equal(joined_stamps(one, other), [3 << 32 | 7, 4 << 32 | 1])
     np.testing.assert_array_equal(joined(np.array([1, 5]), np.array([3])), [3, 5])
 
 

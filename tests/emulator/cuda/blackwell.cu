@@ -89,11 +89,11 @@ extern "C" __global__ void sparse_scaled(const word *a, const word *b, const flo
     results(d, z);
 }
 
-// Rows of 16 bytes, in shared memory in reverse, loaded by one ldmatrix; register r of a lane goes to out[r][lane].
+// Rows of 16 bytes, in shared memory in reverse, each written by another lane than names it; register r of a lane goes to out[r][lane].
 #define LOAD(name, rows, N, form, list, ...) \
     extern "C" __global__ void name(const uint4 *in, word *out) { \
         __shared__ uint4 s[32]; \
-        s[31 - threadIdx.x] = threadIdx.x < rows ? in[threadIdx.x] : uint4{}; \
+        s[threadIdx.x] = 31 - threadIdx.x < rows ? in[31 - threadIdx.x] : uint4{}; \
         __syncwarp(); \
         word r[N], at = (word)__cvta_generic_to_shared(&s[31 - threadIdx.x % rows]); \
         asm volatile("ldmatrix.sync.aligned." form " " list ", [%" #N "];" : __VA_ARGS__ : "r"(at)); \
@@ -114,7 +114,7 @@ extern "C" __global__ void store_b8(const word *in, uint4 *out) {
     word at = (word)__cvta_generic_to_shared(&s[threadIdx.x % 16]);
     asm volatile("stmatrix.sync.aligned.m16n8.x2.trans.shared.b8 [%0], {%1, %2};" ::"r"(at), "r"(in[threadIdx.x]), "r"(in[32 + threadIdx.x]) : "memory");
     __syncwarp();
-    if (threadIdx.x < 16) out[threadIdx.x] = s[threadIdx.x];
+    if (threadIdx.x < 16) out[15 - threadIdx.x] = s[15 - threadIdx.x];
 }
 // A cluster whose size the launch gives: each block adds up what the blocks of its cluster hold.
 extern "C" __global__ void launched_in_clusters(int *out) {
