@@ -28,8 +28,8 @@ def svm_classifier(node: Node) -> list[Tensor | ir.Value]:
     counts = [int(count) for count in node.get("vectors_per_class") or []]
     if not sum(counts):
         return _linear(node, classes)
-    if len(counts) != classes:
-        raise ModelError(f"vectors_per_class has {len(counts)} numbers for {classes} labels")
+    if len(counts) != classes or classes < 2 or min(counts) < 0:
+        raise ModelError(f"vectors_per_class {counts} for {classes} labels")
     pairs = list(itertools.combinations(range(classes), 2))
     scores = _scores(node, counts, pairs)
     label = labelled(node, _voted(node, scores, pairs, classes))
