@@ -30,14 +30,15 @@ types those that its passing cases have.
 """
 TAIL = """\
 ## Complex numbers
-complex64 and complex128 are element types of inputs, outputs, constants, sequences and optionals, of every operator that
-ONNX lets have them ({complex}); others refuse them with an UnsupportedError that names the node. Callers have numpy's
-complex arrays. DFT and STFT have complex numbers as a last dimension of 2. Kernels see the real and the imaginary parts.
+complex64 and complex128 are element types of inputs, outputs, constants, sequences and optionals, of every operator
+that ONNX lets have them ({complex}); others refuse them with an UnsupportedError that names the node. Callers have
+numpy's complex arrays. DFT and STFT have complex numbers as a last dimension of 2. Kernels see the real and the
+imaginary parts ([decision 33](decisions.md)).
 
 ## Random numbers
-RandomNormal, RandomUniform, their Like forms, Bernoulli, Multinomial and Dropout in training draw from Philox4x32-10: an
-element's number follows from its position and the seed, so that an engine draws the same in every run and on every
-device. A node without a `seed` has one made of its name.
+RandomNormal, RandomUniform, their Like forms, Bernoulli, Multinomial and Dropout in training draw from Philox4x32-10:
+an element's number follows from its position and the seed, so that an engine draws the same in every run. A node
+without a `seed` has one made of its name.
 
 ## What onnxruntime's optimisers write
 Models after its graph optimiser at the extended level and after its optimiser of transformers compile, and answer as
