@@ -49,7 +49,7 @@ class GridOrder:
     def __init__(self, blocks: int, block_warps: int) -> None:
         self.is_known = blocks * blocks * block_warps <= self.MOST_STAMPS
         self._shape = blocks, block_warps
-        self._chunks: dict[int, Clocks] = {}
+        self._chunk: tuple[int, Clocks] | None = None
         self._lessons: dict[int, list[_Lesson]] = {}
         self._released: dict[tuple[int, int], Array] = {}
         self._acquired: dict[tuple[int, int], Array] = {}
@@ -57,13 +57,18 @@ class GridOrder:
 
     def enter(self, first_block: int, clocks: Clocks) -> None:
         """The chunk that begins with this block runs now, and has these clocks."""
-        self._chunks = {first_block: clocks}
+        self._chunk = first_block, clocks
+
+    def _running(self) -> tuple[int, Clocks]:
+        """The first block of the chunk that runs, and its clocks."""
+        assert self._chunk is not None
+        return self._chunk
 
     def now(self, blocks: Array, threads: Array) -> Array:
         """The clocks of accesses that these threads of these blocks make now."""
         if not self.is_known:
             return np.ones(len(blocks), np.uint32)
-        ((first, clocks),) = self._chunks.items()
+        first, clocks = self._running()
         return clocks.now((blocks - first) * self._shape[1] + threads // 32)
 
     def unordered(self, readers: tuple[Array, Array], writers: tuple[Array, Array], when: Array) -> Array:
@@ -147,7 +152,7 @@ class GridOrder:
 
     def _knowledge(self, block: int, warp: int, lanes: int) -> Array:
         """What some lanes of a warp may tell others: what it has learnt, and of its own cluster what it knows."""
-        ((first, clocks),) = self._chunks.items()
+        first, clocks = self._running()
         place = (block - first) * self._shape[1] + warp
         own = clocks.known[HAPPENED, place, : clocks.group_warps].astype(np.uint64) << _CLOCK | _LANES
         mine = int(clocks.own[place])
@@ -160,6 +165,6 @@ class GridOrder:
 
     def _clock(self, block: int, warp: int, other: int) -> int:
         """The newest clock of warp `other` of a block that `warp` knows."""
-        ((first, clocks),) = self._chunks.items()
+        first, clocks = self._running()
         rank = (block - first) % clocks.cluster * self._shape[1]
         return int(clocks.known[HAPPENED, (block - first) * self._shape[1] + warp, rank + other])
