@@ -1,9 +1,9 @@
 """Data sheets of GPUs: what a roofline and an occupancy need to know.
 
 In: a name such as `h100`, or a compilation target. Out: a `Gpu`. Why: the profile of the emulator gives times on a
-named GPU; these numbers are the manufacturer's, at boost clock and without sparsity, and nothing here was measured. They
-were compared with public tables and with each other (tests/emulator/test_profile.py), not with the documents, which
-cannot be reached from where this was written.
+named GPU; these numbers are the manufacturer's, at boost clock and without sparsity, and nothing here was measured.
+They were compared with public tables and with each other (tests/emulator/test_profile.py), not with the documents,
+which cannot be reached from where this was written.
 """
 
 from __future__ import annotations

@@ -156,7 +156,8 @@ def test_the_table_of_gpus() -> None:
         halved = 2 if "GeForce" in gpu.title else 1
         rates = {"f16": 1, "bf16": 1, "tf32": 0.5, "f8": 2, "int8": 2 * halved}
         for kind, factor in rates.items():
-            assert abs(gpu.tensor.get(kind, factor * gpu.tensor["f16"]) / (factor * gpu.tensor["f16"]) - 1) < 0.015, kind
+            expected = factor * gpu.tensor["f16"]
+            assert abs(gpu.tensor.get(kind, expected) / expected - 1) < 0.015, kind
         assert gpu.source
     assert gpu_of_target("sm_90a").name == "h100" and gpu_of_target("sm_120").name == "rtx5090"
     with pytest.raises(ModelError, match="known: a100"):
