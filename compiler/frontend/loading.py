@@ -146,7 +146,8 @@ def _place(model: onnx.ModelProto) -> str:
     """
     context = onnx.checker.C.CheckerContext()
     context.ir_version = model.ir_version
-    context.opset_imports = {item.domain: item.version for item in model.opset_import}
+    # The checker keeps a version in 32 bits; a larger one is no version either.
+    context.opset_imports = {item.domain: min(max(item.version, 0), 2**31 - 1) for item in model.opset_import}
     for node in model.graph.node:
         try:
             onnx.checker.check_node(node, context)
