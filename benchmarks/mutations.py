@@ -22,10 +22,10 @@ HEAD = """# Injected bugs, and what catches them
 `python -m benchmarks.mutations --write` makes this page: it breaks one PTX line of a kernel at a time and runs the
 result under the emulator's [sanitizer](sanitizer.md), with reversed warps and asynchronous copies at their latest
 moment. The kernels are our own of small models for sm_80, the warp-specialised product of tests/emulator/cuda
-(tensor copies, mbarriers, wgmma), and our own one as it stores its results (`boxes`) and as its blocks share tiles by
-way of flags (`shared tiles`). `comparison` means that the answer differs from the right kernel's; `time limit` that
-the mutant loops for ever; `fault` that the emulator stopped it, for an mbarrier that was never initialised and the
-like.
+(tensor copies, mbarriers, wgmma), and our own one as it stores its results (`boxes`), as a residual arrives in them
+(`residual`) and as its blocks share tiles by way of flags (`shared tiles`). `comparison` means that the answer differs
+from the right kernel's; `time limit` that the mutant loops for ever; `fault` that the emulator stopped it, for an
+mbarrier that was never initialised and the like.
 """
 
 
