@@ -91,6 +91,7 @@ STAGES = (
     Stage("approximate-functions", "graph"),
     Stage("concatenate-in-place", "graph"),
     Stage("deduplicate-kernels", "graph"),
+    Stage("share-numbers", "graph"),
     Stage("tile", "tile"),
     Stage("pipeline", "tile", kept=True),
     Stage("lower", "gpu", start_kernels),  # in the workers, while the host program is planned

@@ -7,7 +7,7 @@ upstream CSE leaves ours.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from mlir import ir
@@ -63,11 +63,19 @@ def _likeness(operation: ir.Operation) -> Hashable:
     return operation.name, operands, types, tensor
 
 
-def structural_key(operation: ir.Operation, numbering: dict[ir.Value, int]) -> Hashable:
-    """Equal for operations that compute the same from the same values; values in `numbering` are compared by number."""
+def structural_key(
+    operation: ir.Operation, numbering: dict[ir.Value, int], masked: Callable[[ir.Operation], bool] | None = None
+) -> Hashable:
+    """Equal for operations that compute the same from the same values; values in `numbering` are compared by number.
+
+    Of operations that are `masked`, also inside, the attributes are not compared.
+    """
     operands = tuple(numbering.get(operand, operand) for operand in operation.operands)
-    attributes = tuple((item.name, item.attr) for item in _named(operation))
-    regions = tuple(tuple(_block_key(block, numbering) for block in region.blocks) for region in operation.regions)
+    is_masked = masked is not None and masked(operation)
+    attributes = () if is_masked else tuple((item.name, item.attr) for item in _named(operation))
+    regions = tuple(
+        tuple(_block_key(block, numbering, masked) for block in region.blocks) for region in operation.regions
+    )
     return (operation.name, operands, tuple(value.type for value in operation.results), attributes, regions)
 
 
@@ -76,12 +84,14 @@ def _named(operation: ir.Operation) -> list[ir.NamedAttribute]:
     return [attributes[index] for index in range(len(attributes))]
 
 
-def _block_key(block: ir.Block, numbering: dict[ir.Value, int]) -> Hashable:
+def _block_key(
+    block: ir.Block, numbering: dict[ir.Value, int], masked: Callable[[ir.Operation], bool] | None
+) -> Hashable:
     keys = []
     for argument in block.arguments:
         numbering[argument] = len(numbering)
     for operation in operations_of(block):
-        keys.append(structural_key(operation, numbering))
+        keys.append(structural_key(operation, numbering, masked))
         for result in operation.results:
             numbering[result] = len(numbering)
     return tuple(keys)

@@ -7,7 +7,7 @@ kind; a call that now shares a function keeps its own ONNX nodes as `graph.nodes
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from mlir import ir
@@ -63,8 +63,11 @@ class Identity:
     arguments: tuple[int, ...]
 
 
-def identify(function: ir.Operation, name: str) -> Identity:
-    """The identity of a kernel: what it computes from its results backwards, and where its tensors lie."""
+def identify(function: ir.Operation, name: str, masked: Callable[[ir.Operation], bool] | None = None) -> Identity:
+    """The identity of a kernel: what it computes from its results backwards, and where its tensors lie.
+
+    Of operations that are `masked` the attributes do not count.
+    """
     if is_given(function):
         function_type = ir.FunctionType(ir.TypeAttr(function.attributes["function_type"]).value)
         return Identity(name, (function.attributes[ATTRIBUTE], function_type), tuple(range(len(function_type.inputs))))
@@ -72,7 +75,7 @@ def identify(function: ir.Operation, name: str) -> Identity:
     numbering = {argument: index for index, argument in enumerate(arguments)}
     keys = []
     for operation in operations:
-        keys.append(structural_key(operation, numbering))
+        keys.append(structural_key(operation, numbering, masked))
         for result in operation.results:
             numbering[result] = len(numbering)
     kind = string(function, "graph.kernel") if "graph.kernel" in function.attributes else ""
