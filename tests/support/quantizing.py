@@ -55,10 +55,21 @@ def quantized(model: onnx.ModelProto, batches: Sequence[Inputs], form: str) -> o
         if form == "f16":
             return _half(source)
         if form.startswith("dynamic"):
+            _forget_shapes_of_weights(source)
             quantize_dynamic(source, target, weight_type=QuantType.QUInt8 if form.endswith("u8") else QuantType.QInt8)
         else:
             _static(source, target, batches, form)
         return onnx.load(target)
+
+
+def _forget_shapes_of_weights(path: Path) -> None:
+    """The dynamic quantizer turns the weights of a Gemm round, and stumbles over the shape that they had."""
+    model = onnx.load(path)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    kept = [info for info in model.graph.value_info if info.name not in weights]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+    onnx.save(model, path)
 
 
 def _half(source: Path) -> onnx.ModelProto:
