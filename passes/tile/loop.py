@@ -7,18 +7,16 @@ inside the body.
 
 from __future__ import annotations
 
-from mlir import ir
+from functools import partial
 
 from ...dialects.tensors import shape_of
 from ...runtime.errors import InternalError
-from ...runtime.symbolic import ONE, product
+from ...runtime.symbolic import product
 from ...runtime.tuning import describe
 from ..unit import KernelProgram
-from .builder import TileBuilder
-from .elements import ElementEmitter
+from .flat import flat_program, store_results
 from .loop_schedule import loop_problem, loop_schedules
-from .programs import Request, finished, tile_program
-from .tile_types import map_, program_id, store
+from .programs import Request, tile_program
 from .turned_loop import turned_program
 from .window_runs import window_program
 
@@ -39,40 +37,6 @@ def loop_program(request: Request) -> KernelProgram:
         return program
     total = product(list(shape))
     schedule = request.choose("loop", describe(loop_problem(request)), loop_schedules(request, total))
-    vector, columns = schedule.vector, schedule.columns
-    builder = TileBuilder(request.function, request.name)
-    module = builder.declare()
-    with ir.InsertionPoint(builder.block):
-        count = total.ceil_divide(columns)
-        block = builder.variable(program_id(0), "block", count)
-        emitter = ElementEmitter(builder)
-        noted = {"columns": columns, "vector": vector, "unroll": schedule.unroll}
-        builder.set_attribute("tile.schedule", _schedule(noted))
-
-        def body(_: ir.Value, j: ir.Value) -> None:
-            flat = builder.variable(j, "flat", total)
-            with builder.vectorised(flat, vector):
-                if vector > 1:
-                    builder.varying.add(j)
-                indices = builder.delinearize(flat, shape)
-                inside = emitter.fresh()
-                for argument, value in zip(builder.outputs, returned, strict=True):
-                    offset = builder.offset(argument, indices)
-                    store(builder, inside.element(value, indices), argument.memory, offset, argument.element)
-
-        map_(
-            builder,
-            (builder.index(0), builder.index(block * columns)),
-            (builder.index(1), builder.index(total)),
-            (1, columns),
-            f"blocked<1x{schedule.threads}, vector={vector}>",
-            body,
-            full_dimensions=["rows", *(["columns"] if total.divisible_by(columns) else [])],
-        )
-        builder.finish(schedule.threads)
-    return finished(request, builder, module, "loop", (count, ONE, ONE), schedule.threads)
-
-
-def _schedule(values: dict[str, int]) -> ir.Attribute:
-    i64 = ir.IntegerType.get_signless(64)
-    return ir.DictAttr.get({name: ir.IntegerAttr.get(i64, value) for name, value in values.items()})
+    noted = {"columns": schedule.columns, "vector": schedule.vector, "unroll": schedule.unroll}
+    block = (schedule.threads, schedule.columns, schedule.vector)
+    return flat_program(request, shape, block, noted, partial(store_results, request))

@@ -18,10 +18,11 @@ from ...runtime.tuning import describe
 from ..graph.rewriting import integers, string
 from ..unit import KernelProgram
 from .builder import TileBuilder, bytes_of
-from .elements import ElementEmitter
-from .programs import Request, finished
+from .elements import ElementEmitter, Indices
+from .flat import flat_program, store_results
+from .programs import Request
 from .schedule import size_guess
-from .tile_types import ACCESS_BYTES, i64, map_, program_id, store
+from .tile_types import ACCESS_BYTES
 from .windows import UNROLL
 
 THREADS = 128
@@ -67,41 +68,15 @@ def window_program(request: Request) -> KernelProgram | None:
     if problem is None:
         return None
     schedule = request.choose("window", describe(problem), window_schedules(problem, request.target.multiprocessors))
-    builder = TileBuilder(request.function, request.name)
-    module = builder.declare()
     runs = (*shape[:-2], shape[-2].exact_divide(schedule.run) or ONE, shape[-1])
-    total, columns = product(list(runs)), THREADS * schedule.vector
-    with ir.InsertionPoint(builder.block):
-        count = total.ceil_divide(columns)
-        block = builder.variable(program_id(0), "block", count)
-        emitter = ElementEmitter(builder)
-        noted = {"vector": i64(schedule.vector), "run": i64(schedule.run)}
-        builder.set_attribute("tile.schedule", ir.DictAttr.get(noted))
 
-        def body(_: ir.Value, j: ir.Value) -> None:
-            flat = builder.variable(j, "flat", total)
-            with builder.vectorised(flat, schedule.vector):
-                if schedule.vector > 1:
-                    builder.varying.add(j)
-                *outer, group, channel = builder.delinearize(flat, runs)
-                inside = emitter.fresh()  # one for all pixels: what it has loaded it does not load again
-                for number in range(schedule.run):
-                    indices = (*outer, group * schedule.run + number, channel)
-                    for argument, value in zip(builder.outputs, request.returned, strict=True):
-                        offset = builder.offset(argument, indices)
-                        store(builder, inside.element(value, indices), argument.memory, offset, argument.element)
+    def body(builder: TileBuilder, inside: ElementEmitter, indices: Indices) -> None:
+        *outer, group, channel = indices
+        for number in range(schedule.run):  # one emitter for all pixels: what it has loaded it does not load again
+            store_results(request, builder, inside, (*outer, group * schedule.run + number, channel))
 
-        map_(
-            builder,
-            (builder.index(0), builder.index(block * columns)),
-            (builder.index(1), builder.index(total)),
-            (1, columns),
-            f"blocked<1x{THREADS}, vector={schedule.vector}>",
-            body,
-            full_dimensions=["rows", *(["columns"] if total.divisible_by(columns) else [])],
-        )
-        builder.finish(THREADS)
-    return finished(request, builder, module, "loop", (count, ONE, ONE), THREADS)
+    noted = {"vector": schedule.vector, "run": schedule.run}
+    return flat_program(request, runs, (THREADS, THREADS * schedule.vector, schedule.vector), noted, body)
 
 
 def window_schedules(problem: WindowProblem, multiprocessors: int) -> list[WindowSchedule]:
