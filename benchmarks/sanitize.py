@@ -6,12 +6,14 @@
 In: the models of tests/support/zoo.py, or files. Out: for each the launches watched, the findings, the time (with
 --plain beside that of a plain run, which compiles the kernels for the fast engine and so takes as long again), and
 whether every order gave the bits of the first; the exit code is 1 when there is a finding or a difference. What the
-JSON file holds already is not run again, so that hours of this can be done in pieces.
+JSON file holds already is run again only when the model's kernels have changed since (the digest of their PTX), so that
+hours of this can be done in pieces, and a change of the compiler costs what it changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import sys
@@ -36,7 +38,7 @@ Key = tuple[str, str, str, str]
 @dataclass(frozen=True)
 class Outcome:
     """One engine in one order. `plain_seconds` is a run without the sanitizer, 0 where there was none; `error` says
-    why there is no answer.
+    why there is no answer. `digest` is that of the PTX of all kernels.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Outcome:
     same_bits: bool = True
     findings: list[str] = field(default_factory=list)
     error: str = ""
+    digest: str = ""
 
     @property
     def key(self) -> Key:
@@ -76,7 +79,14 @@ def watch(
         findings = [str(finding) for finding in report.findings]
         seconds = time.perf_counter() - began
         where = (name, engine.target, engine.precision, order)
-        yield Outcome(*where, len(engine.kernels), report.launches, seconds, plain, same, findings)
+        counts = (len(engine.kernels), report.launches)
+        yield Outcome(*where, *counts, seconds, plain, same, findings, digest=digest_of(engine))
+
+
+def digest_of(engine: tilewright.Engine) -> str:
+    """The kernels of an engine, whatever their order."""
+    digests = sorted(hashlib.sha256(engine.ptx(name).encode()).hexdigest() for name in engine.kernels)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
 def _plain_seconds(engine: tilewright.Engine, inputs: list[Inputs]) -> float:
@@ -101,8 +111,8 @@ def chosen_models(chosen: argparse.Namespace) -> dict[str, Model]:
     return dict(sorted(wanted.items(), key=lambda item: item[1].gigaflop))
 
 
-def outcomes_of(chosen: argparse.Namespace, known: set[Key]) -> Iterator[Outcome]:
-    """The outcome of everything asked for that is not among `known`."""
+def outcomes_of(chosen: argparse.Namespace, known: dict[Key, str]) -> Iterator[Outcome]:
+    """The outcome of everything asked for whose kernels are not those of `known`."""
     for path in chosen.models:
         engine = tilewright.Engine.load(path) if path.suffix == ".tw" else tilewright.compile(path)
         yield from watch(path.stem, engine, [fill_inputs(engine, {}, {}, 0)], chosen.order, chosen.plain)
@@ -110,14 +120,13 @@ def outcomes_of(chosen: argparse.Namespace, known: set[Key]) -> Iterator[Outcome
         return
     for name, model in chosen_models(chosen).items():
         for target, precision in itertools.product(chosen.target, chosen.precision):
-            orders = [order for order in chosen.order if (name, target, precision, order) not in known]
-            if not orders:
-                continue
             try:
                 engine = tilewright.compile(model.load(), target=target, precision=precision)
             except tilewright.Error as error:
-                yield Outcome(name, target, precision, orders[0], error=str(error))
+                yield Outcome(name, target, precision, chosen.order[0], error=str(error))
                 continue
+            digest = digest_of(engine)
+            orders = [order for order in chosen.order if known.get((name, target, precision, order)) != digest]
             yield from watch(name, engine, model.inputs(), orders, chosen.plain)
 
 
@@ -155,8 +164,9 @@ def main() -> None:
     outcomes: list[Outcome] = []
     if chosen.json and chosen.json.exists():
         outcomes = [Outcome(**values) for values in json.loads(chosen.json.read_text())]
-    for outcome in outcomes_of(chosen, {outcome.key for outcome in outcomes}):
-        outcomes.append(outcome)
+    for outcome in outcomes_of(chosen, {outcome.key: outcome.digest for outcome in outcomes}):
+        others = [other for other in outcomes if other.key != outcome.key]
+        outcomes = sorted([*others, outcome], key=lambda one: one.key)
         print(*cells(outcome), flush=True)
         print(*outcome.findings, sep="\n", end="\n" if outcome.findings else "", flush=True)
         if chosen.json:
