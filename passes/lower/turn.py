@@ -35,8 +35,10 @@ def _turn(context: LoweringContext, operation: ir.Operation) -> None:
     context.barrier()
     found: list[ir.Value] = []
     for group in target.groups():
-        place = lines.place(target.row(context, group.row_slot), target.column(context, group.column_slot))
-        found += load_shared_vector(context, place, scratch.element, group.width)
+        row, column = target.row(context, group.row_slot), target.column(context, group.column_slot)
+        for first in range(0, group.width, lines.piece):  # a narrow result may take several pieces at once
+            place = lines.place(row, context.add(column, first))
+            found += load_shared_vector(context, place, scratch.element, min(group.width, lines.piece))
     context.set(operation.results[0], RegisterTile(target, tuple(found)))
 
 

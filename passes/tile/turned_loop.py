@@ -61,7 +61,8 @@ class Square:
 
     @property
     def threads(self) -> int:
-        return min(THREADS, self.side * self.side // (self.packed * self.reading))
+        """No more than have something to read, and something to write: a result may be narrower than what is turned."""
+        return min(THREADS, self.side * self.side // max(self.packed * self.reading, self.writing))
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -63,6 +64,20 @@ def test_what_stands_around_joins_and_the_sanitizer_finds_nothing() -> None:
     outputs, report = sanitize(engine, [inputs])
     assert not report.findings, report
     np.testing.assert_array_equal(outputs[0]["y"], np.maximum(-inputs["x"].T + inputs["z"], 0))
+
+
+def test_results_may_be_narrower_than_what_is_turned() -> None:
+    """An access to the result has 16 bytes, one to the square 64: fewer threads than elements in pieces of 4."""
+    model = transposed((64, 96), (1, 0), np.float32, around=False)
+    model.graph.node[0].output[0] = "turned"
+    model.graph.node.append(helper.make_node("Cast", ["turned"], ["y"], "narrow", to=onnx.TensorProto.INT8))
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT8
+    engine = tilewright.compile(model)
+    assert list(engine.kernels) == ["loop_0"] and "tile.turn" in engine.ir("pipeline")
+    x = np.random.default_rng(3).integers(-100, 100, (64, 96)).astype(np.float32)
+    outputs, report = sanitize(engine, [{"x": x}])
+    assert not report.findings, report
+    np.testing.assert_array_equal(outputs[0]["y"], x.T.astype(np.int8))
 
 
 def test_short_lines_stay_as_they_are() -> None:
