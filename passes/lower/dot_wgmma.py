@@ -24,6 +24,7 @@ from .roles import warpgroup_number
 
 BLOCK_ROWS = 64  # of one wgmma
 _ATOM_LINES = 8  # lines after which the swizzle repeats
+_WINDOW = (1 << 18) - 1  # bytes that a descriptor's start reaches
 _SWIZZLES = {128: 1 << 62, 64: 2 << 62, 32: 3 << 62}  # of a descriptor, by the bytes of a line
 
 
@@ -202,7 +203,9 @@ class _Descriptor:
         lines = tile.rows if layout.fast == 1 else tile.columns
         self.span = layout.swizzle
         self.panel_bytes = lines * self.span
-        address = context.add(context.shared_address(), stage_offset(context, tile, stage))
+        # In a cluster an address in the shared window has the block's rank from bit 24 on, in the next field: cut off.
+        base = arith.andi(context.shared_address(), context.integer(_WINDOW))
+        address = context.add(base, stage_offset(context, tile, stage))
         units = arith.shrui(address, context.integer(4))
         atom = _ATOM_LINES * self.span >> 4
         # Leading offset: between panels along the dimension that is not k; ignored where k is contiguous.

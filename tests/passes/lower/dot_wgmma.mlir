@@ -1,11 +1,14 @@
 // RUN: tilewright opt %s --from lower --target sm_90a
 // wgmma reads both tiles by descriptors: 64 of k are four instructions of 16 in one group, for which tile.dot_wait
-// waits.
+// waits. Of the address in the shared window they take 18 bits: in a cluster the block's rank stands above them.
 
 !tile = !tile.tile<[64, 64], f16, "shared<rows, line=64, swizzle=128>">
 !sum = !tile.tile<[64, 64], f32, "wgmma<1 groups>">
 
 // CHECK: llvm.func @dot
+// CHECK: %[[WINDOW:.*]] = llvm.ptrtoint {{.*}} : !llvm.ptr<3> to i32
+// CHECK: %[[MASK:.*]] = arith.constant 262143 : i32
+// CHECK: arith.andi %[[WINDOW]], %[[MASK]] : i32
 // CHECK: nvvm.wgmma.fence.aligned
 // CHECK: wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16
 // CHECK-SAME: wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16
