@@ -7,6 +7,7 @@ interpreter lock inside its loops; kernels with atomics run on one, so that thei
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from .numpy_codegen import Compiled, compile_program
 from .numpy_delayed import DelayedCopies
 from .numpy_order import ChunkOrder
 from .numpy_scheduler import run_chunk
+from .observer import Enough
 
 CHUNK_THREADS = 8192
 """About how many threads advance together: enough to hide Python's overhead, few enough for the second-level cache."""
@@ -97,11 +99,13 @@ class NumpyEngine:
         order = ChunkOrder(instrument.order)
         try:
             with np.errstate(all="ignore"):
-                for first in order.arrange(range(0, total, together), reads_flags(compiled.program)):
+                waits = reads_flags(compiled.program)
+                for first in instrument.chosen(order.arrange(range(0, total, together), waits), waits):
                     chunk = Chunk(launch, self._geometry(launch.block, min(together, total - first)), first)
                     chunk.observer = instrument.observe(chunk)
                     chunk.delayed = DelayedCopies(chunk) if instrument.delayed else None
-                    run_chunk(compiled, chunk, order.schedule(chunk))
+                    with contextlib.suppress(Enough):
+                        run_chunk(compiled, chunk, order.schedule(chunk))
         except DeviceError as error:
             failure = error
             raise

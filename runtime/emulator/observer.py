@@ -7,7 +7,7 @@ compiled without the calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,10 @@ READ, WRITE, ATOMIC = "read", "write", "atomic"
 """Kinds of access."""
 COPY, BULK, WGMMA = "copy", "bulk", "wgmma"
 """Kinds of asynchronous groups: cp.async; bulk copies that have no mbarrier; wgmma.mma_async."""
+
+
+class Enough(Exception):
+    """Raised by an observer that has seen enough of its chunk: the rest of it is not run."""
 
 
 class Observer:
@@ -165,6 +169,12 @@ class Instrument:
     def begin(self, compiled: Compiled, launch: Launch) -> int:
         """A launch begins; gives the largest number of blocks that may run in one chunk."""
         return 1 << 30
+
+    def chosen(self, firsts: Sequence[int], waits: bool) -> Iterable[int]:
+        """Which chunks run, by their first blocks, and in which order; `firsts` are all of them. With `waits` blocks
+        wait for what earlier ones write. Asked for the next one when the one before has ended.
+        """
+        return firsts
 
     def observe(self, chunk: Chunk) -> Observer:
         """The observer of a chunk of the launch, which begins now; chunks run one after another."""

@@ -19,6 +19,7 @@ from .sanitizer_kernel import KernelFacts
 
 _BLOCK, _THREAD, _STRONG, _SEVERAL = np.uint64(33), np.uint64(23), np.uint64(1 << 22), np.uint64(1 << 63)
 _LINE = np.uint64((1 << 22) - 1)
+_PIECE_BYTES = 1 << 24
 _BLOCKS, _THREADS = np.uint64((1 << 30) - 1), np.uint64((1 << 10) - 1)
 
 
@@ -37,6 +38,12 @@ class Contents:
     def forget(self, address: int, nbytes: int) -> None:
         """New memory, or contents that no longer count."""
         self._written[address : address + nbytes] = 0
+
+    def complete(self) -> None:
+        """What nobody wrote counts as written by a kernel."""
+        for first in range(0, self._memory.end, _PIECE_BYTES):
+            piece = self._written[first : min(first + _PIECE_BYTES, self._memory.end)]
+            piece[piece == 0] = 3
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """What was never written stays so in a copy."""
