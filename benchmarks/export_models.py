@@ -1,7 +1,8 @@
 """Export standard architectures to ONNX with torch: small ones for the tests, full ones for the benchmarks.
 
 In: nothing but torch and transformers. Out: `--small DIR` writes two-layer models without their weights
-(tests/support/seeded_weights.py fills them in), `--full DIR` writes full-size models with random weights.
+(tests/support/seeded_weights.py fills them in), `--full DIR` writes full-size models with random weights; with `--half`
+in f16 from inputs to outputs, as torch runs them beside our engines on a GPU.
 
     pip install torch==2.13.0 transformers onnxscript    # not needed by anything else here
     python -m benchmarks.export_models --small tests/models/graphs
@@ -156,6 +157,12 @@ def export(what: Export, path: Path, exporter: str, opset: int) -> onnx.ModelPro
     return written
 
 
+def in_half(what: Export) -> Export:
+    """The same with weights, inputs and results in f16."""
+    inputs = {name: value.half() if value.is_floating_point() else value for name, value in what.inputs.items()}
+    return replace(what, make=lambda: what.make().half(), inputs=inputs)
+
+
 def _small(written: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     """The file again without weights, the exporter's stack traces and types of values."""
     for node in written.graph.node:
@@ -188,6 +195,7 @@ def main() -> None:
     group.add_argument("--small", type=Path, metavar="DIR", help="two-layer models without weights")
     group.add_argument("--full", type=Path, metavar="DIR", help="full-size models with weights")
     parser.add_argument("--exporters", nargs="+", metavar="NAME", help="dynamo, legacy, dynamo-23, ...")
+    parser.add_argument("--half", action="store_true", help="in f16")
     parser.add_argument("names", nargs="*", help="only these")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -199,7 +207,7 @@ def main() -> None:
             continue
         for choice in chosen.exporters or (EXPORTERS if chosen.small else ["dynamo"]):
             exporter, _, opset = choice.partition("-")
-            what = make()
+            what = in_half(make()) if chosen.half else make()
             if exporter not in what.exporters:
                 continue
             path = folder / (f"{name}-{choice}.onnx" if chosen.small else f"{name}.onnx")

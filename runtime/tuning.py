@@ -31,25 +31,30 @@ class Choice:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a tile program decided: for `kernel`, which solves `problem`, one of `candidates` schedules."""
+    """What a tile program decided: for `kernel`, which solves `problem`, one of `candidates` schedules, which a cost
+    model gives so many `cycles` (0: it does not say).
+    """
 
     kernel: str
     problem: str
     schedule: str
     candidates: int
+    cycles: float = 0.0
 
 
 @dataclass(frozen=True)
 class Tuning:
     """`choices` by problem. Where there is none, a program takes the candidate number `variant` of its predictions.
 
-    `decisions` collects what was asked and answered; it is not part of what two tunings are compared by.
+    `decisions` collects what was asked and answered; it is not part of what two tunings are compared by. With `apart` no
+    two problems share a kernel: one that is to be timed.
     """
 
     target: str = ""
     device: str = ""
     choices: Mapping[str, Choice] = field(default_factory=dict)
     variant: int = 0
+    apart: bool = False
     decisions: list[Decision] = field(default_factory=list, compare=False, repr=False)
 
     def choose(self, kernel: str, problem: str, candidates: Sequence[T]) -> T:
@@ -58,12 +63,13 @@ class Tuning:
         measured = self.choices.get(problem)
         if measured is not None:
             chosen = next((other for other in candidates if describe(other) == measured.schedule), chosen)
-        self.decisions.append(Decision(kernel, problem, describe(chosen), len(candidates)))
+        cycles = getattr(chosen, "cycles", 0.0)
+        self.decisions.append(Decision(kernel, problem, describe(chosen), len(candidates), cycles))
         return chosen
 
     def key(self) -> str:
         """Text that is equal where the tuning makes equal engines."""
-        return json.dumps([self.variant, {name: choice.schedule for name, choice in sorted(self.choices.items())}])
+        return json.dumps([self.variant, self.apart, {name: choice.schedule for name, choice in sorted(self.choices.items())}])
 
     def to_json(self) -> dict[str, Any]:
         """The object of a tuning file."""

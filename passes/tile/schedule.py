@@ -46,6 +46,7 @@ class Schedule:
     run: int = 0  # steps of k of each block's part of the tiles that fill no whole wave; 0: no block shares a tile so
     stages: int = 1
     efficiency: float = 1.0
+    cycles: float = 0.0  # that the whole launch is predicted to take; 0 where the model says no cycles
 
     @property
     def threads(self) -> int:

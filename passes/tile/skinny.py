@@ -9,7 +9,7 @@ work is bound by the reading of the weights, which tiles for tensor cores do not
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlir import ir
 from mlir.dialects import arith, math, scf
@@ -263,7 +263,8 @@ def _plan(builder: TileBuilder, turned: Contraction, rows: int, accumulator: str
         return None
     sizes = size_guess(turned.batch), rows, size_guess(turned.columns), depth
     problem = WeightsProblem(*sizes, size, operand.vector, operand.fast == 0)
-    schedules = [candidate.schedule for candidate in skinny_candidates(problem, request.target)]
+    candidates = skinny_candidates(problem, request.target)
+    schedules = [replace(found.schedule, cycles=found.cycles) for found in candidates]
     if turned.pairs is not None:  # a thread has both of a pair
         schedules = [own for own in schedules if (own.lines if own.depth_contiguous else own.vector) % 2 == 0]
     if not schedules:

@@ -51,6 +51,7 @@ class SkinnySchedule:
     lines: int
     unroll: int
     depth_contiguous: bool
+    cycles: float = 0.0  # that the whole launch is predicted to take
 
     @property
     def count(self) -> int:

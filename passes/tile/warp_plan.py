@@ -6,7 +6,7 @@ In: the view of a contraction, its instruction elsewhere, the target. Out: a pla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mlir import ir
@@ -153,7 +153,8 @@ def plan_warp_specialized(
     box = find_result_box(builder, view, request.returned)
     stored = Stored() if box is None else Stored(box.strip, box.widest, box.beside is not None)
     candidates = wgmma_candidates(problem, kind, request.target, operands.zero_past_depth, stored)
-    schedules = [found.schedule for found in candidates if found.schedule.block[1] >= least]
+    predicted = [replace(found.schedule, cycles=found.cycles) for found in candidates]
+    schedules = [own for own in predicted if own.block[1] >= least]
     if view.pairs is not None:  # a thread has both of a pair
         schedules = [own for own in schedules if own.block[0] * own.block[1] >= 2 * own.split * own.consumers]
     reads = f"{kind} left={operands.left.depth_contiguous} right={operands.right.depth_contiguous}"
