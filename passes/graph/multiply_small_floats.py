@@ -1,8 +1,9 @@
 """Pass `multiply-small-floats`: products of dequantised 8-bit floats multiply the 8-bit floats themselves.
 
-In: a matmul whose operands are decoded float8e4m3fn or float8e5m2 numbers, times scales or not, as DequantizeLinear and
-Cast write them. Out: the product of the bytes with sums in f32, which tensor cores do from sm_89 on, and one map
-that multiplies by the scales; fusion makes it the epilogue. What decodes is found by what it computes, not by how.
+In: a matmul or convolution whose operands are decoded float8e4m3fn or float8e5m2 numbers, times scales or not, as
+DequantizeLinear and Cast write them. Out: the product of the bytes with sums in f32, which tensor cores do from sm_89
+on, and one map that multiplies by the scales; fusion makes it the epilogue. What decodes is found by what it computes,
+not by how.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mlir import ir
 from ...dialects import graph_builder as build
 from ...dialects.scalar import Scalar
 from ...dialects.tensors import element_of, rank_of, shape_of, tensor_type
+from ...runtime.symbolic import ONE, Expression, product
 from ..target import find_target
 from ..unit import Unit, WeightStore, register_pass
 from .quantized_operands import Parameter, number_or, parameter_of
@@ -62,7 +64,7 @@ def multiply_small_floats(unit: Unit) -> None:
         main = functions(unit.module)["main"]
         for block in blocks_within(main):
             for operation in operations_of(block):
-                if operation.name == "graph.matmul":
+                if operation.name in ("graph.matmul", "graph.convolution"):
                     _rewrite(operation, unit.weights)
         erase_dead(main)
 
@@ -85,12 +87,12 @@ def _rewrite(operation: ir.Operation, weights: WeightStore) -> None:
     result = operation.results[0]
     with building_before(operation):
         sums = ir.Operation.create(
-            "graph.matmul",
+            operation.name,
             results=[tensor_type(shape_of(result), "f32")],
             operands=[left.values, right.values],
             attributes={name: operation.attributes[name] for name in operation.attributes},
         ).result
-        scales = [left.scale, _along_columns(right.scale)]
+        scales = [left.scale, _along_columns(operation, right.scale)]
         replace(operation, [_scaled(sums, scales, element_of(result))])
 
 
@@ -110,23 +112,48 @@ def _stored(operation: ir.Operation, kind: str, weights: WeightStore) -> Decoded
 
 
 def _is_supported(operation: ir.Operation, left: Decoded, right: Decoded) -> bool:
-    """One scale for all of the left operand, and one for all or for each column of the right; k for which bytes pay."""
-    depth = shape_of(left.values)[-2 if integer(operation, "transpose_left") else -1].as_constant()
+    """One scale for all of the left operand, and one for all or for each column (output channel) of the right; k for
+    which bytes pay.
+    """
+    depth, columns = _depth(operation, left.values, right.values).as_constant(), _columns(operation, right.values)
     if depth is None or depth < LEAST_DEPTH or not left.scale.is_scalar:
+        return False
+    if _is_convolution(operation) and not _is_plain(operation):
         return False
     if right.scale.tensor is None or right.scale.is_scalar:
         return True
     own = rank_of(right.values) - rank_of(right.scale.tensor)
-    columns = rank_of(right.values) - 1 - integer(operation, "transpose_right")
     return all(size == 1 or place + own == columns for place, size in enumerate(shape_of(right.scale.tensor)))
 
 
-def _along_columns(scale: Parameter) -> Parameter:
+def _is_convolution(operation: ir.Operation) -> bool:
+    return str(operation.name) == "graph.convolution"
+
+
+def _is_plain(operation: ir.Operation) -> bool:
+    """A convolution of one group, not yet laid out anew."""
+    return integer(operation, "groups") == 1 and string(operation, "layout") == "channels_first"
+
+
+def _depth(operation: ir.Operation, left: ir.Value, right: ir.Value) -> Expression:
+    """The length of k."""
+    if _is_convolution(operation):
+        return product(list(shape_of(right)[1:]))
+    return shape_of(left)[-2 if integer(operation, "transpose_left") else -1]
+
+
+def _columns(operation: ir.Operation, right: ir.Value) -> int:
+    """The dimension of the right operand that is not k."""
+    return 0 if _is_convolution(operation) else rank_of(right) - 1 - integer(operation, "transpose_right")
+
+
+def _along_columns(operation: ir.Operation, scale: Parameter) -> Parameter:
     """A scale for each column, shaped to broadcast against the result."""
     if scale.tensor is None or scale.is_scalar:
         return scale
     size = max(shape_of(scale.tensor), key=lambda extent: extent != 1)
-    return Parameter(None, build.reshape(scale.tensor, [size]))
+    spatial = rank_of(operation.results[0]) - 2 if _is_convolution(operation) else 0
+    return Parameter(None, build.reshape(scale.tensor, [size, *[ONE] * spatial]))
 
 
 def _scaled(sums: ir.Value, scales: list[Parameter], element: str) -> ir.Value:

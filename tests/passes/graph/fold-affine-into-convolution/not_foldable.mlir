@@ -194,3 +194,27 @@ func.func @main(%x: !x) -> !y {
   }) : () -> !y
   return %1 : !y
 }
+
+// -----
+// 8-bit floats keep their scale apart: the product with it would be rounded to 8 bits.
+
+!x = tensor<?x4x8x8xf8E4M3FN, ["n", "4", "8", "8"]>
+!w = tensor<2x4x1x1xf8E4M3FN>
+!y = tensor<?x2x8x8xf32, ["n", "2", "8", "8"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[W:.*]] = "graph.weight"() {handle = "w"}
+// CHECK: "graph.convolution"(%arg0, %[[W]])
+// CHECK: arith.mulf
+func.func @main(%x: !x) -> !y {
+  %w = "graph.weight"() {handle = "w"} : () -> !w
+  %0 = "graph.convolution"(%x, %w) {groups = 1 : i64, strides = array<i64: 1, 1>, pads = ["0", "0", "0", "0"],
+    dilations = array<i64: 1, 1>, layout = "channels_first"} : (!x, !w) -> !y
+  %1 = "graph.map"() ({
+    %a = "graph.element"(%0) : (!y) -> f32
+    %scale = arith.constant 0.3 : f32
+    %b = arith.mulf %a, %scale : f32
+    gpu.yield %b : f32
+  }) : () -> !y
+  return %1 : !y
+}
