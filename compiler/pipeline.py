@@ -86,6 +86,7 @@ STAGES = (
     Stage("split-reductions", "graph"),
     Stage("pack-weights", "graph"),
     Stage("fuse", "graph", kept=True),
+    Stage("excess-precision", "graph"),
     Stage("narrow-storage", "graph"),
     Stage("round-quotients", "graph"),
     Stage("approximate-functions", "graph"),

@@ -34,7 +34,7 @@ from .rewriting import (
     string,
     yielded,
 )
-from .sink_reshapes import sink_reshapes
+from .sink_reshapes import is_matrix_product, sink_reshapes
 
 Rule = Callable[[ir.Operation], bool]
 RULES: dict[str, list[Rule]] = {}
@@ -59,7 +59,7 @@ def simplify(unit: Unit) -> None:
         for block in blocks_within(main):
             for operation in operations_of(block):
                 if operation.name == "graph.map":
-                    _merge_body(operation)
+                    merge_body(operation)
         for _ in range(MAXIMUM_ROUNDS):
             changed = erase_dead(main)
             changed += merge_duplicates(body_of(main))
@@ -329,7 +329,7 @@ def simplify_map(operation: ir.Operation) -> bool:
         source = producer(inner.operands[0])
         if source is None:
             continue
-        if source.name == "graph.broadcast" or (source.name == "graph.reshape" and _adds_leading_ones(source)):
+        if source.name == "graph.broadcast" or _is_broadcast(source):
             inner.operands[0] = source.operands[0]
             changed = True
         elif source.name == "graph.map" and _inline_splat(inner, source):
@@ -347,8 +347,16 @@ def simplify_map(operation: ir.Operation) -> bool:
             return True
     changed = sink_reshapes(operation) or rejoin_scores(operation) or changed
     if changed:
-        _merge_body(operation)
+        merge_body(operation)
     return changed
+
+
+def _is_broadcast(reshape: ir.Operation) -> bool:
+    """Whether a map reads what is reshaped just as well. What reads a product of matrices takes its shape instead
+    (sink_reshapes): it is that kernel's epilogue then.
+    """
+    is_ours = reshape.name == "graph.reshape" and _adds_leading_ones(reshape)
+    return is_ours and not is_matrix_product(reshape.operands[0])
 
 
 def _adds_leading_ones(reshape: ir.Operation) -> bool:
@@ -366,7 +374,7 @@ def _inline_splat(inner: ir.Operation, source: ir.Operation) -> bool:
     return True
 
 
-def _merge_body(operation: ir.Operation) -> None:
+def merge_body(operation: ir.Operation) -> None:
     """Remove duplicate and unread operations within the body."""
     merge_duplicates(body_of(operation))
     for inner in reversed(operations_of(body_of(operation))):

@@ -23,6 +23,7 @@ from .elements import MOVEMENT_RULES, ElementEmitter, Indices
 ROW, KEY = "%query", "%key"  # stand-ins for the position of a score
 FARTHEST = 1 << 29  # positions and numbers add up to less than 2^31
 NOTHING = -1e30  # scores at or below it have no weight beside any that a model computes
+LOWEST_HALF = -65504.0  # and so has this one, the lowest in f16, beside scores that f16 can hold as well
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ def constant_number(value: ir.Value) -> float | None:
 
 
 def _hides(value: float | None) -> bool:
-    return value is not None and value <= NOTHING
+    return value is not None and (value <= NOTHING or value == LOWEST_HALF)
 
 
 _SLACKS: dict[str, Callable[[Expression, Expression], Expression]] = {
