@@ -15,6 +15,7 @@ from ...runtime.symbolic import ONE
 from .rewriting import building_before, captures, integer, is_constant, producer
 
 FOLLOWED = ("graph.reduce", "graph.map")
+MATRIX = 2  # dimensions of a product whose readers follow it: one of heads belongs to an attention as it is
 
 
 def sink_reshapes(operation: ir.Operation) -> bool:
@@ -34,19 +35,27 @@ def sink_reshapes(operation: ir.Operation) -> bool:
     return False
 
 
+def is_matrix_product(value: ir.Value) -> bool:
+    """Whether a matmul of two matrices, without a batch, makes the value."""
+    owner = producer(value)
+    return owner is not None and owner.name == "graph.matmul" and rank_of(value) == MATRIX
+
+
 def longer(shape: Shape) -> list[object]:
     """The sizes that are not 1, in order."""
     return [size for size in shape if size != ONE]
 
 
 def _reshaped(tensor: ir.Value) -> ir.Value | None:
-    """What was reshaped, when it is the result of a map or a reduction and only dimensions of size 1 changed."""
+    """What was reshaped, when it is the result of a map, a reduction or a product of two matrices and only dimensions
+    of size 1 changed.
+    """
     reshape = producer(tensor)
     if reshape is None or reshape.name != "graph.reshape":
         return None
     source = reshape.operands[0]
     owner = producer(source)
-    if owner is None or owner.name not in FOLLOWED:
+    if owner is None or (owner.name not in FOLLOWED and not is_matrix_product(source)):
         return None
     return source if longer(shape_of(source)) == longer(shape_of(tensor)) else None
 
