@@ -34,7 +34,7 @@ from .rewriting import (
     string,
     yielded,
 )
-from .sink_reshapes import is_matrix_product, sink_reshapes
+from .sink_reshapes import sink_reshapes
 
 Rule = Callable[[ir.Operation], bool]
 RULES: dict[str, list[Rule]] = {}
@@ -329,7 +329,7 @@ def simplify_map(operation: ir.Operation) -> bool:
         source = producer(inner.operands[0])
         if source is None:
             continue
-        if source.name == "graph.broadcast" or _is_broadcast(source):
+        if source.name == "graph.broadcast" or (source.name == "graph.reshape" and _adds_leading_ones(source)):
             inner.operands[0] = source.operands[0]
             changed = True
         elif source.name == "graph.map" and _inline_splat(inner, source):
@@ -349,14 +349,6 @@ def simplify_map(operation: ir.Operation) -> bool:
     if changed:
         merge_body(operation)
     return changed
-
-
-def _is_broadcast(reshape: ir.Operation) -> bool:
-    """Whether a map reads what is reshaped just as well. What reads a product of matrices takes its shape instead
-    (sink_reshapes): it is that kernel's epilogue then.
-    """
-    is_ours = reshape.name == "graph.reshape" and _adds_leading_ones(reshape)
-    return is_ours and not is_matrix_product(reshape.operands[0])
 
 
 def _adds_leading_ones(reshape: ir.Operation) -> bool:
