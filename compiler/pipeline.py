@@ -79,6 +79,7 @@ STAGES = (
     Stage("plan-layout", "graph"),
     Stage("merge-matmuls", "graph"),
     Stage("pair-products", "graph"),
+    Stage("fold-normalisations", "graph"),
     Stage("plan-precision", "graph"),
     Stage("simplify-planned", "graph", transform="simplify"),
     Stage("lay-out-weights", "graph"),

@@ -151,7 +151,9 @@ def find_result_box(builder: TileBuilder, view: Contraction, returned: list[ir.V
 
 
 def _tensors_read(sums: ir.Value, made: ir.Value) -> list[ir.Value]:
-    """What is larger than a line of all that is read on the way from the sums to `made`."""
+    """What has several lines of all that is read on the way from the sums to `made`; lines of one number are as cheap
+    as a bias.
+    """
     pending, seen = [made], {sums}
     found = []
     while pending:
@@ -160,7 +162,8 @@ def _tensors_read(sums: ir.Value, made: ir.Value) -> list[ir.Value]:
             continue
         seen.add(value)
         if isinstance(value.owner, ir.Block):
-            if sum(size != 1 for size in shape_of(value)) > 1:
+            shape = shape_of(value)
+            if shape and shape[-1] != 1 and sum(size != 1 for size in shape) > 1:
                 found.append(value)
             continue
         pending += _operands(value.owner)

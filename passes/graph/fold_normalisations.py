@@ -1,0 +1,227 @@
+"""Pass `fold-normalisations`: products read a tensor as it is, and normalise their sums instead.
+
+In: matmuls with constant weights whose left operand is a tensor that a map shifts and scales line by line (LayerNorm,
+RMSNorm). Out: a product of the tensor itself with weights that hold the column factors, and a map over its sums. The
+normalised tensor is then neither written nor read; what is left of the normalisation is two numbers a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from mlir import ir
+
+from ...dialects import graph_builder
+from ...dialects.scalar import Scalar
+from ...dialects.tensors import element_of, shape_of, tensor_type
+from ...runtime.dtypes import dtype
+from ...runtime.symbolic import product
+from ..target import find_target
+from ..unit import Unit, WeightStore, register_pass
+from .constant_rows import added_row, is_weight
+from .gates import alternate_columns
+from .plan_precision import NARROW
+from .rewriting import (
+    Array,
+    blocks_within,
+    building_before,
+    clone_into,
+    erase_dead,
+    functions,
+    fused_location,
+    has_uses,
+    integer,
+    operations_of,
+    producer,
+    string,
+    users,
+)
+from .row_terms import Line, Term, Terms, column_factors, find_terms
+
+LEAST_LINES = 64  # of a product whose kernel works on tiles: fewer are bound by the weights, and by launches
+
+
+@register_pass("fold-normalisations", requires="graph", ensures="graph")
+def fold_normalisations(unit: Unit) -> None:
+    """Move what a normalisation does to its tensor behind the products that read it.
+
+    before::
+
+        %n = "graph.map"() ({ (%x - %mean) * %scale * %gamma + %beta })
+        %y = "graph.matmul"(%n, %w)
+
+    after, with v = gamma w, s the sums of its columns as they are multiplied, and b = beta w::
+
+        %p = "graph.matmul"(%x, %v)
+        %y = "graph.map"() ({ (%p - %mean * %s) * %scale + %b })
+
+    Only in f16 and bf16, on targets whose products leave room for it in the epilogue (wgmma). The tensor is stored
+    narrow either way; its normalised values are not rounded any more, and rounding of the weights cannot bring the mean
+    back, because s is the sum of what is multiplied.
+    """
+    if unit.precision not in NARROW or not find_target(unit.target).wgmma:
+        return
+    with unit.module.context, ir.Location.unknown():
+        main = functions(unit.module)["main"]
+        for block in blocks_within(main):
+            for operation in operations_of(block):
+                if operation.name == "graph.map":
+                    _fold(unit, operation)
+        erase_dead(main)
+
+
+# Decisions ------------------------------------------------------------------------------------------------------------
+def _fold(unit: Unit, normalisation: ir.Operation) -> None:
+    """Rewrite all products that read the map, where nothing else does."""
+    value = normalisation.results[0]
+    products = users(value)
+    if not products or not all(_can_take(own, value) for own in products):
+        return
+    terms = find_terms(value)
+    if terms is None or len(terms.shifts) > 1:
+        return
+    for own in products:
+        _rewrite(unit, own, terms)
+
+
+def _can_take(reader: ir.Operation, value: ir.Value) -> bool:
+    """A product of many lines with a constant matrix of known size."""
+    if reader.name != "graph.matmul" or reader.operands[0] != value or reader.operands[1] == value:
+        return False
+    lines = product(shape_of(value)[:-1]).as_constant()
+    known = all(size.as_constant() is not None for size in shape_of(reader.operands[1]))
+    floats = element_of(value) in ("f32", *NARROW) and element_of(reader.operands[1]) == element_of(value)
+    plain = is_weight(reader.operands[1], 2) and not integer(reader, "transpose_left")
+    return plain and known and floats and (lines is None or lines >= LEAST_LINES)
+
+
+# The rewrite ----------------------------------------------------------------------------------------------------------
+def _rewrite(unit: Unit, matmul: ir.Operation, terms: Terms) -> None:
+    """The product of the tensor, and a map behind it, a bias included; of a gate a map behind each of its halves."""
+    result = matmul.results[0]
+    row = added_row(readers[0], result) if len(readers := users(result)) == 1 else None
+    last = matmul if row is None else readers[0]
+    depth, columns = (shape_of(value)[-1].as_constant() or 0 for value in (matmul.operands[0], result))
+    turned = bool(integer(matmul, "transpose_right"))
+    constants = _Constants(
+        unit.weights,
+        unit.precision,
+        _handle(matmul.operands[1]),
+        turned,
+        depth,
+        columns,
+        terms.scale,
+        terms.shifts,
+        terms.offsets,
+        None if row is None else _handle(row),
+    )
+    with building_before(matmul):
+        matrix = graph_builder.weight(constants.handle, shape_of(matmul.operands[1]), element_of(matmul.operands[1]))
+        sums = graph_builder.matmul(
+            terms.tensor, matrix, transpose_right=turned, element="f32", unify=lambda own, _: own
+        )
+        scale = _line(terms.scale.lines)
+        shift = _line(terms.shifts[0].lines) if terms.shifts else None
+    for number, half in enumerate(alternate_columns(result) or ()):
+        own = clone_into(half, {result: sums}, ir.InsertionPoint(half)).results[0]
+        own.set_type(tensor_type(shape_of(own), "f32"))
+        with building_before(half, matmul.location):
+            made = _behind(own, scale, shift, constants.rows(slice(number, None, 2)), element_of(result))
+        half.results[0].replace_all_uses_with(made)
+    if has_uses(last.results[0]):
+        with building_before(last, fused_location([matmul.location, last.location])):
+            made = _behind(sums, scale, shift, constants.rows(slice(None)), element_of(last.results[0]))
+        last.results[0].replace_all_uses_with(made)
+
+
+def _line(lines: tuple[Line, ...]) -> ir.Value:
+    """The product of the factors of a line."""
+    values = [value for value, _ in lines]
+    if len(lines) == 1 and not lines[0][1]:
+        return values[0]
+
+    def multiplied(*factors: Scalar) -> Scalar:
+        total: Scalar | None = None
+        for factor, (_, divides) in zip(factors, lines, strict=True):
+            own = 1.0 / factor if divides else factor
+            total = own if total is None else total * own
+        assert total is not None
+        return total
+
+    return graph_builder.map(values, multiplied)
+
+
+def _behind(
+    sums: ir.Value, scale: ir.Value, shift: ir.Value | None, rows: tuple[ir.Value | None, ir.Value | None], element: str
+) -> ir.Value:
+    """(sums + shift * the first row) * scale + the second row."""
+    first, second = rows
+    inputs = {name: value for name, value in zip("hfb", (shift, first, second), strict=True) if value is not None}
+
+    def finished(own: Scalar, factor: Scalar, *others: Scalar) -> Scalar:
+        given = dict(zip(inputs, others, strict=True))
+        if "f" in given:
+            own = own + given["h"].cast("f32") * given["f"]
+        own = own * factor.cast("f32")
+        return own + given["b"] if "b" in given else own
+
+    return graph_builder.map([sums, scale, *inputs.values()], finished, shape=shape_of(sums), element=element)
+
+
+@dataclass(frozen=True)
+class _Constants:
+    """The constants of a folded product; arrays are made when somebody asks for them, when the product is gone."""
+
+    weights: WeightStore
+    precision: str
+    original: str  # handle of the weights before
+    turned: bool  # whether they have a line for each column of the result
+    depth: int
+    columns: int
+    scale: Term
+    shifts: tuple[Term, ...]
+    offsets: tuple[Term, ...]
+    bias: str | None  # handle
+
+    @cached_property
+    def handle(self) -> str:
+        """Of the weights with the factors of columns."""
+        return self.weights.add(f"{self.original}.normalised", self._folded)
+
+    def rows(self, columns: slice) -> tuple[ir.Value | None, ir.Value | None]:
+        """What is added for each of those columns of the result: times the shift of a line, and as it is."""
+        first = self._row("shift", self._shift_row, columns) if self.shifts else None
+        second = self._row("offset", self._offset_row, columns) if self.offsets or self.bias is not None else None
+        return first, second
+
+    def _row(self, name: str, make: Callable[[], Array], columns: slice) -> ir.Value:
+        handle = self.weights.add(f"{self.original}.{name}", lambda: make()[columns].astype(np.float32))
+        return graph_builder.weight(handle, [len(range(self.columns)[columns])], "f32")
+
+    def _folded(self) -> Array:
+        factors, array = column_factors(self.weights, self.scale, self.depth), self.weights.view(self.original)
+        factors = (factors if self.turned else factors[:, None]).astype(np.float32)
+        return np.asarray(array.astype(np.float32, copy=False) * factors).astype(array.dtype)
+
+    def _shift_row(self) -> Array:
+        """Sums over k of the weights as they are multiplied: rounded."""
+        rounded = self.weights.view(self.handle).astype(dtype(self.precision).numpy)
+        sums = np.sum(rounded.astype(np.float32), axis=1 if self.turned else 0, dtype=np.float64)
+        return np.asarray(self.shifts[0].factor * sums)
+
+    def _offset_row(self) -> Array:
+        array = self.weights.view(self.original).astype(np.float32, copy=False)
+        total = np.zeros(self.columns)
+        for term in self.offsets:
+            column = column_factors(self.weights, term, self.depth).astype(np.float32)
+            total = total + (array @ column if self.turned else column @ array)
+        return total if self.bias is None else total + self.weights.view(self.bias).astype(np.float64)
+
+
+def _handle(weight: ir.Value) -> str:
+    owner = producer(weight)
+    assert owner is not None
+    return string(owner, "handle")
