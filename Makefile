@@ -6,7 +6,7 @@
 #   make conformance                all node cases of onnx on the emulator, as a table; writes what docs/operators.md is made of
 #   make gpu-bundle                 engines, inputs and expected outputs for a machine with a GPU, in build/gpu-bundle
 #   make gpu-check                  run that bundle on this machine's GPU: answers (Python, numpy, ml_dtypes, cuda-bindings), then
-#                                   speed beside torch (torch, onnx); four parts of at most 7 minutes, each a target; 25 in all
+#                                   speed beside torch (torch, onnx); five parts of at most 7 minutes, each a target; 25 in all
 #   make report                     tables of benchmarks/results/gpu-*.json
 #   make docs                       renew the excerpts of IR and the list of operators in the documentation
 #   make lock                       pin again what is installed in .venv
@@ -20,7 +20,7 @@ WORKERS ?= 2
 TESTS ?= tests
 
 .PHONY: demo test check benchmark conformance docs lock setup clean report
-.PHONY: gpu-bundle gpu-check gpu-answers gpu-kernels gpu-compiled gpu-models
+.PHONY: gpu-bundle gpu-check gpu-answers gpu-kernels gpu-compiled gpu-models gpu-sanitized
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -52,13 +52,16 @@ gpu_part = PYTHONPATH=.pkg:. timeout $(1) python3 $(2) $(BUNDLE) $(RESUME) --dev
 COMPILED := "matmul + epilogue" "gated matmul" memory "grouped decode" "group norm" transpose sum depthwise
 
 gpu-check:
-	@$(MAKE) --keep-going gpu-answers gpu-kernels gpu-compiled gpu-models
+	@$(MAKE) --keep-going gpu-answers gpu-kernels gpu-compiled gpu-models gpu-sanitized
 
 gpu-answers:
 	@$(call gpu_part,240,benchmarks/gpu_check.py) --seconds 180 --out $(RESULTS)/gpu-check.json
-	@command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer here: not run"; exit 0; }; \
+
+gpu-sanitized:
+	@command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer here: not run"; exit 0; }; status=0; \
 	for tool in memcheck racecheck; do PYTHONPATH=.pkg:. timeout 60 compute-sanitizer --tool $$tool --error-exitcode 9 \
-	python3 benchmarks/gpu_check.py $(BUNDLE) --only bert-small --seconds 20 --out build/sanitized.json || exit 1; done
+	python3 benchmarks/gpu_check.py $(BUNDLE) --only ladder --together --seconds 45 --out build/sanitized-$$tool.json \
+	|| { echo "$$tool: status $$?"; status=1; }; done; exit $$status
 
 gpu-kernels:
 	@$(call gpu_part,420,benchmarks/gpu_speed.py) --seconds 360 --out $(RESULTS)/gpu-kernels.json \

@@ -3,8 +3,9 @@ folder.
 
 In: the models of the tests, benchmarks/workloads.py and, where there are any, full-size exports. Out: a folder for
 benchmarks/gpu_check.py, which needs Python, numpy, ml_dtypes and cuda-bindings on the machine with a GPU, and torch for
-the comparisons: no compiler, no network. Three parts:
+the comparisons: no compiler, no network. Four parts:
 
+- the rungs of benchmarks/gpu_ladder.py, the first of the cases that are checked;
 - `workloads/`: an engine in f16 for every row of benchmarks/workloads.py;
 - `models/`: full-size models without their weights (runtime/hollow.py), of the ONNX files that
   `python -m benchmarks.export_models --full DIR` wrote to `--exports DIR`;
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from benchmarks.gpu_ladder import RUNGS, features
 from benchmarks.gpu_models import CASES
 from benchmarks.workloads import WORKLOADS
 from tests.support.zoo import MODELS, Model
@@ -101,6 +103,22 @@ def expected(model: Model) -> list[dict[str, np.ndarray]]:
     return [dict(zip(names, session.run(None, inputs), strict=True)) for inputs in model.inputs()]
 
 
+def add_ladder(folder: Path, target: str) -> list[dict[str, object]]:
+    """Compile every rung of the ladder into `folder`; returns their cases."""
+    cases: list[dict[str, object]] = []
+    for number, rung in enumerate(RUNGS):
+        name = f"ladder-{number:02}-{rung.name}"
+        inputs, outputs = rung.case()
+        np.savez_compressed(folder / f"{name}.0.inputs.npz", **inputs)
+        np.savez_compressed(folder / f"{name}.0.outputs.npz", **outputs)
+        engine = tilewright.compile(rung.model(), target=rung.target or target, precision=rung.precision)
+        save_packed(engine, folder / f"{name}.{rung.precision}.packed")
+        about = {"shapes": 1, "tolerance": rung.tolerance, "features": features(map(engine.ptx, engine.kernels))}
+        cases.append({"model": name, "precision": rung.precision, **about})
+    print(f"{len(cases)} rungs of the ladder, {megabytes(folder, 'ladder-*')} MB", flush=True)
+    return cases
+
+
 def add_model(folder: Path, name: str, target: str) -> list[dict[str, object]]:
     """Compile one test model in every precision into `folder`, while its share lasts; returns its cases."""
     model = MODELS[name]
@@ -154,7 +172,7 @@ def main() -> None:
     failures = add_workloads(out / "workloads", arguments.target)
     add_full_models(out / "models", arguments.exports, arguments.target)
     names = arguments.models if arguments.models is not None else sorted(MODELS, key=weight_bytes)
-    cases = add_models(out, names, arguments.target, arguments.megabytes)
+    cases = add_ladder(out, arguments.target) + add_models(out, names, arguments.target, arguments.megabytes)
     plan = {"target": arguments.target, "commit": commit(), "onnx": onnx.__version__, "cases": cases}
     (out / "cases.json").write_text(json.dumps(plan, indent=1))
     raise SystemExit(1 if failures else 0)
