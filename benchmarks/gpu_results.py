@@ -54,13 +54,18 @@ class Results:
     """The records of one kind (`cases`, `workloads`, `models`) in a file, each known by some of its fields."""
 
     def __init__(self, path: Path, kind: str, key: tuple[str, ...], head: Record, resume: bool) -> None:
-        """With `resume`, what the file has already on the same device is kept; otherwise it is begun anew."""
+        """With `resume`, what the file has already on the same device is kept, of another bundle what was right;
+        otherwise it is begun anew.
+        """
         self.path, self.kind, self._key = path, kind, key
         self.content: Record = head | {kind: [], "left out": []}
         if resume and path.exists():
             before = json.loads(path.read_text())
-            if before["environment"]["device"] == head["environment"]["device"]:
-                self.content[kind] = [record for record in before[kind] if not {"failed", "error"} & record.keys()]
+            then, now = before["environment"], head["environment"]
+            if then["device"] == now["device"]:
+                same = then.get("bundle") == now.get("bundle")
+                answered = [record for record in before[kind] if not has_failed(record)]
+                self.content[kind] = [record for record in answered if same or record.get("right", True)]
 
     @property
     def records(self) -> list[Record]:
@@ -93,6 +98,11 @@ class Results:
 
     def _name(self, record: Record) -> list[Any]:
         return [record.get(field) for field in self._key]
+
+
+def has_failed(record: Record) -> bool:
+    """Whether there is no answer, right or wrong. An "error" that is a number is the distance of an answer."""
+    return "failed" in record or isinstance(record.get("error"), str)
 
 
 def is_cut(record: Record) -> bool:

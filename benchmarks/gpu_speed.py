@@ -2,8 +2,9 @@
 
 In: the folder of benchmarks/gpu_bundle.py. Out: a table and a JSON file with the device, the versions, the card's own
 ceilings (copy bandwidth, cuBLAS), and a record a workload: the error against float64, our time, the peers' times. All
-are measured in the same way: repeated in one CUDA graph, with inputs in turn that do not fit the cache together.
-Needs what gpu_check.py needs, and torch; benchmarks/report.py makes tables and plots of the results.
+are measured in the same way: repeated in one CUDA graph, with inputs in turn that do not fit the cache together. A
+kernel that faults or hangs ends its own workload only (gpu_worker.py). Needs what gpu_check.py needs, and torch;
+benchmarks/report.py makes tables and plots of the results.
 
     PYTHONPATH=.pkg:. python benchmarks/gpu_speed.py BUNDLE [--family NAME ...] [--seconds 500] [--resume]
 """
@@ -13,7 +14,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ except ImportError as problem:
     sys.exit(f"torch, which answers and times are compared with, is not installed here: {problem}")
 from benchmarks.gpu_peers import COMPILED, PEERS
 from benchmarks.gpu_results import OUT_OF_TIME, OutOfTime, Results, environment, is_cut, skipped, time_limit
+from benchmarks.gpu_worker import Broken, Notes, Worker, open_announcing
 from benchmarks.report import ratio
 from benchmarks.workloads import WORKLOADS, Workload
 from onnx import numpy_helper
@@ -118,23 +121,39 @@ def error_of(result: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 def run_ours(
-    bundle: Path, workload: Workload, sets: Sequence[dict[str, torch.Tensor]], device: str
+    bundle: Path, workload: Workload, sets: Sequence[dict[str, torch.Tensor]], device: str, notes: Notes
 ) -> tuple[torch.Tensor, Measurement]:
     """Our answer for the first set, with every buffer full of NaN before, and our time."""
     engine = load_hollow(bundle / "workloads" / f"{workload.slug}.packed")
     names = [given.name for given in engine.inputs]
     given = [{name: tensors[name] for name in names} for tensors in sets]
     place = "cuda" if device == "cuda" else "emulator"
-    with engine.session(place, checked=True) as session:
+    notes.stage = "checked"
+    with engine.session(open_announcing(place, notes), checked=True) as session:
         (result,) = session.run(given[0], device_outputs=True).values()
         answer = torch.from_dlpack(result).clone()
-    with engine.session(place) as session:
+    notes.stage = "timed"
+    with engine.session(open_announcing(place, notes)) as session:
         return answer, session.measure(given, SAMPLE)
 
 
-def compare(bundle: Path, workload: Workload, device: str, deadline: float, seed: int) -> dict[str, Any]:
-    """The record of one workload."""
-    generator = torch.Generator(device).manual_seed(seed)
+@dataclass(frozen=True)
+class Task:
+    """One workload, by its number in `WORKLOADS`; no peer is begun after the `deadline`, of the monotonic clock."""
+
+    bundle: Path
+    number: int
+    device: str
+    deadline: float
+    seed: int
+
+
+def compare(task: Task, notes: Notes) -> Iterator[dict[str, Any]]:
+    """The record of one workload: with our time, and again after each peer."""
+    workload, device = WORKLOADS[task.number], task.device
+    notes("inputs", 2 * GRACE)
+    torch.backends.cudnn.benchmark = True
+    generator = torch.Generator(device).manual_seed(task.seed)
     sets = tensors_of(workload, device, generator)
     if device == "cuda":
         torch.cuda.synchronize()
@@ -143,37 +162,51 @@ def compare(bundle: Path, workload: Workload, device: str, deadline: float, seed
         "sets": len(sets), "tolerance": TOLERANCE, "peers": {},
     }  # fmt: skip
     peer = PEERS[workload.family]
-    answer, ours = run_ours(bundle, workload, sets, device)
+    answer, ours = run_ours(task.bundle, workload, sets, device, notes)
+    notes("the reference in float64", 2 * GRACE)
     record["error"] = error_of(answer, peer.reference(workload.parameters, sets[0]))
     record["right"] = record["error"] <= TOLERANCE
     record["ours"] = ours.record()
     del answer
+    functions = peer.competitors(workload.parameters)
+    record["peers"] = {name: skipped(OutOfTime()) for name in functions}
+    yield record
     timer: Any = TorchDevice(device)
-    for name, function in peer.competitors(workload.parameters).items():
-        left = deadline - time.monotonic()
+    for name, function in functions.items():
+        left = task.deadline - time.monotonic()
         if left < 0 or (name == COMPILED and device != "cuda"):
             record["peers"][name] = {"skipped": OUT_OF_TIME if device == "cuda" else "no GPU"}
             continue
         bodies = [lambda tensors=tensors, function=function: function(tensors) for tensors in sets]
+        notes(f"peer {name}", left + 2 * GRACE)
         try:
             with time_limit(left + GRACE):
                 record["peers"][name] = measure(timer, bodies, True, SAMPLE).record()
         except (Exception, OutOfTime) as problem:  # a backend of the peer that does not take this shape
             record["peers"][name] = skipped(problem)
-    return record
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    yield record
 
 
-def ceilings(device: str) -> dict[str, float]:
+def ceilings(device: str, notes: Notes) -> Iterator[dict[str, float]]:
     """The card's own limits, measured: bytes per second of a copy (read and written), FLOP/s of cuBLAS in f16."""
     if device != "cuda":
-        return {}
+        yield {}
+        return
+    notes("the card's ceilings", 2 * GRACE)
     timer: Any = TorchDevice(device)
     source = torch.randn(1 << 28, device=device)
     target = torch.empty_like(source)
     copy = measure(timer, [lambda: target.copy_(source)], True, SAMPLE)  # type: ignore[func-returns-value]
     a, b = (torch.randn(8192, 8192, device=device, dtype=torch.float16) for _ in range(2))
     product = measure(timer, [lambda: a @ b], True, SAMPLE)  # type: ignore[func-returns-value]
-    return {"copy": 2 * source.nbytes / copy.median, "cublas f16": 2 * 8192**3 / product.median}
+    yield {"copy": 2 * source.nbytes / copy.median, "cublas f16": 2 * 8192**3 / product.median}
+
+
+def serve(task: Task | str, notes: Notes) -> Iterator[dict[str, Any]]:
+    """A workload's records; of a device's name, its ceilings."""
+    yield from ceilings(task, notes) if isinstance(task, str) else compare(task, notes)
 
 
 def line(record: dict[str, Any]) -> str:
@@ -188,6 +221,22 @@ def line(record: dict[str, Any]) -> str:
     return f"{name:55} {state} {record['error']:.1e} {ours * 1e6:10.1f} us {rate} {faster} of the best peer"
 
 
+def run(worker: Worker, task: Task, results: Results) -> None:
+    """One workload; what is known of it stays when a peer breaks."""
+    workload = WORKLOADS[task.number]
+    record: dict[str, Any] = {"family": workload.family, "name": workload.name, "right": False}
+    try:
+        for record in worker.do(task):
+            results.add(record)
+    except Broken as problem:
+        if "ours" in record:
+            record["peers"]["broken"] = skipped(problem)
+        else:
+            record["failed"] = str(problem)
+        results.add(record)
+    print(line(record), flush=True)
+
+
 def main() -> None:
     """Every workload of the chosen families, until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -195,7 +244,8 @@ def main() -> None:
     parser.add_argument("--family", nargs="*", choices=sorted(PEERS), default=list(PEERS))
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     parser.add_argument("--seconds", type=float, default=500, help="start nothing after this time")
-    parser.add_argument("--ours", action="store_true", help="no peers: for ncu, or for a quick look")
+    parser.add_argument("--ours", action="store_true", help="no peers: for a quick look")
+    parser.add_argument("--together", action="store_true", help="all in this process: for ncu and compute-sanitizer")
     parser.add_argument("--resume", action="store_true", help="keep what --out has already")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda", help="emulator tries this script where there is no GPU")
@@ -203,31 +253,28 @@ def main() -> None:
     options = parser.parse_args()
     deadline = time.monotonic() + options.seconds
     device = "cuda" if options.device == "cuda" else "cpu"
-    torch.backends.cudnn.benchmark = True
+    apart = not options.together
     try:
-        head = {"environment": environment(options.device, options.bundle), "ceilings": ceilings(device)}
-    except Error as problem:
+        head: dict[str, Any] = {"environment": environment(options.device, options.bundle)}
+        worker = Worker(serve, apart)
+        (head["ceilings"],) = worker.do(device)
+    except (Error, Broken) as problem:
         sys.exit(f"no GPU to measure on: {problem}")
     results = Results(options.out, "workloads", ("family", "name"), head, options.resume)
-    chosen = [work for work in WORKLOADS if work.family in options.family and options.only in work.name]
-    chosen.sort(key=lambda work: int(options.family.index(work.family)))  # in the order that was asked for
-    for number, workload in enumerate(chosen):
-        known = {"family": workload.family, "name": workload.name}
-        before = results.find(known)
-        if before is not None and not is_cut(before):
-            continue
-        if time.monotonic() > deadline:
-            results.leave_out(f"{workload.family} {workload.name}")
-            continue
-        try:
-            seed = options.seed + number
-            record = compare(options.bundle, workload, device, -1.0 if options.ours else deadline, seed)
-        except (Error, RuntimeError, OSError) as problem:
-            record = known | {"right": False, "failed": str(problem)}
-        print(line(record), flush=True)
-        results.add(record)
-        if device == "cuda":
-            torch.cuda.empty_cache()
+    numbers = range(len(WORKLOADS))
+    chosen = [(WORKLOADS[number], number) for number in numbers if options.only in WORKLOADS[number].name]
+    chosen = [(work, number) for work, number in chosen if work.family in options.family]
+    chosen.sort(key=lambda own: int(options.family.index(own[0].family)))  # in the order that was asked for
+    with worker:
+        for workload, number in chosen:
+            before = results.find({"family": workload.family, "name": workload.name})
+            if before is not None and not is_cut(before):
+                continue
+            if time.monotonic() > deadline:
+                results.leave_out(f"{workload.family} {workload.name}")
+                continue
+            until = -1.0 if options.ours else deadline
+            run(worker, Task(options.bundle, number, device, until, options.seed + number), results)
     wrong = sum(not record["right"] for record in results.records)
     print(f"{len(results.records) - wrong} right, {wrong} wrong or failed; {options.out}")
     sys.exit(1 if wrong else 0)

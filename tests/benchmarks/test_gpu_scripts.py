@@ -116,7 +116,7 @@ def test_results_go_on_after_a_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return Results(path, "workloads", ("family", "name"), {"environment": {"device": device}}, resume)
 
     results = Results(path, "workloads", ("family", "name"), head, resume=True)  # there is nothing yet
-    results.add({"family": "matmul", "name": "a", "right": True})
+    results.add({"family": "matmul", "name": "a", "right": True, "error": 1e-4})
     results.add({"family": "matmul", "name": "b", "right": False, "failed": "out of memory"})
     cut = {"family": "matmul", "name": "c", "peers": {"torch": {"skipped": OUT_OF_TIME}}}
     results.add(cut)
@@ -132,6 +132,10 @@ def test_results_go_on_after_a_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     again = begin(resume=True)
     assert [record["name"] for record in again.records] == ["a", "c"] and is_cut(again.records[1])
     assert again.find({"family": "matmul", "name": "b"}) is None  # what failed is tried again
+    again.add({"family": "matmul", "name": "d", "right": False, "error": 0.5})  # an answer, and a wrong one
+    assert len(begin(resume=True).records) == 3
+    other = {"environment": {"device": "a GPU", "bundle": "with a correction"}}
+    assert [own["name"] for own in Results(path, "workloads", ("name",), other, resume=True).records] == ["a", "c"]
     assert begin(resume=False).records == begin(resume=True, device="another").records == []
 
 
