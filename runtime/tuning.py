@@ -46,8 +46,8 @@ class Decision:
 class Tuning:
     """`choices` by problem. Where there is none, a program takes the candidate number `variant` of its predictions.
 
-    `decisions` collects what was asked and answered; it is not part of what two tunings are compared by. With `apart` no
-    two problems share a kernel: one that is to be timed.
+    `decisions` collects what was asked and answered; it is not part of what two tunings are compared by. With `apart`
+    no two problems share a kernel, so that each can be timed.
     """
 
     target: str = ""
@@ -69,7 +69,8 @@ class Tuning:
 
     def key(self) -> str:
         """Text that is equal where the tuning makes equal engines."""
-        return json.dumps([self.variant, self.apart, {name: choice.schedule for name, choice in sorted(self.choices.items())}])
+        schedules = {name: choice.schedule for name, choice in sorted(self.choices.items())}
+        return json.dumps([self.variant, self.apart, schedules])
 
     def to_json(self) -> dict[str, Any]:
         """The object of a tuning file."""

@@ -73,7 +73,7 @@ def compile_variants(path: Path, folder: Path, candidates: int, choices: Choices
     target = choices.target or DEFAULT_TARGET
     made: list[tuple[Engine, list[Decision]]] = []
     for rank in range(candidates):
-        tuning = Tuning(target, variant=rank)
+        tuning = Tuning(target, variant=rank, apart=True)
         try:
             engine = compile_fully(path, choices.options(tuning=tuning)).engine
         except Error as error:

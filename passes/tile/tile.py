@@ -1,7 +1,8 @@
 """The pass `tile`: every kernel function becomes a tile program.
 
 In: @main calling private functions with a kind. Out: `unit.kernels`, one `KernelProgram` a function, or one for each
-range of its sizes; the functions stay, because host planning reads their signatures.
+range of its sizes; functions whose programs differ in sizes only have one name and text together. The functions stay,
+because host planning reads their signatures.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from mlir import ir
 
 from ...runtime.errors import Error, InternalError
+from ..graph.rewriting import functions, string
 from ..target import find_target
-from ..unit import Unit, register_pass
+from ..unit import KernelProgram, Unit, register_pass
 from .elements import load_rules
 from .programs import PROGRAMS, Request
 from .schedule import typical_sizes
+from .share_programs import groups_alike, share
 
 
 @register_pass("tile", requires="kernels", ensures="tile")
@@ -24,21 +27,25 @@ def tile(unit: Unit) -> None:
     after:  unit.kernels["loop_0"], a func.func over memrefs in the tile dialect
     """
     load_rules()
-    target = find_target(unit.target)
     with unit.module.context, ir.Location.unknown(), typical_sizes(unit.hints):
-        for view in unit.module.body.operations:
-            function = view.operation
-            if function.name != "func.func" or "graph.kernel" not in function.attributes:
-                continue
-            kind = ir.StringAttr(function.attributes["graph.kernel"]).value
-            name = ir.StringAttr(function.attributes["sym_name"]).value
-            if kind not in PROGRAMS:
-                raise InternalError(f"kernel {name}: no tile program for kind {kind!r}; known: {sorted(PROGRAMS)}")
-            try:
-                program = PROGRAMS[kind](Request(function, name, target, unit.precision, unit.tuning))
-            except Error as error:
-                raise type(error)(f"{error}\nwhile tiling kernel {name}:\n{function}") from None
-            for own in (program, *program.alternatives):
-                unit.kernels[own.name] = own
-                if unit.on_kernel:
+        kernels = [own for own in functions(unit.module).values() if "graph.kernel" in own.attributes]
+        groups = [[own] for own in kernels] if unit.tuning.apart else groups_alike(kernels)
+        for group in groups:
+            programs = share([_program(unit, function) for function in group])
+            for function, program in zip(group, programs, strict=True):
+                unit.kernels[string(function, "sym_name")] = program
+                unit.kernels.update({own.name: own for own in program.alternatives})
+            if unit.on_kernel:
+                for own in {own.name: own for made in programs for own in (made, *made.alternatives)}.values():
                     unit.on_kernel(own)
+
+
+def _program(unit: Unit, function: ir.Operation) -> KernelProgram:
+    """The tile program of one kernel function. Raises InternalError for a kind that has none."""
+    kind, name = string(function, "graph.kernel"), string(function, "sym_name")
+    if kind not in PROGRAMS:
+        raise InternalError(f"kernel {name}: no tile program for kind {kind!r}; known: {sorted(PROGRAMS)}")
+    try:
+        return PROGRAMS[kind](Request(function, name, find_target(unit.target), unit.precision, unit.tuning))
+    except Error as error:
+        raise type(error)(f"{error}\nwhile tiling kernel {name}:\n{function}") from None
