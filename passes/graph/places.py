@@ -41,6 +41,17 @@ def write_places(function: ir.Operation, places: Sequence[Place | None]) -> None
         del function.attributes[ATTRIBUTE]
 
 
+def add_argument(function: ir.Operation, type_: ir.Type) -> ir.Value:
+    """One more argument of the kernel, behind the others: its type and its places count it too."""
+    old = ir.FunctionType(ir.TypeAttr(function.attributes["function_type"]).value)
+    added = function.regions[0].blocks[0].add_argument(type_, ir.Location.unknown())
+    function.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get([*old.inputs, type_], old.results))
+    places, count = read_places(function), len(old.inputs)
+    if places:
+        write_places(function, [*places[:count], None, *places[count:]])
+    return added
+
+
 def place_attribute(place: Place) -> ir.ArrayAttr:
     """The place as [shape, low]."""
     return ir.ArrayAttr.get([_texts(place.shape), _texts(place.low)])

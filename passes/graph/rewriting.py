@@ -243,13 +243,17 @@ def mentioned_symbols(root: ir.Operation) -> set[str]:
 
 def erase_dead(function: ir.Operation) -> int:
     """Erase operations whose results nobody reads, repeatedly; returns how many went."""
+    return sum(erase_unused(block) for block in reversed(list(blocks_within(function))))
+
+
+def erase_unused(block: ir.Block) -> int:
+    """The same for one block; the body of a map, say."""
     erased = 0
-    for block in reversed(list(blocks_within(function))):
-        for operation in reversed(operations_of(block)):
-            used = any(has_uses(result) for result in operation.results) or binds_symbols(operation)
-            if len(operation.results) and not used:
-                operation.erase()
-                erased += 1
+    for operation in reversed(operations_of(block)):
+        used = any(has_uses(result) for result in operation.results) or binds_symbols(operation)
+        if len(operation.results) and not used:
+            operation.erase()
+            erased += 1
     return erased
 
 

@@ -96,7 +96,8 @@ def _power_integer(base: Array, exponent: Array) -> Array:
     return np.asarray(np.where(exponent >= 0, positive, negative))
 
 
-def _fuse_multiply_add(a: Array, b: Array, c: Array) -> Array:
+def fuse_multiply_add(a: Array, b: Array, c: Array) -> Array:
+    """a * b + c, rounded once (f32: but for sums that lie halfway once they have 53 bits)."""
     wide = np.float64 if a.dtype.itemsize <= 4 else np.longdouble
     return np.asarray(a.astype(wide) * b + c).astype(a.dtype)
 
@@ -129,7 +130,7 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "math.floor": _wide(np.floor), "math.ceil": _wide(np.ceil), "math.roundeven": _wide(np.rint),
     "math.round": _wide(lambda x: np.copysign(np.floor(np.abs(x) + 0.5), x)), "math.trunc": _wide(np.trunc),
     "math.absf": np.abs, "math.absi": np.abs, "math.copysign": np.copysign,
-    "math.powf": _wide(np.power), "math.ipowi": _power_integer, "math.fma": _fuse_multiply_add,
+    "math.powf": _wide(np.power), "math.ipowi": _power_integer, "math.fma": fuse_multiply_add,
     "math.isnan": np.isnan, "math.isinf": np.isinf, "math.isfinite": np.isfinite,
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from ...dialects.given_kernel import is_given
 from ...runtime.dtypes import dtype
 from ..unit import Unit, WeightStore, register_pass
 from .deduplicate_kernels import Identity, identify
-from .places import read_places, write_places
+from .places import add_argument
 from .rewriting import body_of, building_before, functions, inner_operations, operations_of, replace, string
 
 # Kernels whose programs run a map's body as it stands. Those of attention look for scale factors, others are given.
@@ -29,7 +29,8 @@ ELEMENTS = ("f32", "i32")
 # A number that only these read may come from memory: no program asks what it is. Elsewhere a number may be the
 # exponent of a power or a distance to shift by, which is better known.
 ARITHMETIC = frozenset(
-    {"arith.addf", "arith.subf", "arith.mulf", "arith.divf", "arith.maximumf", "arith.minimumf", "math.fma"}
+    {"arith.addf", "arith.subf", "arith.mulf", "arith.divf", "arith.maximumf", "arith.minimumf", "arith.maxnumf"}
+    | {"arith.minnumf", "math.fma"}
     | {"arith.addi", "arith.subi", "arith.muli"}
 )
 
@@ -137,7 +138,6 @@ def _share(
                 array = np.array([value.value for value in values], dtype(element).numpy)
                 handle = weights.add(f"{member.identity.name}.{element}", array)
                 own.append(build.weight(handle, array.shape, element))
-    _widen(server.function)
     for own, member in zip(given, group, strict=True):
         for call in calls[member.identity.name]:
             _redirect(call, member, server, own)
@@ -161,22 +161,12 @@ def _differing(
 def _read(server: _Member, places: dict[int, int], count: int, element: str) -> None:
     """Give the function an argument of `count` numbers and let it read them there."""
     type_ = ir.RankedTensorType.get([count], ir.Type.parse(element))
-    tensor = body_of(server.function).add_argument(type_, ir.Location.unknown())
+    tensor = add_argument(server.function, type_)
     for number, column in places.items():
         constant = server.numbers[number]
         with building_before(constant):
             value = build.element_at(tensor, [column]).value
         replace(constant, [value])
-
-
-def _widen(function: ir.Operation) -> None:
-    """Let the function's type, and the places of its tensors, count the new arguments too."""
-    old = ir.FunctionType(ir.TypeAttr(function.attributes["function_type"]).value)
-    inputs = [argument.type for argument in body_of(function).arguments]
-    function.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(inputs, old.results))
-    places, count = read_places(function), len(old.inputs)
-    if places:
-        write_places(function, [*places[:count], *[None] * (len(inputs) - count), *places[count:]])
 
 
 def _redirect(call: ir.Operation, member: _Member, server: _Member, numbers: list[ir.Value]) -> None:
