@@ -4,6 +4,7 @@ In: the hollow engines of benchmarks/gpu_bundle.py, and the same architectures i
 Out: a table and a JSON file, a record for each model and shape, all measured in CUDA graphs. Weights are random, so
 these are times only; whether engines are right is asked by gpu_check.py with models that fit a bundle. Needs torch and
 transformers; jax for XLA. What takes long comes last: first all engines, then torch as it is, XLA, and torch.compile.
+What faults or hangs ends its own model only (gpu_worker.py).
 
     PYTHONPATH=.pkg:. python benchmarks/gpu_models.py BUNDLE [--only NAME] [--seconds 420] [--resume]
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.gpu_results import OutOfTime, Results, environment, skipped, time_limit
+from benchmarks.gpu_worker import QUIET, Broken, Notes, Worker, open_announcing
 
 from tilewright.runtime.dtypes import dtype
 from tilewright.runtime.errors import Error
@@ -29,6 +31,7 @@ from tilewright.runtime.measuring import Measurement, measure
 
 SAMPLE = 0.5  # seconds of measuring each competitor
 MOST_SECONDS = 90.0  # for one competitor: its compiler may search for minutes
+SLOWEST = 8  # launches of ours that a record names
 
 
 # By the beginning of an input's name: axis -> names of its size, the first that a case has.
@@ -103,14 +106,23 @@ def inputs_of(bundle: Path, case: Case) -> list[np.ndarray]:
     return list(arrays(shapes).values())
 
 
-def ours(bundle: Path, case: Case, device: str) -> dict[str, Any]:
+def ours(bundle: Path, case: Case, device: str, notes: Notes) -> dict[str, Any]:
     """The record of one model at one shape, without its peers."""
+    notes("weights", 3 * QUIET)
     engine = load_hollow(bundle / "models" / f"{case.slug}.hollow")
     names = [given.name for given in engine.manifest.inputs]
-    with engine.session(device) as session:
-        measured = session.measure(dict(zip(names, inputs_of(bundle, case), strict=True)), SAMPLE)
-    launches = len(engine.program.launches)
-    return {"model": case.model, "sizes": case.sizes, "launches": launches, "ours": measured.record(), "peers": {}}
+    inputs = dict(zip(names, inputs_of(bundle, case), strict=True))
+    with engine.session(open_announcing(device, notes)) as session:
+        notes.stage = "one by one"
+        _, timings = session.profile(inputs)
+        notes.stage = "timed"
+        measured = session.measure(inputs, SAMPLE)
+    slowest = sorted(timings, key=lambda timing: -timing.seconds)[:SLOWEST]
+    return {
+        "model": case.model, "sizes": case.sizes, "launches": len(engine.program.launches),
+        "ours": measured.record(), "peers": {}, "kernel_seconds": sum(timing.seconds for timing in timings),
+        "slowest": [[timing.kernel, timing.seconds, list(timing.nodes)[:2]] for timing in slowest],
+    }  # fmt: skip
 
 
 # Peers ----------------------------------------------------------------------------------------------------------
@@ -202,8 +214,30 @@ def line(record: dict[str, Any]) -> str:
     return f"{name:50} {ours * 1e6:10.1f} us, {record['launches']} launches; {peers}"
 
 
+@dataclass(frozen=True)
+class Task:
+    """One competitor, "ours" or a name of `ROUNDS`, with one model."""
+
+    competitor: str
+    bundle: Path
+    case: Case
+    device: str
+    deadline: float  # of the monotonic clock
+
+
+def serve(task: Task, notes: Notes) -> Iterator[dict[str, Any]]:
+    """What the competitor needed, or our whole record."""
+    if task.competitor == "ours":
+        yield ours(task.bundle, task.case, task.device, notes)
+        return
+    notes(f"{task.competitor}: {task.case.slug}", MOST_SECONDS + 3 * QUIET)
+    inputs = inputs_of(task.bundle, task.case)
+    yield attempt(partial(ROUNDS[task.competitor], task.case, inputs), task.deadline)
+
+
 def measure_ours(results: Results, cases: list[Case], options: argparse.Namespace, deadline: float) -> None:
     """The first round: every engine."""
+    worker = Worker(serve, not options.together)
     for case in cases:
         known = {"model": case.model, "sizes": case.sizes}
         if results.find(known):
@@ -212,26 +246,40 @@ def measure_ours(results: Results, cases: list[Case], options: argparse.Namespac
             results.leave_out(case.slug)
             continue
         try:
-            record = ours(options.bundle, case, options.device)
-        except (Error, RuntimeError, OSError) as problem:
+            (record,) = worker.do(Task("ours", options.bundle, case, options.device, deadline))
+        except Broken as problem:
             record = known | {"failed": str(problem)}
         print(line(record), flush=True)
         results.add(record)
+    worker.close()
 
 
-def measure_peers(results: Results, cases: list[Case], bundle: Path, deadline: float) -> None:
-    """The others: each competitor with every model before the next competitor."""
-    for name, run in ROUNDS.items():
+def measure_peers(results: Results, cases: list[Case], options: argparse.Namespace, deadline: float) -> None:
+    """The others: each competitor with every model before the next competitor, and in a process of its own."""
+    for name in ROUNDS:
+        worker = Worker(serve, not options.together)
         for case in cases:
             record = results.find({"model": case.model, "sizes": case.sizes})
             if record is None or "failed" in record:
                 continue
             if record["peers"].get(name, skipped(OutOfTime())) != skipped(OutOfTime()):
                 continue  # of a run before
-            inputs = inputs_of(bundle, case)
-            record["peers"][name] = attempt(partial(run, case, inputs), deadline)
+            if time.monotonic() > deadline:
+                record["peers"][name] = skipped(OutOfTime())
+            else:
+                record["peers"][name] = competitor(worker, Task(name, options.bundle, case, options.device, deadline))
             print(f"{name:22} {line(record)}", flush=True)
             results.add(record)
+        worker.close()
+
+
+def competitor(worker: Worker, task: Task) -> dict[str, Any]:
+    """What a peer needed, or why that is not known."""
+    try:
+        (found,) = worker.do(task)
+    except Broken as problem:
+        return skipped(problem)
+    return dict(found)
 
 
 def main() -> None:
@@ -242,6 +290,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=420, help="start nothing after this time")
     parser.add_argument("--resume", action="store_true", help="keep what --out has already")
     parser.add_argument("--device", default="cuda", help="emulator tries this script where there is no GPU")
+    parser.add_argument("--together", action="store_true", help="all in this process: for ncu and compute-sanitizer")
     parser.add_argument("--peers", action="store_true", help="also where there is no GPU, to try them out")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu-models.json"))
     options = parser.parse_args()
@@ -260,7 +309,7 @@ def main() -> None:
                 results.leave_out(case.slug, "not in the bundle")
     measure_ours(results, cases, options, deadline)
     if options.device == "cuda" or options.peers:
-        measure_peers(results, cases, options.bundle, deadline)
+        measure_peers(results, cases, options, deadline)
     sys.exit(any("failed" in record for record in results.records))
 
 

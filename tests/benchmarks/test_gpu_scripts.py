@@ -19,6 +19,7 @@ import pytest
 from benchmarks import gpu_bundle, gpu_models, report
 from benchmarks.gpu_models import Case
 from benchmarks.gpu_results import OUT_OF_TIME, OutOfTime, Results, is_cut, time_limit
+from benchmarks.gpu_worker import Notes
 from benchmarks.workloads import WORKLOADS
 from onnx import TensorProto, helper, numpy_helper
 
@@ -105,8 +106,9 @@ def test_whole_models_get_inputs_of_their_types(tmp_path: Path) -> None:
     case = Case("words", {"batch": 2})
     save_hollow(engine, tmp_path / "models" / f"{case.slug}.hollow")
     assert [(own.dtype, own.shape) for own in gpu_models.inputs_of(tmp_path, case)] == [("i8", (2, 3)), ("f2", (16,))]
-    record = gpu_models.ours(tmp_path, case, "emulator")
+    record = gpu_models.ours(tmp_path, case, "emulator", Notes())
     assert record["model"] == "words" and record["ours"]["seconds"] > 0
+    assert len(record["slowest"]) == record["launches"] == len(engine.program.launches)
 
 
 def test_results_go_on_after_a_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
