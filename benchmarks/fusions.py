@@ -130,6 +130,12 @@ PATTERNS = (
         {**_QKV, **_SHAPES, "joined": np.array([0, 0, 128]), "wo": (128, 128)},
     ),
     Pattern(
+        "Gemm layers between reshapes, one word, GELU", "dot + dot", "float16[1, 1, 128] x",
+        "f = Reshape(x, flat)  a = Gemm(f, w, bias)  r = Reshape(a, whole)  g = Gelu(r)  h = Reshape(g, flat)"
+        "  b = Gemm(h, v)  s = Reshape(b, whole)  y = Add(s, x)",
+        {"w": (128, 256), "bias": (256,), "v": (256, 128), "flat": np.array([1, -1]), "whole": np.array([1, 1, -1])},
+    ),
+    Pattern(
         "residual, layer norm, two products", "row + dot + dot", f"{_ROWS}, float16[64, 128] r",
         "a = Add(x, r)  b = LayerNormalization(a, g, t)  y = MatMul(b, w)  z = MatMul(b, v)",
         {"g": (128,), "t": (128,), "w": (128, 256), "v": (128, 64)}, "float16[?] y, float16[?] z",

@@ -142,6 +142,8 @@ class Tensor:
     def value(self) -> ir.Value:
         """The IR value. Constants and symbolic values become operations at the top of the function."""
         if self._value is None:
+            if self._loader is None and (array := self._numbers()) is not None and not is_repeated(array):
+                self._loader = lambda: array
             context = self._materialiser.anchor.context
             with self._materialiser.point(self._symbols()), ir.Location.name(self.name, context=context):
                 self._value = self._constant() if self._loader is not None else self._symbolic()
@@ -169,11 +171,26 @@ class Tensor:
         handle = self._materialiser.weights.add(self.name, self._loader)
         return build.weight(handle, self.shape, self.dtype)
 
+    def _numbers(self) -> Array | None:
+        """The array of a known value in which no size is open."""
+        assert self._known is not None
+        numbers = [number(element) for element in self._known.ravel()]
+        if any(item is None for item in numbers) or self.dtype in NARROW:
+            return None
+        kind = DTYPES[self.dtype].numpy
+        numerators, denominators = (
+            np.array([item[part] for item in numbers if item], np.int64).astype(kind) for part in (0, 1)
+        )
+        quotients = numerators / denominators if np.any(denominators != kind.type(1)) else numerators
+        return np.asarray(quotients.astype(kind).reshape(self._known.shape))
+
     def _symbolic(self) -> ir.Value:
-        elements = self._known
+        elements, numbers = self._known, self._numbers()
         assert elements is not None
 
         def body() -> Scalar:
+            if numbers is not None and is_repeated(numbers):
+                return Scalar.constant(numbers.flat[0].item(), self.dtype)
             position = Scalar.constant(0, "i64")
             for axis, size in enumerate(elements.shape):
                 position = position * size + (build.index(axis) if size != 1 else 0)
@@ -240,6 +257,18 @@ class _Integer:
 def as_symbolic(element: Expression | Ratio) -> Ratio | _Integer:
     """Something with a `scalar(dtype)` method from an element of a known value."""
     return element if isinstance(element, Ratio) else _Integer(element)
+
+
+def is_repeated(array: Array) -> bool:
+    """Whether one number stands for several: a mask that hides nothing, say."""
+    return array.size > 1 and bool(np.all(array == array.flat[0]))
+
+
+def number(element: Expression | Ratio) -> tuple[int, int] | None:
+    """(numerator, denominator) of an element of a known value; None where a size that is not known yet is in it."""
+    numerator = (element.numerator if isinstance(element, Ratio) else element).as_constant()
+    denominator = element.denominator if isinstance(element, Ratio) else 1
+    return None if numerator is None else (numerator, denominator)
 
 
 MAXIMUM_DENOMINATOR = 1 << 16  # floats of shape arithmetic are small fractions: scale factors, halves

@@ -7,6 +7,7 @@ bodies of maps.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mlir.dialects import arith
 
 from ...dialects import graph_builder
 from ...dialects.narrow import PACKED
+from ...dialects.scalar import Scalar
 from ...dialects.tensors import element_of, scalar_type, shape_of
 from ...runtime.dtypes import NARROW, dtype
 from ...runtime.symbolic import expression
@@ -121,8 +123,12 @@ class _Folder:
         return interpreter.run(operation)[0]
 
     def _store(self, operation: ir.Operation, array: Array) -> None:
+        element = element_of(operation.results[0])
         with building_before(operation):
-            value = store_constant(self.weights, array, element_of(operation.results[0]), operation.location)
+            if _is_repeated(operation.results[0], array):
+                value = graph_builder.map([], partial(Scalar.constant, array.flat[0].item(), element), array.shape)
+            else:
+                value = store_constant(self.weights, array, element, operation.location)
         self.known[value] = True
         replace(operation, [value])
 
@@ -135,6 +141,13 @@ class _Folder:
             value = transposed_weight(self.weights, owner, integers(operation, "permutation"), operation)
         self.known[value] = True
         replace(operation, [value])
+
+
+def _is_repeated(value: ir.Value, array: Array) -> bool:
+    """Whether one number stands for all of them in the maps that read the value, such as a mask that hides nothing."""
+    if array.size < 2 or element_of(value) in NARROW or not np.all(array == array.flat[0]):
+        return False
+    return all(use.owner.operation.name == "graph.element" for use in value.uses)
 
 
 def store_constant(weights: WeightStore, array: Array, element: str, location: ir.Location) -> ir.Value:

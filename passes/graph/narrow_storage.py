@@ -12,7 +12,7 @@ from mlir import ir
 from ...dialects import graph_builder
 from ...dialects.given_kernel import KIND
 from ...dialects.tensors import element_of, shape_of, tensor_type
-from ...runtime.symbolic import product
+from ...runtime.symbolic import Expression, product
 from ..unit import Unit, register_pass
 from .plan_precision import NARROW
 from .rewriting import (
@@ -80,11 +80,17 @@ def _statistics(everything: dict[str, ir.Operation], calls: list[ir.Operation]) 
         kind = _kind(everything, call)
         operands = [value for value in call.operands if not _is_weight(value)]
         if kind == "row":
-            sizes = {product(shape_of(value)) for value in operands}
+            sizes = {product(shape_of(value)) for value in operands} | _reduced_sizes(everything[_callee(call)])
             found |= {result for result in call.results if product(shape_of(result)) not in sizes}
         elif kind == "loop" and operands and all(_behind_reshapes(value) in found for value in operands):
             found |= set(call.results)
     return found
+
+
+def _reduced_sizes(function: ir.Operation) -> set[Expression]:
+    """How many elements the kernel reduces: what it makes of each of them is no statistic, wherever it comes from."""
+    reductions = [own for own in inner_operations(function) if own.name == "graph.reduce"]
+    return {product(shape_of(own.operands[0])) for own in reductions}
 
 
 def _behind_reshapes(value: ir.Value) -> ir.Value:

@@ -16,6 +16,8 @@ from ...dialects.tensors import element_of, rank_of, shape_of
 from ...runtime.symbolic import ONE
 from ..unit import Unit, register_pass
 from .common_subexpressions import merge_duplicates
+from .neutral_operations import drop_neutral_operations
+from .plan_precision import NARROW
 from .rejoin_scores import rejoin_scores
 from .rewriting import (
     blocks_within,
@@ -35,6 +37,7 @@ from .rewriting import (
     yielded,
 )
 from .sink_reshapes import sink_reshapes
+from .unflatten_products import unflatten_product
 
 Rule = Callable[[ir.Operation], bool]
 RULES: dict[str, list[Rule]] = {}
@@ -59,6 +62,7 @@ def simplify(unit: Unit) -> None:
         for block in blocks_within(main):
             for operation in operations_of(block):
                 if operation.name == "graph.map":
+                    drop_neutral_operations(operation, unit.precision not in NARROW)
                     merge_body(operation)
         for _ in range(MAXIMUM_ROUNDS):
             changed = erase_dead(main)
@@ -103,6 +107,9 @@ def drop_shaping(operation: ir.Operation) -> bool:
         return False
     operation.operands[0] = inner.operands[0]
     return True
+
+
+rule("graph.reshape")(unflatten_product)
 
 
 # Transpose ------------------------------------------------------------------------------------------------------

@@ -141,3 +141,14 @@ def test_a_huge_one_hot_is_left_to_the_run() -> None:
         axis = Constant<value_ints=[0]>() depth = Constant<value_int=2000000000>() y = OneHot(axis, depth, values)
     }"""
     assert "tensor<1x2000000000xi64>" in signature(import_model(model(text)))
+
+
+def test_what_is_known_of_all_elements_is_stored() -> None:
+    """Positions are a weight, a mask of ones is a number; neither is chosen from number by number in a kernel."""
+    text = """m (float[40] x) => (float[40] y, int64[40] z) {
+        n = Shape(x) end = Squeeze(n) zero = Constant<value_int=0>() one = Constant<value_int=1>()
+        positions = Range(zero, end, one) z = Neg(positions) inside = Greater(end, positions) y = Where(inside, x, x)
+    }"""
+    body = str(import_model(model(text)).module)
+    assert "graph.index" not in body
+    assert body.count("graph.weight") == 1 and "arith.constant true" in body

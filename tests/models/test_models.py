@@ -5,6 +5,8 @@ The models and their inputs stand in tests/support/zoo.py. One engine serves all
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -73,7 +75,7 @@ def test_same_answer_as_onnxruntime(name: str) -> None:
 def test_lower_precisions(name: str, precision: str, tolerance: float) -> None:
     model = MODELS[name]
     engine = tilewright.compile(model.load(), precision=precision)
-    assert any("mma.sync" in engine.ptx(name) for name in engine.kernels)
+    assert any(re.search(r"wgmma|mma\.sync", engine.ptx(name)) for name in engine.kernels)
     compare(engine, model.inputs(), model, tolerance)
 
 

@@ -41,3 +41,41 @@ func.func @main() -> !big {
   %0 = "graph.broadcast"(%rows) : (tensor<1x1xf32>) -> !big
   return %0 : !big
 }
+
+// -----
+// A number that stands for all elements of what maps read, such as a mask that hides nothing, moves into their bodies;
+// what something else reads, or differs, is a weight.
+
+!x = tensor<8x32xf32>
+
+// CHECK-LABEL: func.func @main
+// CHECK: "graph.map"
+// CHECK-NEXT: "graph.element"(%arg0)
+// CHECK-NEXT: arith.constant 2.500000e+00
+// CHECK-NEXT: arith.mulf
+// CHECK: "graph.weight"() {{.*}} -> tensor<256xf32>
+func.func @main(%x: !x) -> (!x, tensor<256xf32>) {
+  %c = "graph.constant"() {value = dense<1.5> : tensor<1x1xf32>} : () -> tensor<1x1xf32>
+  %d = "graph.constant"() {value = dense<1.0> : tensor<8x1xf32>} : () -> tensor<8x1xf32>
+  %same = "graph.map"() ({
+    %a = "graph.element"(%c) : (tensor<1x1xf32>) -> f32
+    %b = "graph.element"(%d) : (tensor<8x1xf32>) -> f32
+    %s = arith.addf %a, %b : f32
+    gpu.yield %s : f32
+  }) : () -> !x
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %b = "graph.element"(%same) : (!x) -> f32
+    %s = arith.mulf %a, %b : f32
+    gpu.yield %s : f32
+  }) : () -> !x
+  %other = "graph.map"() ({
+    %i = "graph.index"() {axis = 0 : i64} : () -> i64
+    %a = "graph.element"(%d) : (tensor<8x1xf32>) -> f32
+    %b = arith.sitofp %i : i64 to f32
+    %s = arith.addf %a, %b : f32
+    gpu.yield %s : f32
+  }) : () -> !x
+  %flat = "graph.reshape"(%other) : (!x) -> tensor<256xf32>
+  return %0, %flat : !x, tensor<256xf32>
+}

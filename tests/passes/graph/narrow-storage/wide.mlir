@@ -175,3 +175,45 @@ func.func private @loop_2(%x: !double) -> !double attributes {graph.kernel = "lo
   }) : () -> !double
   return %0 : !double
 }
+
+// -----
+// What a row makes of each element that it looks up is no statistic, though none of its operands has that size.
+
+!words = tensor<?xi64, ["n"]>
+!table = tensor<1000x512xf32>
+!x = tensor<?x512xf32, ["n", "512"]>
+!line = tensor<?x1xf32, ["n", "1"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: call @row_0(%arg0, %arg1) {{.*}} -> tensor<?x512xf16
+// CHECK: call @loop_0
+func.func @main(%words: !words, %table: !table) -> !x {
+  %0 = call @row_0(%words, %table) : (!words, !table) -> !x
+  %1 = call @loop_0(%0) : (!x) -> !x
+  return %1 : !x
+}
+func.func private @row_0(%words: !words, %table: !table) -> !x attributes {graph.kernel = "row", graph.nodes = []} {
+  %0 = "graph.map"() ({
+    %line = "graph.index"() {axis = 0 : i64} : () -> i64
+    %column = "graph.index"() {axis = 1 : i64} : () -> i64
+    %word = "graph.element_at"(%words, %line) : (!words, i64) -> i64
+    %a = "graph.element_at"(%table, %word, %column) : (!table, i64, i64) -> f32
+    gpu.yield %a : f32
+  }) : () -> !x
+  %1 = "graph.reduce"(%0) {kind = "sum", axes = array<i64: 1>} : (!x) -> !line
+  %2 = "graph.map"() ({
+    %a = "graph.element"(%0) : (!x) -> f32
+    %b = "graph.element"(%1) : (!line) -> f32
+    %c = arith.divf %a, %b : f32
+    gpu.yield %c : f32
+  }) : () -> !x
+  return %2 : !x
+}
+func.func private @loop_0(%x: !x) -> !x attributes {graph.kernel = "loop", graph.nodes = []} {
+  %0 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %b = math.exp %a : f32
+    gpu.yield %b : f32
+  }) : () -> !x
+  return %0 : !x
+}
