@@ -2,13 +2,14 @@
 
 In: workloads and a target. Out: for each the kernels, and of the one that does the most: registers, spills, shared
 memory, blocks on a multiprocessor, the arithmetic instructions of its main loop, the share of its global accesses that
-are 16 bytes wide, and the fraction of the roofline that full waves of tiles allow. The exit code is 1 when a kernel
-spills, is serialised, multiplies matrices in f16 without tensor cores, or touches memory before the kernels in front of
-it have ended.
+are 16 bytes wide, and the fraction of the roofline that full waves of tiles allow; and of what kernel_answers.py found
+for the same PTX, the error and the blocks that the sanitizer watched ("-" where the kernels have changed since). The
+exit code is 1 when a kernel spills, is serialised, multiplies matrices in f16 without tensor cores, touches memory
+before the kernels in front of it have ended, or has a wrong answer or a finding there.
 
     python -m benchmarks.kernels [--target sm_90a] [--precision f16] [--family NAME] [--json FILE]
 
-The last column is a model, not a measurement.
+"waves x tiles" is a model, not a measurement.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.workloads import VARIANTS, WORKLOADS, Workload
+from benchmarks.kernel_answers import RESULTS, Answer, Key, load
+from benchmarks.quantised_workloads import EVERY
+from benchmarks.sanitize import digest_of
+from benchmarks.workloads import Workload
 from rich.console import Console
 from rich.table import Table
 
@@ -40,7 +44,9 @@ _BULK = re.compile(r"^(UTMALDG|UTMASTG|UBLKCP)")
 
 @dataclass(frozen=True)
 class Row:
-    """One workload. `wide` is None when a kernel touches global memory by bulk copies only; `problems` end the run."""
+    """One workload. `wide` is None when a kernel touches global memory by bulk copies only; `error` and `watched` are
+    of kernel_answers.py, None and empty where it did not run these kernels; `problems` end the run.
+    """
 
     family: str
     name: str
@@ -54,9 +60,11 @@ class Row:
     bulk: int
     roofline: float
     problems: tuple[str, ...]
+    error: float | None = None
+    watched: str = ""
 
 
-def inspect(workload: Workload, target: str, precision: str) -> Row:
+def inspect(workload: Workload, target: str, precision: str, answers: dict[Key, Answer]) -> Row:
     """Compile one workload and look at its largest kernel."""
     engine = tilewright.compile(workload.make(), target=target, precision=precision)
     facts, gpu = find_target(target), gpu_of_target(target)
@@ -76,6 +84,10 @@ def inspect(workload: Workload, target: str, precision: str) -> Row:
     needs_matrix_units = workload.flops / (gpu.f32 * 1e12) > workload.nbytes / (gpu.bandwidth * 1e9)
     if needs_matrix_units and precision != "strict" and unit not in _MATRIX:
         problems.append(f"{unit or 'nothing'} in the main loop")
+    answer = answers.get((workload.family, workload.name, target, precision))
+    if answer is not None and answer.digest != digest_of(engine):
+        answer = None
+    problems += answer.problems if answer is not None else []
     launch = next(launch for launch in engine.program.launches if launch.kernel == name)
     grid = launch.grid[0].evaluate({}) * launch.grid[1].evaluate({}) * launch.grid[2].evaluate({})
     resident = occupancy(gpu, threads, kernel.registers, shared).blocks
@@ -92,6 +104,8 @@ def inspect(workload: Workload, target: str, precision: str) -> Row:
         sum(count for opcode, count in counts.items() if _BULK.match(opcode)),
         _roofline(workload, engine.ir("pipeline"), grid, resident, gpu, unit),
         tuple(problems),
+        answer.error if answer is not None else None,
+        f"{answer.watched} of {answer.blocks}" if answer is not None else "",
     )
 
 
@@ -149,22 +163,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--target", default="sm_90a")
     parser.add_argument("--precision", default="f16")
-    parser.add_argument("--family", choices=sorted({workload.family for workload in (*WORKLOADS, *VARIANTS)}))
+    parser.add_argument("--family", choices=sorted({workload.family for workload in EVERY}))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = []
-    columns = ("kernels", "regs", "spills", "shared", "blocks/SM", "multiplies by", "16 B", "bulk", "waves x tiles")
+    rows, answers = [], {answer.key: answer for answer in load(RESULTS)}
+    columns = (
+        "kernels", "regs", "spills", "shared", "blocks/SM", "multiplies by", "16 B", "bulk", "waves x tiles", "error",
+        "watched",
+    )  # fmt: skip
     table = Table("work", *columns, title=f"kernels without running them: {options.target}, {options.precision}")
-    for workload in (*WORKLOADS, *VARIANTS):
+    for workload in EVERY:
         if options.family in (None, workload.family):
-            row = inspect(workload, options.target, workload.precision or options.precision)
+            row = inspect(workload, options.target, workload.precision or options.precision, answers)
             rows.append(row)
             wide = "-" if row.wide is None else f"{row.wide:.0%}"
             facts = (row.kernels, row.registers, row.spills, row.shared_bytes, row.blocks)
             cells = (*facts, row.arithmetic, wide, row.bulk)
             name = f"{row.family} {row.name}" + (f" [red]{'; '.join(row.problems)}[/red]" if row.problems else "")
-            table.add_row(name, *map(str, cells), f"{row.roofline:.0%}")
-    Console(width=170).print(table)
+            error = "-" if row.error is None else f"{row.error:.1e}"
+            table.add_row(name, *map(str, cells), f"{row.roofline:.0%}", error, row.watched or "-")
+    Console(width=190).print(table)
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     sys.exit(any(row.problems for row in rows))

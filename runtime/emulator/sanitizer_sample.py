@@ -21,43 +21,47 @@ from .sanitizer_findings import Findings
 from .sanitizer_global import GlobalShadow
 from .sanitizer_kernel import KernelFacts
 
-_STEPS_PER_CHUNK = 30
-"""What a chunk costs by itself, in basic blocks."""
+_CHUNK = 100
+"""What a chunk costs by itself, in instructions."""
 
 
 @dataclass
 class Watched:
-    """What was seen of one launch: `blocks` of `of`, `cut` of these not to their ends; `steps` basic blocks."""
+    """What was seen of one launch: `blocks` of `of`, `cut` of these not to their ends, in so many instructions."""
 
     kernel: str
     of: int
     blocks: int = 0
     cut: int = 0
-    steps: int = 0
+    instructions: int = 0
 
 
 class SampledSanitizer(Sanitizer):
     """Watches blocks of each launch: the first, the last, the one in the middle, and others at random, until `enough`
-    basic blocks have run; those of a launch whose blocks wait for each other in order. What the rest would have written
+    instructions have run; those of a launch whose blocks wait for each other in order. What the rest would have written
     counts as written when the launch is over, but holds nothing: later kernels get no numbers to rely on.
     """
 
     def __init__(
-        self, order: Order | None = None, delayed: bool = True, enough: int = 4000, most: int = 2600
+        self, order: Order | None = None, delayed: bool = True, enough: int = 12_000, most: int = 16_000
     ) -> None:
-        """A chunk of blocks ends after `most` basic blocks wherever it is; the first and the last always run."""
+        """A chunk of blocks ends after `most` instructions wherever it is; the first and the last always run. Some
+        5,000 instructions a second go by, most of them for the threads of one to thirty blocks.
+        """
         super().__init__(order, delayed)
         self.watched: list[Watched] = []
         self.enough, self.most = enough, most
+        self._sizes: list[int] = []
 
     def begin(self, compiled: Compiled, launch: Launch) -> int:
+        self._sizes = [len(block.instructions) for block in compiled.program.blocks]
         self.watched.append(Watched(launch.kernel, launch.grid[0] * launch.grid[1] * launch.grid[2]))
         return super().begin(compiled, launch)
 
     def chosen(self, firsts: Sequence[int], waits: bool) -> Iterable[int]:
         watched = self.watched[-1]
         for number, first in enumerate(firsts if waits else _mixed(firsts)):
-            if watched.steps >= self.enough and number >= 2:
+            if watched.instructions >= self.enough and number >= 2:
                 return
             yield first
             if waits and watched.cut:  # nobody would answer the others
@@ -67,8 +71,9 @@ class SampledSanitizer(Sanitizer):
         assert self._current is not None and self._shadow is not None
         watched = self.watched[-1]
         watched.blocks += chunk.geometry.blocks
-        watched.steps += _STEPS_PER_CHUNK
-        return _CountedChunk(chunk, self._current, self._shadow, self.findings, watched, self.most)
+        watched.instructions += _CHUNK
+        counts = _Counts(watched, self._sizes, self.most)
+        return _CountedChunk(chunk, self._current, self._shadow, self.findings, counts)
 
     def finish(self, error: DeviceError | None) -> None:
         super().finish(error)
@@ -76,21 +81,31 @@ class SampledSanitizer(Sanitizer):
             self._contents.complete()
 
 
+@dataclass
+class _Counts:
+    """What a chunk adds to: the instructions of each basic block, and how many the chunk may still execute."""
+
+    watched: Watched
+    sizes: list[int]
+    left: int
+
+
 class _CountedChunk(ChunkSanitizer):
-    """Ends its chunk after so many basic blocks."""
+    """Ends its chunk after so many instructions."""
 
     def __init__(
-        self, chunk: Chunk, facts: KernelFacts, shadow: GlobalShadow, findings: Findings, watched: Watched, most: int
+        self, chunk: Chunk, facts: KernelFacts, shadow: GlobalShadow, findings: Findings, counts: _Counts
     ) -> None:
         super().__init__(chunk, facts, shadow, findings)
-        self._watched, self._left, self._blocks = watched, most, chunk.geometry.blocks
+        self._counts = counts
 
     def executed(self, block: int, mask: Mask) -> None:
-        if not self._left:
-            self._watched.cut += self._blocks
+        counts = self._counts
+        if counts.left <= 0:
+            counts.watched.cut += self._chunk.geometry.blocks
             raise Enough
-        self._left -= 1
-        self._watched.steps += 1
+        counts.left -= counts.sizes[block]
+        counts.watched.instructions += counts.sizes[block]
 
 
 def _mixed(firsts: Sequence[int]) -> list[int]:

@@ -36,10 +36,10 @@ BLOCKS = 1000  # chunks of 128
 
 
 def _watch(
-    body: str, launches: int = 1, order: str = "lockstep", most: int = 60, blocks: int = BLOCKS
+    body: str, launches: int = 1, order: str = "lockstep", most: int = 200, blocks: int = BLOCKS
 ) -> SampledSanitizer:
     """What was seen of launches from x to y, y to x, and so on; y is zero at first where the kernel looks at it."""
-    sanitizer = SampledSanitizer(Order(order), enough=300, most=most)
+    sanitizer = SampledSanitizer(Order(order), enough=1000, most=most)
     device = EmulatorDevice(instrument=sanitizer)
     kernel = device.load("k", _KERNEL.replace("// BODY", body))
     x, y = (device.allocate(256 * blocks) for _ in range(2))
@@ -55,7 +55,7 @@ def _watch(
 @pytest.mark.parametrize("order", ["lockstep", "reversed", "random"])
 @pytest.mark.parametrize("number", [0, BLOCKS - 1])
 def test_the_first_and_the_last_are_among_them(number: int, order: str) -> None:
-    sanitizer = _watch(_LOOP + _RACE.replace("NUMBER", str(number)), order=order, most=2000)
+    sanitizer = _watch(_LOOP + _RACE.replace("NUMBER", str(number)), order=order, most=9000)
     (watched,) = sanitizer.watched
     assert watched.blocks < watched.of == BLOCKS and watched.cut == 0
     assert "race" in {finding.kind for finding in sanitizer.findings.list()}
@@ -72,12 +72,12 @@ def test_short_launches_are_watched_whole() -> None:
 
 
 def test_a_long_chunk_is_cut() -> None:
-    (watched,) = _watch(_LOOP, most=60).watched
-    assert 0 < watched.cut == watched.blocks < BLOCKS and watched.steps < 1000
+    (watched,) = _watch(_LOOP, most=200).watched
+    assert 0 < watched.cut == watched.blocks < BLOCKS and watched.instructions < 2000
 
 
 def test_blocks_that_wait_go_in_order_up_to_the_first_that_is_cut() -> None:
-    sanitizer = _watch(_WAIT, most=1000, blocks=8)
+    sanitizer = _watch(_WAIT, most=9000, blocks=8)
     (watched,) = sanitizer.watched
     assert not sanitizer.findings.list() and watched.blocks > 0 and not watched.cut
     sanitizer = _watch(_LOOP + _WAIT, blocks=8)
