@@ -72,7 +72,8 @@ def inspect(workload: Workload, target: str, precision: str, answers: dict[Key, 
     for name, kernel in engine.kernels.items():
         assembly = assemble(engine.ptx(name), facts, keep_cubin=True)
         instructions = _INSTRUCTION.findall(disassemble(assembly.cubin))
-        looks.append((len(instructions), name, kernel, assembly, Counter(instructions), _early(instructions)))
+        early = _early(instructions, _fetches_weights(engine.ir("pipeline"), name))
+        looks.append((len(instructions), name, kernel, assembly, Counter(instructions), early))
     _, name, kernel, assembly, counts, _ = max(looks, key=lambda look: look[0])
     shared = kernel.shared_bytes + assembly.shared_bytes
     threads = kernel.block[0] * kernel.block[1] * kernel.block[2]
@@ -109,12 +110,19 @@ def inspect(workload: Workload, target: str, precision: str, answers: dict[Key, 
     )
 
 
-def _early(instructions: list[str]) -> str:
+def _fetches_weights(tile_ir: str, kernel: str) -> bool:
+    """Whether the kernel asks for weights before the kernels in front have ended."""
+    text = tile_ir.partition(f"@{kernel}(")[2].partition("func.func")[0]
+    return re.search(r"\{ahead,", text) is not None
+
+
+def _early(instructions: list[str], fetches_weights: bool) -> str:
     """The first access of global memory in front of the wait for earlier kernels, where there is such a wait."""
     if "ACQBULK" not in instructions:
         return ""
     before = instructions[: instructions.index("ACQBULK")]
-    return next((opcode for opcode in before if _EARLY.match(opcode)), "")
+    found = (opcode for opcode in before if _EARLY.match(opcode))
+    return next((opcode for opcode in found if not (fetches_weights and opcode.startswith("UTMALDG"))), "")
 
 
 def _arithmetic(counts: Counter[str]) -> tuple[str, int]:

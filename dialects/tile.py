@@ -161,11 +161,11 @@ OPERATIONS = (
         "tile.warps",
         "A role: warps `first` to `first + count` run the body, as if the block had no other threads. With `registers`, their budget becomes "
         "that, a thread; whole groups of four warps then have the same role. With `apart`, each group of four warps runs the body as if it "
-        "were alone.",
+        "were alone; with `ahead`, it touches nothing that other kernels write, and may run before these have ended.",
         (),
         (),
         {"first": "integer", "count": "integer"},
-        {"registers": "integer", "apart": "any"},
+        {"registers": "integer", "apart": "any", "ahead": "any"},
         regions=1,
     ),
     OperationDefinition("tile.single", "One thread of the role runs the body.", (), (), regions=1),

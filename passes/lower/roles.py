@@ -58,7 +58,8 @@ def _warps(context: LoweringContext, operation: ir.Operation) -> None:
             context.group = warpgroup_number(context)
             context.thread, context.threads = context.remainder(own, WARPGROUP), WARPGROUP
         lower_block(context, operation.regions[0].blocks[0])
-        context.roles += count // context.threads
+        if "ahead" not in operation.attributes:
+            context.roles += count // context.threads
         context.thread, context.threads, context.role, context.group = block_thread, block_threads, 0, None
         scf.yield_([])
 

@@ -47,6 +47,10 @@ class Boxes(Protocol):
     """One operand of a contraction as tensor maps see it; `dimension` of its tile is not k."""
 
     @property
+    def source(self) -> int:
+        """The number of the kernel's input."""
+
+    @property
     def element(self) -> str:
         """dtype in memory and in the shared tile."""
 
@@ -147,6 +151,10 @@ class Taps:
     channels: int
     padded: int
     dimension: int = 1
+
+    @property
+    def source(self) -> int:
+        return self.matrix.source
 
     @property
     def element(self) -> str:

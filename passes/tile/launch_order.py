@@ -2,7 +2,7 @@
 
 In: a finished tile program for a target that has `griddepcontrol`. Out: the same program, which may be started while
 the one before it still runs: what it does on its own account (barriers, roles, addresses) comes first, then it waits,
-and only then does it touch memory. docs/hopper.md tells why that is safe.
+and only then does it touch memory that other kernels write. docs/hopper.md tells why that is safe.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def order_launches(function: ir.Operation) -> None:
         tile.begin_next
         tile.allocate; tile.make_barriers; tile.barrier
         tile.prefetch_map %map
+        tile.warps { ... } {ahead}      // reads weights, which no kernel writes
         tile.await_previous
         tile.warps { ... }
     """
@@ -36,12 +37,18 @@ def order_launches(function: ir.Operation) -> None:
     first = next(operation for operation in operations if not _is_own(operation))
     with ir.InsertionPoint(operations[0]):
         ir.Operation.create("tile.begin_next")
-    with ir.InsertionPoint(first):
+    with ir.InsertionPoint(next((operation for operation in operations if _is_ahead(operation)), first)):
         for argument in block.arguments:
             if str(argument.type).startswith("!tile.tensor_map"):
                 ir.Operation.create("tile.prefetch_map", operands=[argument])
+    with ir.InsertionPoint(first):
         ir.Operation.create("tile.await_previous")
 
 
 def _is_own(operation: ir.Operation) -> bool:
-    return operation.name in _OWN_ACCOUNT or (operation.name.startswith("arith.") and not len(operation.regions))
+    plain = operation.name.startswith("arith.") and not len(operation.regions)
+    return operation.name in _OWN_ACCOUNT or plain or _is_ahead(operation)
+
+
+def _is_ahead(operation: ir.Operation) -> bool:
+    return operation.name == "tile.warps" and "ahead" in operation.attributes

@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Request:
-    """What a program gets: the kernel function, the name to give, the target, the precision of the compilation, and
-    schedules that were measured.
+    """What a program gets: the kernel function, the name to give, the target, the precision of the compilation,
+    schedules that were measured, and which arguments are weights, which no kernel writes.
     """
 
     function: ir.Operation
@@ -33,6 +33,7 @@ class Request:
     target: Target
     precision: str = "strict"
     tuning: Tuning = field(default_factory=Tuning)
+    constants: frozenset[int] = frozenset()
 
     def choose(self, kind: str, problem: str, candidates: Sequence[T]) -> T:
         """One of the schedules for a problem, best prediction first; `kind` is that of the program."""

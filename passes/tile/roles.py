@@ -63,6 +63,13 @@ def role(
 
 
 @contextmanager
+def role_ahead(builder: TileBuilder, first: int, count: int) -> Iterator[None]:
+    """The same for what a role does before the kernels in front have ended."""
+    with region(builder, "tile.warps", {"first": i64(first), "count": i64(count), "ahead": ir.UnitAttr.get()}):
+        yield
+
+
+@contextmanager
 def region(builder: TileBuilder, name: str, attributes: dict[str, ir.Attribute] | None = None) -> Iterator[None]:
     """The body of an operation without operands and results."""
     operation = ir.Operation.create(name, attributes=attributes or {}, regions=1)

@@ -7,12 +7,15 @@ because host planning reads their signatures.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mlir import ir
 
 from ...runtime.errors import Error, InternalError
 from ..graph.rewriting import functions, string
 from ..target import find_target
 from ..unit import KernelProgram, Unit, register_pass
+from .constant_arguments import constant_arguments
 from .elements import load_rules
 from .programs import PROGRAMS, Request
 from .schedule import typical_sizes
@@ -27,11 +30,12 @@ def tile(unit: Unit) -> None:
     after:  unit.kernels["loop_0"], a func.func over memrefs in the tile dialect
     """
     load_rules()
+    constants = constant_arguments(unit.module)
     with unit.module.context, ir.Location.unknown(), typical_sizes(unit.hints):
         kernels = [own for own in functions(unit.module).values() if "graph.kernel" in own.attributes]
         groups = [[own] for own in kernels] if unit.tuning.apart else groups_alike(kernels)
         for group in groups:
-            programs = share([_program(unit, function) for function in group])
+            programs = share([_program(unit, function, constants) for function in group])
             for function, program in zip(group, programs, strict=True):
                 unit.kernels[string(function, "sym_name")] = program
                 unit.kernels.update({own.name: own for own in program.alternatives})
@@ -40,12 +44,15 @@ def tile(unit: Unit) -> None:
                     unit.on_kernel(own)
 
 
-def _program(unit: Unit, function: ir.Operation) -> KernelProgram:
-    """The tile program of one kernel function. Raises InternalError for a kind that has none."""
+def _program(unit: Unit, function: ir.Operation, constants: Mapping[str, frozenset[int]]) -> KernelProgram:
+    """The tile program of one kernel function; `constants` has the arguments that are weights. Raises InternalError for
+    a kind that has no program.
+    """
     kind, name = string(function, "graph.kernel"), string(function, "sym_name")
     if kind not in PROGRAMS:
         raise InternalError(f"kernel {name}: no tile program for kind {kind!r}; known: {sorted(PROGRAMS)}")
+    known = constants.get(name, frozenset())
     try:
-        return PROGRAMS[kind](Request(function, name, find_target(unit.target), unit.precision, unit.tuning))
+        return PROGRAMS[kind](Request(function, name, find_target(unit.target), unit.precision, unit.tuning, known))
     except Error as error:
         raise type(error)(f"{error}\nwhile tiling kernel {name}:\n{function}") from None

@@ -48,6 +48,7 @@ class WarpPlan:
     accumulator: str
     returned: list[ir.Value]
     box: ResultBox | None = None  # the result, where the schedule stores it in boxes
+    weights: int | None = None  # the operand that no kernel writes, where there is just one
 
     @property
     def threads(self) -> int:
@@ -102,6 +103,7 @@ class WarpPlan:
             tile_count(self.view, self.together),
             lambda number: tile_position(self.builder, self.view, number, self.together, strips=True),
             self.box,
+            self.weights,
         )
 
     def emit(self) -> None:
@@ -163,7 +165,9 @@ def plan_warp_specialized(
         box = box.narrowed(schedule.block[1]) if stored.suits(schedule) else None
     operands = operands.narrowed(schedule.block[1])
     accumulator = "i32" if elements[0] in MIXED[0] else "f32"
-    return WarpPlan(builder, view, operands, schedule, accumulator, request.returned, box)
+    constant = [own for own in operands.both if own.source in request.constants]
+    weights = constant[0].dimension if len(constant) == 1 and request.target.dependent_launch else None
+    return WarpPlan(builder, view, operands, schedule, accumulator, request.returned, box, weights)
 
 
 def _boxed(builder: TileBuilder, view: Contraction) -> tuple[Contraction, Operands] | None:

@@ -24,7 +24,7 @@ from .builder import TileBuilder
 from .elements import zero as element_zero
 from .epilogue import Position
 from .result_boxes import SLOTS, Place, ResultBox
-from .roles import PRODUCER_WARPS, Ring, make_barriers, region, role
+from .roles import PRODUCER_WARPS, Ring, make_barriers, region, role, role_ahead
 from .schedule import Schedule
 from .schedule_wgmma import CONSUMER_GROUP, EXCHANGE_LINE, PADDING
 from .shared_tiles import Part, PartsOfBlock, SharedTiles
@@ -59,6 +59,7 @@ class WarpSpecialized:
     count: Expression  # tiles of the result, counted in clusters of them
     position: Callable[[Expression], Position]
     result: ResultBox | None = None  # where what the epilogue makes is stored in boxes
+    weights: int | None = None  # the operand, 0 or 1, that no kernel writes
 
     @property
     def grid(self) -> Expression:
@@ -96,6 +97,9 @@ class WarpSpecialized:
             self.beside_map = self._result_map(self._beside)
             self.arrived = make_barriers(consumers // CONSUMER_GROUP, 1)
         self._meet()
+        if self._ahead:
+            with role_ahead(self.builder, consumers, PRODUCER_WARPS), region(self.builder, "tile.single"):
+                self._fetch_weights()
         several = consumers > CONSUMER_GROUP
         with role(self.builder, 0, consumers, CONSUMER_REGISTERS if several else None, self.schedule.turns > 1):
             self._consume(epilogue)
@@ -126,31 +130,40 @@ class WarpSpecialized:
             with self._parts_of_block(start) as found:
                 yield found
             return
-        steps = builder.index(self._steps)
+        first = self._first_tile()
         if split > 1:
-            number, blocks = program_id(0), builder.index(split)
-            self.rank = builder.variable(arith.remui(number, blocks), "rank", split)
-            tile = builder.variable(arith.divui(number, blocks), "tile", self.count)
-            yield Work(self.position(tile), self.rank * self._steps, steps), start, []
+            yield self._work(builder.variable(first, "tile", self.count)), start, []
             return
         step = ir.Operation.create(
             "tile.program_count", results=[ir.IndexType.get()], attributes={"axis": i64(0)}
         ).result
-        first = program_id(0)
         if cluster > 1:
-            number = builder.index(cluster)
-            self.rank = builder.variable(arith.remui(first, number), "rank", cluster)
-            first, step = arith.divui(first, number), arith.divui(step, number)
+            step = arith.divui(step, builder.index(cluster))
         if group is not None:
             first = arith.addi(first, arith.muli(group, step))
             step = arith.muli(step, builder.index(self.schedule.turns))
         loop = scf.ForOp(first, builder.index(self.count), step, start)
         end: list[ir.Value] = []
         with ir.InsertionPoint(loop.body), builder.region():
-            batch, row, column = self.position(builder.variable(loop.induction_variable, "tile", self.count))
-            position = (batch, row + self.rank * self.schedule.block[0], column)
-            yield Work(position, ZERO, steps), list(loop.inner_iter_args), end
+            work = self._work(builder.variable(loop.induction_variable, "tile", self.count))
+            yield work, list(loop.inner_iter_args), end
             scf.yield_(end)
+
+    def _first_tile(self) -> ir.Value:
+        """The number of the block's first tile, or of its cluster's; and `rank`, the block's place among those."""
+        number, blocks = program_id(0), self.schedule.together
+        if blocks == 1:
+            return number
+        divisor = self.builder.index(blocks)
+        self.rank = self.builder.variable(arith.remui(number, divisor), "rank", blocks)
+        return arith.divui(number, divisor)
+
+    def _work(self, tile: Expression) -> Work:
+        """What this block does of a tile, or of its cluster's tiles."""
+        (batch, row, column), steps = self.position(tile), self.builder.index(self._steps)
+        if self.schedule.split > 1:
+            return Work((batch, row, column), self.rank * self._steps, steps)
+        return Work((batch, row + self.rank * self.schedule.block[0], column), ZERO, steps)
 
     @contextmanager
     def _parts_of_block(self, start: list[ir.Value]) -> Iterator[tuple[Work, list[ir.Value], list[ir.Value]]]:
@@ -181,9 +194,37 @@ class WarpSpecialized:
         return scf.ForOp(self.builder.index(0), work.steps, self.builder.index(1), list(carried))
 
     # The producer ---------------------------------------------------------------------------------------------------
+    @property
+    def _ahead(self) -> int:
+        """Steps of a block's first tile whose weights are asked for before the kernels in front have ended."""
+        is_known = self.weights is not None and not self.schedule.run
+        return min(self.schedule.stages, self._steps) if is_known else 0
+
+    def _fetch_weights(self) -> None:
+        """Fill the ring with weights, as far as it goes; each stage expects the other operand too."""
+        assert self.weights is not None
+        builder = self.builder
+        self.rank = ZERO
+        work = self._work(builder.variable(self._first_tile(), "tile", self.count))
+        batch, *lines = work.position
+        for value in self.operands.both[self.weights].fixed(builder, lines[self.weights], batch):
+            builder.index(value)  # in front of the loop
+        loop = scf.ForOp(builder.index(0), builder.index(self._ahead), builder.index(1))
+        with ir.InsertionPoint(loop.body), builder.region():
+            stage = loop.induction_variable
+            depth = (work.first + builder.variable(stage, "step", self._ahead)) * self.schedule.block[2]
+            self._expect(stage)
+            self._load(self.weights, stage, (lines[self.weights], depth, batch))
+            scf.yield_([])
+
+    def _expect(self, stage: ir.Value) -> None:
+        attributes = {"bytes": i64(self._stage_bytes())}
+        ir.Operation.create("tile.expect", operands=[self.filled, stage], attributes=attributes)
+
     def _produce(self) -> None:
-        zero, one = self.builder.index(0), self.builder.index(1)
-        with self._tiles_of_block([zero, one]) as (work, carried, end):
+        """Carries the ring, and how many stages have their weights from `_fetch_weights`, where those are fetched."""
+        start = [self.builder.index(value) for value in (0, 1, *([self._ahead] if self._ahead else []))]
+        with self._tiles_of_block(start) as (work, carried, end):
             batch, row, column = work.position
             lines = (row, column)
             for box, line in zip(self.operands.both, lines, strict=True):
@@ -191,18 +232,37 @@ class WarpSpecialized:
                     self.builder.index(value)  # in front of the loop
             loop = self._depth_loop(work, carried)
             with ir.InsertionPoint(loop.body), self.builder.region():
-                inner = Ring(*loop.inner_iter_args)
+                inner, fetched = Ring(*loop.inner_iter_args[:2]), list(loop.inner_iter_args[2:])
                 step = self.builder.variable(loop.induction_variable, "step", self._steps)
                 depth = (work.first + step) * self.schedule.block[2]
                 ir.Operation.create("tile.await", operands=[self.emptied, inner.stage, inner.parity])
-                ir.Operation.create(
-                    "tile.expect", operands=[self.filled, inner.stage], attributes={"bytes": i64(self._stage_bytes())}
-                )
-                for number in (0, 1):
-                    self._load(number, inner.stage, (lines[number], depth, batch))
+                with self._unless(fetched):
+                    self._expect(inner.stage)
+                    for number in (0, 1) if self.weights is None or not fetched else (self.weights,):
+                        self._load(number, inner.stage, (lines[number], depth, batch))
+                if fetched:
+                    assert self.weights is not None
+                    other = 1 - self.weights
+                    self._load(other, inner.stage, (lines[other], depth, batch))
                 following = inner.following(self.schedule.stages)
-                scf.yield_([following.stage, following.parity])
+                scf.yield_([following.stage, following.parity, *map(self._less, fetched)])
             end += list(loop.results)
+
+    @contextmanager
+    def _unless(self, fetched: list[ir.Value]) -> Iterator[None]:
+        """What a step does whose weights have not been asked for."""
+        if not fetched:
+            yield
+            return
+        branch = scf.IfOp(arith.cmpi(arith.CmpIPredicate.eq, fetched[0], self.builder.index(0)))
+        with ir.InsertionPoint(branch.then_block), self.builder.region():
+            yield
+            scf.yield_([])
+
+    def _less(self, count: ir.Value) -> ir.Value:
+        """One less, down to zero."""
+        zero, one = self.builder.index(0), self.builder.index(1)
+        return arith.subi(count, arith.select(arith.cmpi(arith.CmpIPredicate.eq, count, zero), zero, one))
 
     def _stage_bytes(self) -> int:
         rows, columns, depth = self.schedule.block
