@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from tests.frontend.building import model, operations, run, signature
 
 from tilewright.compiler.frontend import import_model
+from tilewright.passes.unit import Unit
 from tilewright.runtime.errors import ModelError, UnsupportedError
 
 
@@ -148,3 +151,45 @@ def test_slices_of_dynamic_dimensions() -> None:
     results = run(unit, x=x)
     np.testing.assert_array_equal(results["y"], x[:-1])
     np.testing.assert_array_equal(results["z"], x[1:])
+
+
+NOTHING = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "step"),
+    [
+        (0, -9, 1), (2, -3, 1), (-9, NOTHING, 1), (4, NOTHING, 1), (-7, -2, 1), (-4, 3, 2), (0, 6, 1), (3, -1, 1),
+        (-1, -NOTHING, -1), (-3, -NOTHING, -1), (4, -NOTHING, -2), (-2, -6, -1), (NOTHING, 2, -1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 9, 12])
+def test_slices_clamp_to_dynamic_dimensions(start: int, end: int, step: int, size: int) -> None:
+    """What lies outside of a short dimension is not there, as in Python; nothing may be left."""
+    unit = _sliced(start, end, step)
+    x = np.arange(2 * size, dtype=np.float32).reshape(size, 2)
+    np.testing.assert_array_equal(run(unit, x=x)["y"], x[start:end:step])
+
+
+@cache
+def _sliced(start: int, end: int, step: int) -> Unit:
+    text = f"""m (float[n,2] x) => (float[a,2] y) {{
+        start = Constant<value_ints=[{start}]>() end = Constant<value_ints=[{end}]>()
+        axis = Constant<value_ints=[0]>() step = Constant<value_ints=[{step}]>()
+        y = Slice(x, start, end, axis, step)
+    }}"""
+    return import_model(model(text))
+
+
+def test_sizes_of_slices_have_one_form() -> None:
+    """The same number of elements in front and behind: their sum needs no constraint."""
+    text = f"""m (float[n] x) => (float[a] y) {{
+        two = Constant<value_ints=[2]>() zero = Constant<value_ints=[0]>() far = Constant<value_ints=[{NOTHING}]>()
+        end = Constant<value_ints=[-2]>()
+        a = Slice(x, zero, end) b = Slice(x, two, far) y = Add(a, b)
+    }}"""
+    unit = import_model(model(text))
+    assert "graph.constraints" not in str(unit.module)
+    for size in (1, 2, 6):
+        x = np.arange(size, dtype=np.float32)
+        np.testing.assert_array_equal(run(unit, x=x)["y"], x[:-2] + x[2:])

@@ -99,6 +99,11 @@ EXAMPLES = {
         image,
         {"b": ints(-1, 0), "e": ints(-(10**9), -1), "a": ints(2, 3), "s": ints(-2, 1)},
     ),
+    "slice_past_the_ends": Example(
+        IMAGE + "{ y = Slice(x, b, e, a, s) }",
+        image,
+        {"b": ints(0, -6), "e": ints(-6, 10**9), "a": ints(2, 3), "s": ints(1, 1)},
+    ),
     "heads": Example(
         """m (float[n,k,12] x) => (float[a,b,c,d] y) {
             r = Reshape(x, heads) t = Transpose<perm=[0,2,1,3]>(r) u = Transpose<perm=[0,2,3,1]>(r) y =

@@ -188,6 +188,11 @@ def _range(
         span = first - last
     if step == 1 and first == 0 and last == size:
         return ZERO, size
+    if last == size:  # written with one of two clamped positions
+        if first == minimum(start, size):
+            span = maximum(size - start, ZERO)
+        elif first == maximum(start + size, ZERO):
+            span = minimum(-start, size)
     known = span.as_constant()
     if known is not None and known <= 0:
         return ZERO, ZERO
@@ -198,9 +203,8 @@ def _range(
 def _bound(node: Node, value: Expression, size: Expression, low: Expression, high: Expression) -> Expression:
     """A start or end within [low, high].
 
-    A symbolic end of a constant dimension (positions[:s]) is assumed to lie inside, and so is a constant
-    that counts from the end of a symbolic dimension (x[:-1]): both become constraints that are checked at
-    run time.
+    A symbolic end of a constant dimension (positions[:s]) is assumed to lie inside, and a symbolic dimension whose last
+    element is left out (x[:-1]) to have one, so that sizes stay sums: constraints that are checked at run time.
     """
     constant, static = value.as_constant(), size.as_constant()
     if constant is not None and static is not None:
@@ -212,10 +216,13 @@ def _bound(node: Node, value: Expression, size: Expression, low: Expression, hig
         if constant <= -FAR:
             return low
         if constant < 0:
-            return node.assume_nonnegative(value + size)
-        if constant == 0:
+            position = value + size
+            if constant == -1 and low == 0:
+                return node.assume_nonnegative(position)
+            return position if (position - low).is_nonnegative() else maximum(position, low)
+        if constant == 0 and low == 0:
             return ZERO
-        return _least(node, value, high, assume=constant == 1)
+        return _least(node, value, high, assume=constant <= 1)
     if (-value).is_nonnegative():  # x[-s:]
         position = value + size
         # Where s is 0 this is x[0:]: the same only where s is the whole dimension.
