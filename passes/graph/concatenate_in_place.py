@@ -34,6 +34,7 @@ from .rewriting import (
     operations_of,
     producer,
     string,
+    users,
     yielded,
 )
 
@@ -176,12 +177,17 @@ class _Joiner:
             return False
         if value in self.places:
             return self.places[value] == place
-        return sum(value == own for own in sources if own is not None) == 1 and self._is_strided(value)
+        others = [_origin(own) for own in sources if own is not None]
+        return others.count(_origin(value)) == 1 and self._is_strided(value, place)
 
-    def _is_strided(self, value: ir.Value) -> bool:
-        """Whether the value's kernel and all its readers take it wherever it lies."""
-        kernels = [producer(value), *(use.owner.operation for use in value.uses)]
-        return all(own is not None and own.block == self.block and self._kind(own) in STRIDED for own in kernels)
+    def _is_strided(self, value: ir.Value, place: Place | None = None) -> bool:
+        """Whether the value's kernel and all its readers take it wherever it lies; in `place` also as a reshape."""
+        names = _names(_origin(value)) if place else [value]
+        readers = [use.owner.operation for name in names for use in name.uses]
+        kernels = [producer(names[0]), *(own for own in readers if not (place and own.name == "graph.reshape"))]
+        if any(own is None or own.block != self.block or self._kind(own) not in STRIDED for own in kernels):
+            return False
+        return place is None or all(place.renamed(shape_of(value), shape_of(name)) for name in names)
 
     # Doing it -------------------------------------------------------------------------------------------------------
     def _join(self, found: _Concatenation, places: list[Place]) -> None:
@@ -193,7 +199,10 @@ class _Joiner:
         for part, value, place in zip(found.parts, sources, places, strict=True):
             if value is None or not self._lies_in(value, place, sources):
                 (value,) = self._call(found, [part])
-            self.places[value] = place
+            for name in _names(_origin(value)):
+                renamed = place.renamed(shape_of(value), shape_of(name))
+                if renamed is not None:
+                    self.places[name] = renamed
             parts.append(value)
         with building_before(found.call):
             within = place_attribute(whole) if is_inside else None
@@ -243,6 +252,21 @@ class _Joiner:
             ip=ir.InsertionPoint(found.call),
         )
         return list(call.results)
+
+
+def _origin(value: ir.Value) -> ir.Value:
+    """The value, or what it is a reshape of."""
+    while (maker := producer(value)) is not None and maker.name == "graph.reshape":
+        value = maker.operands[0]
+    return value
+
+
+def _names(value: ir.Value) -> list[ir.Value]:
+    """The value and its reshapes."""
+    found = [value]
+    for name in found:
+        found += [own.results[0] for own in users(name) if own.name == "graph.reshape"]
+    return found
 
 
 def _returned(function: ir.Operation) -> list[ir.Value]:

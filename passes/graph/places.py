@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mlir import ir
 
 from ...dialects.tensors import Shape
-from ...runtime.symbolic import expression
+from ...runtime.symbolic import ZERO, expression, product
 
 ATTRIBUTE = "graph.places"
 
@@ -23,6 +23,29 @@ class Place:
 
     shape: Shape
     low: Shape
+
+
+    def renamed(self, shape: Shape, other: Shape) -> Place | None:
+        """Where a tensor of `shape` that lies here is as a tensor of shape `other`, another name for the same elements.
+
+        One dimension may be split: of [2, 12] within [2, 24] the halves [2, 3, 4] are within [2, 6, 4]. None else.
+        """
+        if shape == other:
+            return self
+        axis = next((axis for axis, (a, b) in enumerate(zip(shape, other, strict=False)) if a != b), len(shape))
+        count = len(other) - len(shape) + 1
+        pieces = other[axis : axis + count]
+        if count < 2 or axis == len(shape) or other[axis + count :] != shape[axis + 1 :]:
+            return None
+        inner = product(list(pieces[1:]))
+        outer, low = self.shape[axis].exact_divide(inner), self.low[axis].exact_divide(inner)
+        if product(list(pieces)) != shape[axis] or outer is None or low is None:
+            return None
+        zeros = (ZERO,) * (count - 1)
+        return Place(
+            (*self.shape[:axis], outer, *pieces[1:], *self.shape[axis + 1 :]),
+            (*self.low[:axis], low, *zeros, *self.low[axis + 1 :]),
+        )
 
 
 def read_places(function: ir.Operation) -> list[Place | None] | None:

@@ -444,9 +444,14 @@ def _origin(value: ir.Value) -> ir.Value:
 
 
 def _joined(joins: Sequence[Any]) -> dict[ir.Value, ir.Value]:
-    """For all that shares the memory of joined tensors, the one that is not a part of another."""
+    """For all that shares the memory of joined tensors, the one that is not a part of another. A part may be a reshape
+    of what a kernel makes.
+    """
     wholes: dict[ir.Value, ir.Value] = {}
-    groups = [[own.results[0], *yielded(own.operation)] for own in joins]
+    groups = []
+    for own in joins:
+        parts = yielded(own.operation)
+        groups.append([own.results[0], *parts, *map(_origin, parts)])
     for own in [own for own in joins if "place" not in own.attributes]:
         pending = [own.results[0]]
         while pending:
