@@ -215,7 +215,7 @@ class Expression:
         """The quotient when `other` divides `self` as a polynomial, else None."""
         divisor = expression(other)
         if len(divisor.terms) != 1:
-            return ONE if divisor == self and divisor.terms else None
+            return _long_division(self, divisor) if divisor.terms else None
         monomial, factor = divisor.terms[0]
         quotient: dict[Monomial, int] = {}
         for own, own_factor in self.terms:
@@ -315,6 +315,11 @@ def _term_order(term: tuple[Monomial, int]) -> tuple[int, str]:
     return (-len(term[0]), "*".join(str(atom) for atom in term[0]))
 
 
+def _by_degree(term: tuple[Monomial, int]) -> tuple[int, list[str]]:
+    """An order that multiplication by a monomial keeps."""
+    return -len(term[0]), [str(atom) for atom in term[0]]
+
+
 def _parenthesised(value: Expression) -> str:
     text = str(value)
     return text if text.isidentifier() or text.isdigit() else f"({text})"
@@ -376,10 +381,25 @@ def _apply(kind: str, left: Expression, right: Expression, extents: Extents) -> 
     return maximum(left, right) if kind == "max" else minimum(left, right)
 
 
+def _long_division(value: Expression, divisor: Expression) -> Expression | None:
+    """The quotient of polynomials when nothing remains: leading terms are divided, one after the other."""
+    lead = min(divisor.terms, key=_by_degree)
+    quotient = ZERO
+    while value.terms:
+        own, own_factor = min(value.terms, key=_by_degree)
+        rest = _without(own, lead[0])
+        if rest is None or own_factor % lead[1]:
+            return None
+        term = Expression({rest: own_factor // lead[1]})
+        quotient, value = quotient + term, value - term * divisor
+    return quotient
+
+
 def _split(value: Expression, divisor: Expression) -> tuple[Expression, Expression]:
     """(quotient, rest) with ``value == quotient*divisor + rest``, moving whole multiples of the divisor out."""
     if len(divisor.terms) != 1:
-        return ZERO, value
+        exact = value.exact_divide(divisor)
+        return (ZERO, value) if exact is None else (exact, ZERO)
     monomial, factor = divisor.terms[0]
     quotient: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
