@@ -25,9 +25,10 @@ from .cuda_launch import (
     waits_for_previous,
 )
 from .cuda_staging import Staging
+from .cuda_tensor_map import encode
 from .device import Extents, LaunchArgument, release_all
 from .errors import DeviceError
-from .tensor_map import TensorMap, check
+from .tensor_map import TensorMap
 
 _STATIC_SHARED_LIMIT = 48 * 1024  # bytes of dynamic shared memory that need no permission
 _LOG_BYTES = 8192
@@ -273,34 +274,8 @@ class CudaDevice:
 
     def tensor_map(self, description: TensorMap) -> bytes:
         """A CUtensorMap, encoded by the driver."""
-        check(description)
-        driver, im2col = self._driver, description.im2col
-        prefix = "CU_TENSOR_MAP"
-        head = [
-            getattr(driver.CUtensorMapDataType, f"{prefix}_DATA_TYPE_{description.data_type.upper()}"),
-            len(description.shape),
-            description.address,
-            [driver.cuuint64_t(extent) for extent in description.shape],
-            [driver.cuuint64_t(stride) for stride in description.strides],
-        ]
-        fill = "NONE" if description.fill == "zeros" else "NAN_REQUEST_ZERO_FMA"
-        promotion = "NONE" if description.l2_promotion == "none" else f"L2_{description.l2_promotion.upper()}"
-        tail = [
-            [driver.cuuint32_t(step) for step in description.element_strides],
-            driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
-            getattr(driver.CUtensorMapSwizzle, f"{prefix}_SWIZZLE_{description.swizzle.upper()}"),
-            getattr(driver.CUtensorMapL2promotion, f"{prefix}_L2_PROMOTION_{promotion}"),
-            getattr(driver.CUtensorMapFloatOOBfill, f"{prefix}_FLOAT_OOB_FILL_{fill}"),
-        ]
         with self._active():
-            if im2col is None:
-                box = [driver.cuuint32_t(extent) for extent in description.box]
-                encoded = self._call("cuTensorMapEncodeTiled", *head, box, *tail)
-            else:
-                corners = [list(im2col.lower_corner), list(im2col.upper_corner)]
-                counts = im2col.channels_per_pixel, im2col.pixels_per_column
-                encoded = self._call("cuTensorMapEncodeIm2col", *head, *corners, *counts, *tail)
-        return b"".join(int(word).to_bytes(8, "little") for word in encoded.opaque)
+            return encode(self._call, self._driver, description)
 
     def launch(
         self,

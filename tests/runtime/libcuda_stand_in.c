@@ -123,6 +123,7 @@ static void describe(Map *map, int type, unsigned rank, void *address, const uin
 static int cuTensorMapEncodeTiled_(Map *map, int type, unsigned rank, void *address, const uint64_t *shape, const uint64_t *strides,
                                    const unsigned *box, const unsigned *steps, int interleave, int swizzle, int l2, int fill) {
     int rest[] = {interleave, swizzle, l2, fill};
+    if ((uintptr_t)map % 64) return 1;
     describe(map, type, rank, address, shape, strides, steps, rest);
     for (unsigned i = 0; i < rank; i++) map->words[12] |= (uint64_t)box[i] << 16 * i;
     return 0;
@@ -131,6 +132,7 @@ static int cuTensorMapEncodeIm2col_(Map *map, int type, unsigned rank, void *add
                                     const int *lower, const int *upper, unsigned channels, unsigned pixels, const unsigned *steps,
                                     int interleave, int swizzle, int l2, int fill) {
     int rest[] = {interleave, swizzle, l2, fill};
+    if ((uintptr_t)map % 64) return 1;
     describe(map, type, rank, address, shape, strides, steps, rest);
     for (unsigned i = 0; i + 2 < rank; i++) map->words[13] |= (uint64_t)(lower[i] & 255) << 16 * i | (uint64_t)(upper[i] & 255) << (16 * i + 8);
     map->words[14] = channels | (uint64_t)pixels << 32;
@@ -186,6 +188,8 @@ static int cuEventDestroy_(Event *event) { free(event); live--; return 0; }
 int stand_in_early(void) { return early; }
 int stand_in_live(void) { return live * 1000 + pushed; }
 
+int cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status);
+
 #define ENTRY(name) {#name, (void *)name##_}
 static const struct { const char *name; void *function; } table[] = {
     ENTRY(cuInit), ENTRY(cuDriverGetVersion), ENTRY(cuDeviceGetCount), ENTRY(cuDeviceGet), ENTRY(cuDeviceGetAttribute),
@@ -199,6 +203,7 @@ static const struct { const char *name; void *function; } table[] = {
     ENTRY(cuMemHostAlloc), ENTRY(cuMemFreeHost), ENTRY(cuStreamWaitEvent),
     ENTRY(cuTensorMapEncodeTiled), ENTRY(cuTensorMapEncodeIm2col),
     {"cuGraphExecDestroy", (void *)cuGraphDestroy_}, ENTRY(cuGetErrorString),
+    {"cuGetProcAddress", (void *)cuGetProcAddress_v2},
 };
 
 int cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status) {
