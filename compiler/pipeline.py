@@ -76,6 +76,7 @@ STAGES = (
     Stage("fold-affine-into-convolution", "graph"),
     Stage("fold-space-into-channels", "graph"),
     Stage("plain-transposed-convolutions", "graph"),
+    Stage("join-groups", "graph"),
     Stage("plan-layout", "graph"),
     Stage("merge-matmuls", "graph"),
     Stage("pair-products", "graph"),

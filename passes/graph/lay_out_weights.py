@@ -31,6 +31,7 @@ from .rewriting import (
 
 ACCESS_BYTES = 16  # of the widest access
 BYTES_ACCESS = 4
+GROUP_CHANNELS = 16  # 32 bytes of halves, the shortest line of a shared tile
 BYTES = {"i8", "ui8"}
 SMALL_FLOATS = {"f8E4M3FN", "f8E5M2"}
 _TURN = "transpose_right"
@@ -73,7 +74,7 @@ def _reads_along_depth(operation: ir.Operation) -> bool:
     if operation.name == "graph.matmul":
         across = not integer(operation, _TURN)
     elif operation.name == "graph.convolution":
-        across = string(operation, "layout") == "channels_last" and integer(operation, "groups") == 1
+        across = string(operation, "layout") == "channels_last" and _has_wide_groups(operation)
     else:
         return False
     weight = producer(operation.operands[1])
@@ -88,6 +89,12 @@ def _reads_along_depth(operation: ir.Operation) -> bool:
     if not (depth * dtype(element_of(operation.operands[1])).bytes).divisible_by(least):
         return False
     return kinds in ({"f16"}, {"bf16"}) or kinds <= BYTES or kinds <= SMALL_FLOATS or (rounded and kinds == {"f32"})
+
+
+def _has_wide_groups(operation: ir.Operation) -> bool:
+    """One group, or several whose channels fill lines of their own."""
+    channels = shape_of(operation.operands[1])[-2]
+    return integer(operation, "groups") == 1 or channels.divisible_by(GROUP_CHANNELS)
 
 
 def _turn(weights: WeightStore, operation: ir.Operation) -> None:

@@ -194,8 +194,8 @@ class Taps:
 class Pixels:
     """The activations of a convolution in channels-last: a line is a pixel of the result, k a tap and a channel.
 
-    `window` has the channels padded to whole lines; those past the tensor's arrive as zero. Channels of 32 or 64 bytes
-    have lines of that length: a tile is cut into panels along k, one for each tap.
+    `window` has the channels of a group padded to whole lines; those past the tensor's arrive as zero. Channels of 32
+    or 64 bytes have lines of that length: a tile is cut into panels along k, one for each tap.
     """
 
     source: int
@@ -249,8 +249,10 @@ class Pixels:
         loads = []
         for first in range(0, tile[1], self.line):
             channel, tap = self.window.taps(builder, depth + first)
+            if self.window.groups > 1:
+                channel = channel + batch * self.window.channels
             if self.span < LINE_BYTES:  # past the last tap there are no more channels either: zero
-                channel = channel + builder.divide(depth + first, whole) * self.window.channels
+                channel = channel + builder.divide(depth + first, whole) * self.shape[-1]
             offsets = [own * step for own, step in zip(tap, self.window.dilations, strict=True)]
             loads.append(Load((channel, *fixed), tuple(reversed(offsets)), first * tile[0]))
         return loads
@@ -279,10 +281,12 @@ class Operands:
 
     @property
     def zero_past_depth(self) -> bool:
-        """Whether both operands are zero past the end of k: not so where the next channel is another tap's first."""
+        """Whether both operands are zero past the end of k: not so where the next channel is another tap's first, or
+        another group's.
+        """
         if not isinstance(self.left, Pixels) or self.left.span < LINE_BYTES:
             return True
-        return all(size == 1 for size in self.left.window.kernel)
+        return self.left.window.groups == 1 and all(size == 1 for size in self.left.window.kernel)
 
 
 def find_boxes(builder: TileBuilder, view: Contraction) -> Operands | None:
@@ -299,8 +303,9 @@ def find_boxes(builder: TileBuilder, view: Contraction) -> Operands | None:
         return None
     if pixels is None:
         return Operands(left, weights, depth)
-    channels, padded = pixels.shape[-1].as_constant(), pixels.window.channels.as_constant()
-    assert channels is not None and padded is not None
+    whole, padded = pixels.shape[-1].as_constant(), pixels.window.channels.as_constant()
+    assert whole is not None and padded is not None
+    channels = whole // pixels.window.groups
     access = ACCESS_BYTES // byte_width(scalar_type(weights.element))
     if padded == channels or depth == channels:
         return Operands(pixels, weights, depth // channels * padded)
@@ -332,10 +337,12 @@ def _matrix(builder: TileBuilder, view: Contraction, dimension: int) -> Matrix |
 
 
 def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:
-    """The activations of a plain convolution, where rows are its pixels and channels fill half of their lines."""
+    """The activations of a convolution, where rows are its pixels and channels fill half of their lines (of several
+    groups, whole lines).
+    """
     window = convolution_window(view.operation)
     tensor = view.operation.operands[0]
-    if window is None or view.is_swapped or not window.channels_last or window.groups != 1:
+    if window is None or view.is_swapped or not window.channels_last:
         return None
     if max(window.strides) > MOST_STRIDE:
         return None
@@ -353,6 +360,8 @@ def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:
         span = LINE_BYTES
     length = line_length(element) * span // LINE_BYTES
     padded = -(-channels // length) * length
+    if padded != channels and window.groups > 1:
+        return None
     if 2 * channels < padded or channels * byte_width(scalar_type(element)) % ACCESS_BYTES:
         return None
     window = replace(window, channels=expression(padded))
