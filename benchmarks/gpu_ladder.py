@@ -42,13 +42,14 @@ FEATURES = {
     "memory of other blocks": r"ld\.shared::cluster",
     "flags between blocks": r"ld\.acquire\.gpu",
     "may begin early": r"griddepcontrol\.wait",
+    "weights before the wait": r"cp\.async\.bulk\.tensor[\s\S]*griddepcontrol\.wait",
 }
 
 
 def features(texts: Iterable[str]) -> list[str]:
     """What kernels need, of their PTX."""
-    ptx = "\n".join(texts)
-    return [name for name, pattern in FEATURES.items() if re.search(pattern, ptx)]
+    kernels = list(texts)
+    return [name for name, pattern in FEATURES.items() if any(re.search(pattern, ptx) for ptx in kernels)]
 
 
 @dataclass(frozen=True)
