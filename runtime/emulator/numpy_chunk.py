@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from ..errors import DeviceError
-from .memory import GlobalMemory
+from .memory import RANK_SHIFT, GlobalMemory
 from .observer import Instrument, Observer
 from .ptx import Module
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .numpy_cluster import ClusterBarrier
     from .numpy_delayed import DelayedCopies
 
+_NO_WINDOWS: dict[str, Any] = {dtype: np.zeros((), dtype)[()] for dtype in ("u4", "i4", "u8", "i8")}
 Array = np.ndarray[Any, np.dtype[Any]]
 Values = Any
 Mask = Any
@@ -119,6 +120,7 @@ class Chunk:
         self.delayed: DelayedCopies | None = None
         x, y, z = launch.cluster
         self.cluster_blocks = x * y * z
+        self.windows = self._own_windows()
         self.cluster_barrier: ClusterBarrier | None = None
         self.bulk: BulkQueue | None = None
         self.events = 0
@@ -131,6 +133,25 @@ class Chunk:
         self._room = self.scratch
         self.shared_stride = -(-launch.shared_bytes // 128) * 128
         self.local_stride = -(-launch.local_bytes // 16) * 16
+
+    def own_ranks(self) -> Array:
+        """For each thread the rank of its block in its cluster, int64."""
+
+        def make() -> Array:
+            return np.repeat(np.arange(self.geometry.blocks) % self.cluster_blocks, self.geometry.padded)
+
+        found: Array = self.geometry.table(("rank", self.cluster_blocks), make)
+        return found
+
+    def _own_windows(self) -> dict[str, Array]:
+        """For each integer type what stands above the offset in the address of a block's own shared memory. In a
+        cluster, as ptxas makes them, addresses name the block's rank: who computes with one, as for a descriptor of
+        wgmma, has to cut it off.
+        """
+        if self.cluster_blocks == 1:
+            return _NO_WINDOWS
+        named = self.own_ranks() + 1 << RANK_SHIFT
+        return {dtype: named.astype(dtype) for dtype in _NO_WINDOWS}
 
     def room(self, count: int) -> Array:
         """Uninitialised f64 elements to compute in; the same ones each time."""

@@ -3,7 +3,8 @@
 In: a chunk, which holds whole clusters, and masks or addresses over threads. Out: places, answers. Why: a cluster is a
 run of consecutive blocks of its chunk, so a rank is an offset.
 
-A shared::cluster address is a plain offset for the block's own memory, or that offset plus (rank + 1) << 24.
+A shared::cluster address is an offset plus (rank + 1) << 24, and without that in the block's own memory; a shared::cta
+address may be either.
 """
 
 from __future__ import annotations
@@ -19,20 +20,10 @@ OFFSET_MASK = (1 << RANK_SHIFT) - 1
 
 
 # Addresses.
-def own_ranks(chunk: Chunk) -> Array:
-    """For each thread the rank of its block in its cluster, int64."""
-
-    def make() -> Array:
-        return np.repeat(np.arange(chunk.geometry.blocks) % chunk.cluster_blocks, chunk.geometry.padded)
-
-    found: Array = chunk.geometry.table(("rank", chunk.cluster_blocks), make)
-    return found
-
-
 def block_ranks(chunk: Chunk, address: Values) -> Array:
     """For each thread the rank that its shared::cluster address names, int64."""
     named = (np.broadcast_to(address, (chunk.threads,)).astype("i8") >> RANK_SHIFT & 0xFF) - 1
-    return np.asarray(np.where(named < 0, own_ranks(chunk), named))
+    return np.asarray(np.where(named < 0, chunk.own_ranks(), named))
 
 
 def rank_of_address(chunk: Chunk, mask: Mask, line: int, address: Values, *, count: int) -> tuple[Values]:
@@ -54,6 +45,18 @@ def resolve(chunk: Chunk, mask: Mask, line: int, address: Values, verb: str) -> 
         )  # fmt: skip
     first = np.arange(chunk.threads) // chunk.geometry.padded // chunk.cluster_blocks * chunk.cluster_blocks
     return address & OFFSET_MASK, first + np.minimum(ranks, chunk.cluster_blocks - 1)
+
+
+def own_offsets(chunk: Chunk, mask: Mask, line: int, address: Values, verb: str) -> Values:
+    """shared::cta addresses without the rank of the block, which must be the thread's own."""
+    named = address.astype("i8") >> RANK_SHIFT
+    wrong = (named != 0) & (named != chunk.own_ranks() + 1)
+    wrong = wrong if mask is None else wrong & mask
+    if wrong.any():
+        thread = int(wrong.argmax())
+        where = int(np.broadcast_to(address, (chunk.threads,))[thread])
+        chunk.fault(line, f"{verb} at {where:#x}: not in the shared memory of the thread's own block", thread)
+    return address & address.dtype.type(OFFSET_MASK)
 
 
 def leave_shared_window(address: Values) -> Values:

@@ -289,7 +289,8 @@ class _BlockGenerator(BlockRegisters):
             kind = {"%clock64": "u8", "%globaltimer": "u8", "%gridid": "u8", "%is_explicit_cluster": "?"}
             return self._as_dtype(f"T.special[{name!r}]", kind.get(operand.name, "u4"), dtype)
         if isinstance(operand, Symbol):
-            return self._literal(dtype, self._symbol_address(operand.name))
+            literal = self._literal(dtype, self._symbol_address(operand.name))
+            return f"(T.windows[{dtype!r}] | {literal})" if self._is_shared(operand) else literal
         if isinstance(operand, Address):
             return self.address(operand)
         self.unsupported("this operand")
@@ -481,6 +482,10 @@ class _BlockGenerator(BlockRegisters):
 
     def variable(self, operand: Operand) -> Variable | None:
         return self.layout.variables.get(operand.name) if isinstance(operand, Symbol) else None
+
+    def _is_shared(self, symbol: Symbol) -> bool:
+        variable = self.layout.variables.get(symbol.name)
+        return variable is not None and variable.space == "shared"
 
     def parameter_offset(self, name: str) -> int | None:
         return self.layout.parameter_offsets.get(name)

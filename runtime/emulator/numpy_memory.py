@@ -13,7 +13,7 @@ import numpy as np
 from .memory import LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW
 from .numpy_atomics import atomic_on_array
 from .numpy_chunk import Array, Chunk, Mask, Values
-from .numpy_cluster import resolve
+from .numpy_cluster import own_offsets, resolve
 from .numpy_operations import DTYPES
 from .ptx import TYPE_BITS
 
@@ -235,6 +235,8 @@ def indices(chunk: Chunk, mask: Mask, line: int, address: Values, nbytes: int, s
         return np.asarray(address >> np.uint64(nbytes.bit_length() - 1)).view("i8")
     if space == "cluster":
         address, blocks = resolve(chunk, mask, line, address, verb)
+    elif space == "shared" and chunk.cluster_blocks > 1:
+        address = own_offsets(chunk, mask, line, address, verb)
     limit = chunk.launch.local_bytes if space == "local" else chunk.launch.shared_bytes
     if int(address.max()) + nbytes > limit:
         address = np.broadcast_to(address, (chunk.threads,))

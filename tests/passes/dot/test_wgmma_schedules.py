@@ -103,6 +103,16 @@ def test_the_sanitizer_finds_nothing_where_k_is_shared(monkeypatch: pytest.Monke
     assert not sanitizer.findings
 
 
+def test_descriptors_hold_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses of a block in a cluster name its rank, above what a descriptor takes; an operand along columns, of
+    several panels, has the offset between them right there.
+    """
+    force(monkeypatch, ALL["128x128, 2 share columns, 1 share k"])
+    sanitizer = Sanitizer(Order("random", 3))
+    verify(Case("f16", sizes={"m": 256, "n": 128, "k": 64}), "bias", HOPPER, sanitizer)
+    assert not sanitizer.findings
+
+
 RUNS = {
     "a wave, and shared tiles": (5, 4),  # nine tiles of five steps: one for each block, four in runs of four
     "parts of a tile by several blocks": (64, 2),
