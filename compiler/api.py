@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def compile(
     source: str | os.PathLike[str] | bytes | onnx.ModelProto,
     target: str = DEFAULT_TARGET,
-    precision: str = "strict",
+    precision: str = "model",
     shapes: Shapes | None = None,
     dump: str | os.PathLike[str] | None = None,
     *,
@@ -42,7 +42,8 @@ def compile(
     """Compile an ONNX model to an engine of PTX kernels. No GPU is needed.
 
     `target` is a CUDA architecture (`sm_80`, `sm_90a`, ...). `precision` says how matmul and convolution
-    compute: `strict` float32, `tf32`, `f16` or `bf16` on tensor cores. `shapes` fixes input dimensions,
+    compute: in the types that the `model` has; in those, with every rounding of it (`strict`); in `tf32`, `f16` or
+    `bf16` on tensor cores. `shapes` fixes input dimensions,
     ``{"x": (8, 3, 224, 224)}``; a string instead of a number names a dimension that stays dynamic. `dump` is
     a folder for the IR of every stage, `override` one with edited dumps that replace it. `jobs` is the number
     of worker processes, by default one a core. `cache=False` compiles everything anew. `operators` are Python files

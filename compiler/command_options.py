@@ -111,7 +111,7 @@ def _options(default_target: str | None) -> Sequence[Callable[[Command], Command
             metavar="FILE.json",
             help="Measured schedules, of `tilewright tune`.",
         ),
-        click.option("--precision", type=click.Choice(PRECISIONS), default="strict", show_default=True),
+        click.option("--precision", type=click.Choice(PRECISIONS), default="model", show_default=True),
         target_option(default_target),
     )
 

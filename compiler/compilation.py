@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..passes.unit import Unit
     from ..runtime.engine import Engine
 
-PRECISIONS = ("strict", "tf32", "f16", "bf16")
+PRECISIONS = ("model", "strict", "tf32", "f16", "bf16")
 Shapes: TypeAlias = Mapping[str, Sequence[int | str]]
 
 
@@ -37,7 +37,7 @@ class Options:
     """
 
     target: str = DEFAULT_TARGET
-    precision: str = "strict"
+    precision: str = "model"
     shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
     dump: Path | None = None
     override: Path | None = None

@@ -182,7 +182,7 @@ def parse_unit(text: str, name: str = "-", weights: Path | None = None, **overri
             module,
             WeightStore(),
             target=overrides.get("target") or facts.get("target", "sm_90a"),
-            precision=overrides.get("precision") or facts.get("precision", "strict"),
+            precision=overrides.get("precision") or facts.get("precision", "model"),
             model_name=facts.get("model", "model"),
             symbols=symbols or _symbols_of(module),
             hints=facts.get("hints", {}),

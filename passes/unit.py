@@ -18,7 +18,7 @@ from ..dialects.given_kernel import GivenKernel
 from ..runtime.symbolic import ZERO, Expression
 from ..runtime.tuning import Tuning
 
-PRECISIONS = ("strict", "tf32", "f16", "bf16")
+PRECISIONS = ("model", "strict", "tf32", "f16", "bf16")
 
 
 class WeightStore:
@@ -147,7 +147,7 @@ class Unit:
     module: ir.Module
     weights: WeightStore
     target: str = "sm_90a"
-    precision: str = "strict"
+    precision: str = "model"
     tuning: Tuning = field(default_factory=Tuning)
     model_name: str = "model"
     symbols: dict[str, SymbolSource] = field(default_factory=dict)

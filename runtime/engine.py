@@ -159,7 +159,7 @@ class Engine:
 
     @property
     def precision(self) -> str:
-        """strict, tf32, f16 or bf16."""
+        """model, strict, tf32, f16 or bf16."""
         return self.manifest.precision
 
     @property

@@ -7,6 +7,7 @@ every ONNX node as imported, and every compiled kernel, and so finds where a dif
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,10 +23,13 @@ from ..command_options import (
 )
 from ..random_inputs import fill_inputs
 
+if TYPE_CHECKING:
+    from ...runtime.engine import Engine
+
 # Of the largest reference value. f32 sums of other order differ by about 1e-6; tf32 keeps 10 bits of
 # mantissa, f16 10 and
 # bf16 7, of which a deep network loses a few more.
-TOLERANCES = {"strict": 1e-4, "tf32": 2e-2, "f16": 2e-2, "bf16": 1e-1}
+TOLERANCES = {"model": 1e-4, "strict": 1e-4, "tf32": 2e-2, "f16": 2e-2, "bf16": 1e-1}
 SHOWN = 40  # rows of a table, the worst first, unless --all
 
 
@@ -36,7 +40,10 @@ SHOWN = 40  # rows of a table, the worst first, unless --all
 @click.option("--random", "seed", type=int, default=0, show_default=True, metavar="SEED")
 @click.option("--device", type=click.Choice(["auto", "cuda", "emulator"]), default="auto", show_default=True)
 @click.option(
-    "--tolerance", type=float, help=f"Of the largest reference value [default: by precision, {TOLERANCES}]."
+    "--tolerance",
+    type=float,
+    help=f"Of the largest reference value [default: by precision, {TOLERANCES}; by the inputs' or outputs' type where"
+    " that is f16 or bf16].",
 )
 @click.option("--all", "everything", is_flag=True, help="Every row, not only the worst.")
 @compile_options(default_target=None)
@@ -55,7 +62,6 @@ def command(
     from ..api import compile_fully
     from .run import target_of
 
-    limit = TOLERANCES[choices.precision] if tolerance is None else tolerance
     given = read_arrays(inputs)
     choice = choose_device(device)
     options = choices.options(target_of(choice))
@@ -64,6 +70,7 @@ def command(
     engine = compilation.engine
     if engine is None:
         raise InternalError("the pipeline ended without an engine")
+    limit = _tolerance(engine, choices.precision) if tolerance is None else tolerance
     arrays = fill_inputs(engine, given, choices.shapes, seed, choices.hints)
     reference = verification.Reference(model, layers)
     want = reference.run(arrays)
@@ -80,6 +87,12 @@ def command(
     )
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _tolerance(engine: Engine, precision: str) -> float:
+    """By the precision, and the 16-bit floats that the model takes or gives."""
+    names = {precision, *(binding.dtype for binding in (*engine.inputs, *engine.outputs))}
+    return max(TOLERANCES[name] for name in names & TOLERANCES.keys())
 
 
 def _show(title: str, comparisons: list, limit: float, everything: bool) -> int:  # type: ignore[type-arg]

@@ -307,7 +307,7 @@ def _attribute_value(attribute: onnx.AttributeProto) -> Any:
 
 
 def import_model(
-    source: ModelSource, shapes: Shapes | None = None, precision: str = "strict", target: str = "sm_90a"
+    source: ModelSource, shapes: Shapes | None = None, precision: str = "model", target: str = "sm_90a"
 ) -> Unit:
     """The graph level of a model. `shapes` fixes or names dimensions of inputs: ``{"x": (8, 3, "h", "w")}``.
 

@@ -1,4 +1,4 @@
-"""Pass `approximate-functions`: in f16 and bf16, exponentials and quotients take short instructions of the processor.
+"""Pass `approximate-functions`: for 16 bits, exponentials and quotients take short instructions of the processor.
 
 In: fused kernels and the unit's precision. Out: the same, with f32 operations marked ``fastmath<afn>`` where nothing
 tells numbers apart that are this close. The exact ones take some 20 instructions, divisions and roots a subroutine
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from mlir import ir
 
+from ...dialects.tensors import element_of
 from ..unit import Unit, register_pass
 from .plan_precision import NARROW
 from .rewriting import functions, inner_operations
@@ -29,18 +30,31 @@ def approximate_functions(unit: Unit) -> None:
 
     before: %e = math.exp %x : f32;  %y = arith.divf %a, %b : f32;  %i = math.floor %y
     after:  %e = math.exp %x fastmath<afn> : f32, the division as it was, since it is rounded
+
+    With precision f16 and bf16 that is in every kernel; with `model` in those that store floats in 16 bits only.
     """
-    if unit.precision not in NARROW:
+    if unit.precision not in (*NARROW, "model"):
         return
     with unit.module.context:
         allowed = ir.Attribute.parse("#arith.fastmath<afn>")
         for function in functions(unit.module).values():
+            if unit.precision == "model" and not _stores_halves(function):
+                continue
             exact: dict[ir.Value, bool] = {}
             for inner in inner_operations(function):
                 if inner.name not in APPROXIMATED or str(inner.results[0].type) != "f32":
                     continue
                 if not _is_told_apart(inner.results[0], exact):
                     inner.attributes["fastmath"] = allowed
+
+
+def _stores_halves(function: ir.Operation) -> bool:
+    """Whether it is a kernel that stores floats, all of them in 16 bits."""
+    if "graph.kernel" not in function.attributes:
+        return False
+    kind = ir.FunctionType(ir.TypeAttr(function.attributes["function_type"]).value)
+    stored = {element_of(result) for result in kind.results}
+    return not stored.isdisjoint(NARROW) and stored.isdisjoint(("f32", "f64"))
 
 
 def _is_told_apart(value: ir.Value, known: dict[ir.Value, bool]) -> bool:

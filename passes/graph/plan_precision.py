@@ -1,6 +1,6 @@
 """Pass `plan-precision`: which element type matrix products and convolutions multiply in.
 
-In: f32 products and the unit's precision. Out: `strict`: nothing changes; `tf32`: products carry `precision =
+In: f32 products and the unit's precision. Out: `model`, `strict`: nothing changes; `tf32`: products carry `precision =
 "tf32"`; `f16` and `bf16`: their operands are cast (weights at compile time) and the result stays f32,
 straight from the accumulator.
 """
@@ -18,6 +18,7 @@ from .rewriting import blocks_within, building_before, erase_dead, functions, op
 
 PRODUCTS = ("graph.matmul", "graph.convolution", "graph.convolution_transpose")
 NARROW = ("f16", "bf16")
+AS_EXPORTED = ("model", "strict")  # precisions that leave to the model what it multiplies
 
 
 @register_pass("plan-precision", requires="graph", ensures="graph")
@@ -34,7 +35,7 @@ def plan_precision(unit: Unit) -> None:
         %v = "graph.weight"() {handle = "w.f16"} : () -> tensor<8x8xf16>
         %0 = "graph.matmul"(%h, %v) : (tensor<4x8xf16>, tensor<8x8xf16>) -> tensor<4x8xf32>
     """
-    if unit.precision == "strict":
+    if unit.precision in AS_EXPORTED:
         return
     with unit.module.context, ir.Location.unknown():
         main = functions(unit.module)["main"]

@@ -42,7 +42,7 @@ def engine(model: Path) -> Path:
     result = CliRunner().invoke(main, ["compile", str(model), "--target", "sm_80", "-o", str(path)])
     assert result.exit_code == 0, result.output
     assert re.fullmatch(
-        rf"{path}: 1 kernels, 1 launches, sm_80 strict, .* KB, .* s( \(cached\))?\n", result.output
+        rf"{path}: 1 kernels, 1 launches, sm_80 model, .* KB, .* s( \(cached\))?\n", result.output
     )
     return path
 
@@ -262,7 +262,7 @@ def test_as_a_process(model: Path, tmp_path: Path) -> None:
     ]
     result = subprocess.run([*command, "--target", "sm_80"], capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith(f"{tmp_path}/m.tw: 1 kernels, 1 launches, sm_80 strict")
+    assert result.stdout.startswith(f"{tmp_path}/m.tw: 1 kernels, 1 launches, sm_80 model")
     result = subprocess.run(
         [*command[:3], "compile", "none.onnx"], capture_output=True, text=True, timeout=60
     )

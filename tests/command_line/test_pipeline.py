@@ -312,7 +312,7 @@ def test_what_a_slice_drops_is_not_stored(index: int) -> None:
     ("options", "message"),
     [
         ({"target": "sm_12"}, "unknown target 'sm_12'\n  known: sm_80, sm_86"),
-        ({"precision": "exact"}, "unknown precision 'exact'\n  known: strict, tf32, f16, bf16"),
+        ({"precision": "exact"}, "unknown precision 'exact'\n  known: model, strict, tf32, f16, bf16"),
         ({"shapes": {"x": (-1, 10)}}, "shape of 'x': -1 is no size"),
         ({"shapes": {"x": (1.5, 10)}}, "shape of 'x': 1.5 is no size\n  supported: integers, names"),
         ({"shapes": {"x": (True, 10)}}, "shape of 'x': True is no size"),

@@ -1,5 +1,5 @@
 // RUN: tilewright opt %s --from excess-precision --precision f16 | FileCheck %s --check-prefixes=BOTH,EXCESS
-// RUN: tilewright opt %s --from excess-precision --precision tf32 | FileCheck %s --check-prefixes=BOTH,EXCESS
+// RUN: tilewright opt %s --from excess-precision --precision model | FileCheck %s --check-prefixes=BOTH,EXCESS
 // RUN: tilewright opt %s --from excess-precision --precision strict | FileCheck %s --check-prefixes=BOTH,STRICT
 // Scores stay in f32 from the product to the softmax, through a mask of f16 numbers; the weights are rounded for the
 // second product, as that multiplies f16. Strictly, the model's roundings stay.
