@@ -22,8 +22,8 @@ PARAMETER_WINDOW = 1 << 46
 WINDOW_BYTES = 1 << 32
 RANK_SHIFT = 24
 """Generic addresses of shared, local and kernel-parameter space start at these; below them is global memory. An address
-in the shared memory of a block of a cluster is the offset there plus (rank + 1) << RANK_SHIFT, or, in the block itself, the
-offset alone: so the fast engine makes addresses of variables, and those that a kernel adds up from nothing.
+in the shared memory of a block of a cluster is the offset there plus (rank + 1) << RANK_SHIFT, or, in the block
+itself, the offset alone: so the fast engine makes addresses of variables.
 """
 
 _LOWEST = 1 << 20
