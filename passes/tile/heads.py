@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mlir import ir
 
-from ...dialects.tensors import element_of, scalar_type, shape_of
+from ...dialects.tensors import element_of, rank_of, scalar_type, shape_of
 from ...runtime.symbolic import ONE, ZERO, Expression, Operation
 from ..lower.context import byte_width
 from ..lower.dot_layouts import SharedLayout
@@ -136,11 +136,14 @@ def unscaled_source(builder: TileBuilder, place: Place) -> tuple[ir.Value | None
         if found is None:
             return None, indices, scale
         tensor, scale = found[0], scale * found[1]
+        indices = indices[len(indices) - rank_of(tensor) :]
     return tensor, indices, scale
 
 
 def _scaled_source(value: ir.Value) -> tuple[ir.Value, float] | None:
-    """(tensor, factor) of a map that multiplies a tensor of its shape by constants and converts it."""
+    """(tensor, factor) of a map that multiplies a tensor of its shape, maybe without dimensions of size 1 in front, by
+    constants and converts it.
+    """
     if isinstance(value.owner, ir.Block) or value.owner.name != "graph.map":
         return None
     block = value.owner.regions[0].blocks[0]
@@ -149,7 +152,9 @@ def _scaled_source(value: ir.Value) -> tuple[ir.Value, float] | None:
         operation = scalar.owner
         if operation.name == "graph.element":
             tensor = operation.operands[0]
-            return (tensor, factor) if shape_of(tensor) == shape_of(value) else None
+            more = rank_of(value) - rank_of(tensor)
+            same = shape_of(value) == (ONE,) * more + shape_of(tensor)
+            return (tensor, factor) if same else None
         numbers = [constant_number(operand) for operand in operation.operands]
         if operation.name in ("arith.extf", "arith.truncf"):
             scalar = operation.operands[0]
