@@ -36,6 +36,18 @@ INPUTS = "inputs.npz"
 LAUNCHES = 20  # in a row
 REPETITIONS = 5
 MARGIN = 0.97  # of the predicted schedule's time: gains within the noise change nothing
+# Of the largest answer of the predicted schedules: sums in another order in bf16, a model deep. A wrong kernel is off by
+# the size of the answers.
+ALIKE = 0.1
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What a variant showed: seconds of all launches of each kernel in a run, and its answers."""
+
+    device: str
+    kernels: dict[str, float]
+    answers: dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -85,19 +97,20 @@ def measure_folder(
     save: Callable[[Tuning], None] = lambda tuning: None,
 ) -> Tuning:
     """The fastest schedule of each problem among the variants that were timed within `seconds`; the first, what the
-    model predicts, is always timed. A variant that fails is left out. What is known so far is given to `save` after
-    each variant, so that whoever ends this early has it; Ctrl-C ends it with that. Raises DeviceError without a GPU.
+    model predicts, is always timed. A variant that fails, or answers otherwise than the first, is left out. What is
+    known so far is given to `save` after each variant, so that whoever ends this early has it; Ctrl-C ends it with
+    that. Raises DeviceError without a GPU.
     """
     target, variants, inputs = read_folder(folder)
     deadline = time.monotonic() + seconds
     times: dict[str, dict[str, float]] = defaultdict(dict)  # problem -> schedule -> seconds of all its kernels
-    found = Tuning(target)
+    found, expected = Tuning(target), None
     for number, variant in enumerate(variants):
         if number and time.monotonic() > deadline:
             tell(f"out of time: {len(variants) - number} of {len(variants)} variants not tried")
             break
         try:
-            description, kernels = _time_kernels(folder / variant.file, device, inputs)
+            timed = _time_kernels(folder / variant.file, device, inputs)
         except Error as error:
             if not number:
                 raise
@@ -108,13 +121,18 @@ def measure_folder(
                 raise
             tell(f"interrupted: {len(variants) - number} of {len(variants)} variants not tried")
             break
+        expected = expected or timed
+        if not _alike(timed.answers, expected.answers):
+            tell(f"variant {number}: its answers are not those of the predicted schedules; left out")
+            continue
+        kernels = timed.kernels
         spent: dict[tuple[str, str], float] = defaultdict(float)
         for decision in variant.decisions:
             spent[decision.problem, decision.schedule] += kernels.get(decision.kernel, 0.0)
         for (problem, schedule), total in spent.items():
             times[problem].setdefault(schedule, total)
         tell(f"variant {number}: {sum(kernels.values()) * 1e6:.1f} us in {len(kernels)} kernels")
-        found = Tuning(target, description, _fastest(variants[0], times))
+        found = Tuning(target, timed.device, _fastest(variants[0], times))
         save(found)
     return found
 
@@ -130,19 +148,35 @@ def _fastest(first: Variant, times: Mapping[str, Mapping[str, float]]) -> dict[s
     return choices
 
 
-def _time_kernels(path: Path, device: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-    """(device, seconds of all launches of each kernel in a run)."""
+def _alike(answers: Mapping[str, np.ndarray[Any, Any]], expected: Mapping[str, np.ndarray[Any, Any]]) -> bool:
+    """Whether answers are the expected ones but for rounding; what is not finite there, weights being random, may be
+    anything.
+    """
+    for name, wanted in expected.items():
+        if answers[name].shape != wanted.shape:
+            return False
+        if wanted.dtype.kind != "f":  # an integer may be the place of the largest of equals
+            continue
+        wide = wanted.astype(np.float64)
+        finite = np.isfinite(wide)
+        gaps = np.abs(answers[name].astype(np.float64) - wide)[finite]
+        if not (gaps <= ALIKE * np.abs(wide[finite]).max(initial=0)).all():
+            return False
+    return True
+
+
+def _time_kernels(path: Path, device: str, inputs: Mapping[str, Any]) -> Timed:
     opened = open_device(device)
     if opened.name != "cuda":
         opened.close()
         raise DeviceError("schedules are timed on a GPU only; the emulator's time says nothing about one")
     with Session(load_hollow(path), opened) as session:
-        session.run(inputs)
+        answers = session.run(inputs)
         rounds = [session.time_launches(inputs, LAUNCHES) for _ in range(REPETITIONS)]
         totals: dict[str, float] = defaultdict(float)
         for launch in zip(*rounds, strict=True):
             totals[launch[0].kernel] += statistics.median(timing.seconds for timing in launch)
-        return opened.description, dict(totals)
+        return Timed(opened.description, dict(totals), answers)
 
 
 def write_tuning(tuning: Tuning, path: Path) -> None:

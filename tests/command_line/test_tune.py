@@ -48,6 +48,11 @@ def invoke(*words: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def timed(kernels: dict[str, float], answer: float = 1.0) -> tuner.Timed:
+    """What a GPU might say."""
+    return tuner.Timed("a GPU", kernels, {"y": np.array([answer, np.nan, 4.0], np.float32)})
+
+
 def test_from_candidates_to_a_faster_engine(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +67,7 @@ def test_from_candidates_to_a_faster_engine(
     # The second candidate is faster for the first kernel, the third for neither, by less than the noise for the other.
     times = {"0.hollow": (4e-6, 4e-6), "1.hollow": (2e-6, 3.95e-6), "2.hollow": (5e-6, 5e-6)}
     monkeypatch.setattr(
-        tuner, "_time_kernels", lambda path, *_: ("a GPU", dict(zip(kernels, times[path.name], strict=True)))
+        tuner, "_time_kernels", lambda path, *_: timed(dict(zip(kernels, times[path.name], strict=True)))
     )
     status, output = invoke("tune", folder, "--out", out)
     assert status == 0 and "1 problems with a faster schedule" in output, output
@@ -90,10 +95,31 @@ def test_out_of_time_ends_with_what_was_timed(
 ) -> None:
     folder = tmp_path / "candidates"
     assert invoke("tune", model, "--bundle", folder, "--candidates", 2, "--target", "sm_80")[0] == 0
-    monkeypatch.setattr(tuner, "_time_kernels", lambda *_: ("a GPU", {}))
+    monkeypatch.setattr(tuner, "_time_kernels", lambda *_: timed({}))
     status, output = invoke("tune", folder, "--out", tmp_path / "tuning.json", "--seconds", 0)
     assert status == 0 and "out of time: 1 of 2 variants not tried" in output
     assert read_tuning(tmp_path / "tuning.json", "sm_80").choices == {}
+
+
+def test_a_fast_schedule_with_wrong_answers_is_left_out(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "candidates", tmp_path / "tuning.json"
+    assert invoke("tune", model, "--bundle", folder, "--candidates", 3, "--target", "sm_80")[0] == 0
+    _, variants, _ = tuner.read_folder(folder)
+    kernels = [decision.kernel for decision in variants[0].decisions]
+    # The second is off by a quarter of the largest.
+    found = {"0.hollow": (2e-6, 1.0), "1.hollow": (1e-7, 2.0), "2.hollow": (1e-6, 1.01)}
+
+    def time_kernels(path: Path, *_: object) -> tuner.Timed:
+        seconds, answer = found[path.name]
+        return timed(dict.fromkeys(kernels, seconds), answer)
+
+    monkeypatch.setattr(tuner, "_time_kernels", time_kernels)
+    status, output = invoke("tune", folder, "--out", out)
+    assert status == 0 and "variant 1: its answers are not those of the predicted schedules" in output
+    choices = read_tuning(out, "sm_80").choices
+    assert choices == {own.problem: Choice(own.schedule, 1e-6, 2e-6) for own in variants[2].decisions}
 
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])  # Ctrl-C; what a signal's handler raises
@@ -105,10 +131,10 @@ def test_an_early_end_leaves_what_was_timed(
     _, variants, _ = tuner.read_folder(folder)
     kernels = [decision.kernel for decision in variants[0].decisions]
 
-    def time_kernels(path: Path, *_: object) -> tuple[str, dict[str, float]]:
+    def time_kernels(path: Path, *_: object) -> tuner.Timed:
         if path.name == "2.hollow":
             raise ending
-        return "a GPU", dict.fromkeys(kernels, 1e-6 if path.name == "1.hollow" else 2e-6)
+        return timed(dict.fromkeys(kernels, 1e-6 if path.name == "1.hollow" else 2e-6))
 
     monkeypatch.setattr(tuner, "_time_kernels", time_kernels)
     status, output = invoke("tune", folder, "--out", out)
