@@ -36,8 +36,8 @@ INPUTS = "inputs.npz"
 LAUNCHES = 20  # in a row
 REPETITIONS = 5
 MARGIN = 0.97  # of the predicted schedule's time: gains within the noise change nothing
-# Of the largest answer of the predicted schedules: sums in another order in bf16, a model deep. A wrong kernel is off by
-# the size of the answers.
+# Of the largest answer of the predicted schedules: sums in another order in bf16, a model deep. A wrong kernel is off
+# by the size of the answers.
 ALIKE = 0.1
 
 
