@@ -21,7 +21,7 @@ from .origins import mark_origins
 
 PIPELINE = (
     "builtin.module(gpu.module(convert-scf-to-cf,convert-gpu-to-nvvm{use-bare-ptr-memref-call-conv=1},"
-    "convert-nvvm-to-llvm,convert-to-llvm,reconcile-unrealized-casts,canonicalize,cse),{locations}"
+    "convert-nvvm-to-llvm,convert-to-llvm,reconcile-unrealized-casts),{locations}"
     "gpu-module-to-binary{format=llvm})"
 )
 # Locations become `.loc` directives, and nothing else of debug information.
