@@ -72,6 +72,10 @@ static int cuMemcpyDtoDAsync_(uint64_t target, uint64_t source, size_t bytes, vo
     Step step = {'c', "", {target, source}, bytes};
     return stream == &stream_storage ? take(step) : 400;
 }
+static int cuMemsetD8Async_(uint64_t address, unsigned char byte, size_t bytes, void *stream) {
+    memset((void *)address, byte, bytes);
+    return cuStreamSynchronize_(stream);
+}
 static int cuModuleLoadDataEx_(void **module, const char *image, unsigned count, int *options, void **values) {
     if (count != 2 || options[0] != 5 || options[1] != 6 || (uintptr_t)values[1] != 8192) return 1;
     if (strstr(image, "bad")) { strcpy(values[0], "ptxas error : this PTX is bad"); return 218; }
@@ -200,7 +204,7 @@ static const struct { const char *name; void *function; } table[] = {
     ENTRY(cuModuleUnload), ENTRY(cuFuncSetAttribute), ENTRY(cuLaunchKernel), ENTRY(cuLaunchKernelEx), ENTRY(cuStreamBeginCapture),
     ENTRY(cuStreamEndCapture), ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphLaunch), ENTRY(cuGraphDestroy),
     ENTRY(cuEventCreate), ENTRY(cuEventRecord), ENTRY(cuEventSynchronize), ENTRY(cuEventElapsedTime), ENTRY(cuEventDestroy),
-    ENTRY(cuMemHostAlloc), ENTRY(cuMemFreeHost), ENTRY(cuStreamWaitEvent),
+    ENTRY(cuMemHostAlloc), ENTRY(cuMemFreeHost), ENTRY(cuStreamWaitEvent), ENTRY(cuMemsetD8Async),
     ENTRY(cuTensorMapEncodeTiled), ENTRY(cuTensorMapEncodeIm2col),
     {"cuGraphExecDestroy", (void *)cuGraphDestroy_}, ENTRY(cuGetErrorString),
     {"cuGetProcAddress", (void *)cuGetProcAddress_v2},

@@ -81,6 +81,9 @@ kernel = device.load("peek", ".target sm_90 // peek\\n griddepcontrol.wait;")
 for _ in range(3):
     device.launch(kernel, (1, 1, 1), (128, 1, 1), 64, [("bytes", bytes(range(128))), ("pointer", out.ctypes.data)])
     assert out.tobytes() == bytes(range(128))
+device.fill(out.ctypes.data, 0xFF, 64)
+device.wait_for(None)
+assert out.tobytes() == bytes([255] * 64) + bytes(range(64, 128))
 print("early:", ctypes.CDLL("libcuda.so.1").stand_in_early())
 device.close()
 """
