@@ -141,6 +141,16 @@ PATTERNS = (
         {"g": (128,), "t": (128,), "w": (128, 256), "v": (128, 64)}, "float16[?] y, float16[?] z",
     ),
     Pattern(
+        "product, residual, layer norm, product, GELU", "dot + dot", f"{_ROWS}, float16[64, 128] r",
+        "a = MatMul(x, w)  b = Add(a, r)  c = LayerNormalization(b, g, t)  d = MatMul(c, v)  y = Gelu(d)",
+        {"w": (128, 128), "g": (128,), "t": (128,), "v": (128, 256)}, "float16[?] y",
+    ),
+    Pattern(
+        "product, residual, RMS norm, product", "dot + dot", f"{_ROWS}, float16[64, 128] r",
+        "a = MatMul(x, w)  b = Add(a, r)  c = RMSNormalization(b, g)  y = MatMul(c, v)",
+        {"w": (128, 128), "g": (128,), "v": (128, 256)}, "float16[?] y",
+    ),
+    Pattern(
         "transposed heads into a product", "dot", "float16[2, 4, 64, 32] x",
         "a = Transpose <perm = [0, 2, 1, 3]> (x)  b = Reshape(a, joined)  y = MatMul(b, w)",
         {"w": (128, 128), "joined": np.array([0, 0, 128])},

@@ -90,6 +90,7 @@ STAGES = (
     Stage("fuse", "graph", kept=True),
     Stage("excess-precision", "graph"),
     Stage("narrow-storage", "graph"),
+    Stage("join-statistics", "graph"),
     Stage("tabulate-bytes", "graph"),
     Stage("approximate-functions", "graph"),
     Stage("round-quotients", "graph"),

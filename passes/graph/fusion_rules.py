@@ -69,6 +69,8 @@ def extend_with_readers(grouping: Grouping, group: Group) -> None:
             node = grouping.nodes[index]
             if not grouping.is_free(index) or index in group.members or _is_for_readers(grouping, node):
                 continue
+            if _is_for_reductions(grouping, group, node):
+                continue
             if node.is_map and _reads_in_place(grouping, group, node, shape):
                 taken = node
             elif node.name in EPILOGUE_MOVEMENTS and _is_only_reader(grouping, group, node):
@@ -101,6 +103,16 @@ def _is_for_readers(grouping: Grouping, node: Node) -> bool:
     """Rounding of operands belongs to the products that ask for it: the wide value is then stored once, narrow."""
     return node.is_narrowing and all(
         grouping.nodes[user].is_dot or grouping.nodes[user].is_window for user in node.users
+    )
+
+
+def _is_for_reductions(grouping: Grouping, group: Group, node: Node) -> bool:
+    """A map that only reductions read, such as the squares of a tensor which others need as it is: a second result
+    would be stored, and read again, where the kernel of the reductions computes it for nothing.
+    """
+    reduced = node.is_map and node.users and all(grouping.nodes[user].name == "reduce" for user in node.users)
+    return bool(reduced) and any(
+        set(grouping.nodes[source].users) - {node.index} for source in node.producers if source in group.members
     )
 
 

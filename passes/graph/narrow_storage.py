@@ -80,7 +80,7 @@ def _statistics(everything: dict[str, ir.Operation], calls: list[ir.Operation]) 
         kind = _kind(everything, call)
         operands = [value for value in call.operands if not _is_weight(value)]
         if kind == "row":
-            sizes = {product(shape_of(value)) for value in operands} | _reduced_sizes(everything[_callee(call)])
+            sizes = _reduced_sizes(everything[_callee(call)])
             found |= {result for result in call.results if product(shape_of(result)) not in sizes}
         elif kind == "loop" and operands and all(_behind_reshapes(value) in found for value in operands):
             found |= set(call.results)

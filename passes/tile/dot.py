@@ -46,7 +46,7 @@ from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shar
 from .skinny import few_rows, plan_few_rows, plan_skinny
 from .tile_order import tile_count, tile_position
 from .tile_types import full, i64, program_id, tile_of
-from .warp_plan import plan_warp_specialized
+from .warp_plan import Fitting, find_fitting, plan_warp_specialized
 
 _INSTRUCTIONS = {"f16": "m16n8k16.f16", "bf16": "m16n8k16.bf16"}
 _BYTES = {"i8": "s8", "ui8": "u8"}  # as PTX calls them
@@ -171,6 +171,23 @@ def _plan_suited(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic
 
 def _plan_few(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, request: Request) -> DotProgram | None:
     return plan_few_rows(builder, view, arithmetic.accumulator, request)
+
+
+def study(request: Request) -> Fitting | None:
+    """What the warp-specialised program of a kernel would be chosen from; None where it has, or may have at run time,
+    another program, or another side of the product in front. Emits nothing that is kept.
+    """
+
+    def plan(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, request: Request) -> DotProgram | None:
+        may_be_few = has_hints(mentioned_symbols(request.function)) and few_rows(view) is not None
+        if not may_be_few and plan_skinny(builder, view, arithmetic.accumulator, request) is None:
+            found.append(find_fitting(builder, view, arithmetic.instruction != "fma", request))
+        return None
+
+    found: list[Fitting | None] = []
+    _emitted(request, plan)
+    fitting = found[0] if found else None
+    return None if fitting is None or fitting.view.is_swapped or fitting.view.pairs is not None else fitting
 
 
 def _emitted(request: Request, plan: Planner) -> tuple[KernelProgram | None, Contraction]:

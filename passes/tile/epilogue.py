@@ -6,7 +6,8 @@ In: the view of a contraction and what its kernel returns. Out: one object for t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mlir import ir
@@ -34,11 +35,14 @@ class ResultTile:
 
 @dataclass(frozen=True)
 class Rest:
-    """The rest of a kernel behind its contraction: what it `returned` is computed from the sums."""
+    """The rest of a kernel behind its contraction: what it `returned` is computed from the sums. Of values with one
+    number a line, `lines` has tiles.
+    """
 
     builder: TileBuilder
     view: Contraction
     returned: list[ir.Value]
+    lines: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
 
     def full_dimensions(self, tile: ResultTile) -> list[str]:
         """Those of which no tile crosses the edge of the result, as tile.map calls them."""

@@ -6,7 +6,8 @@ because every kind of contraction program ends like this.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from mlir import ir
 
@@ -29,7 +30,7 @@ def emit_epilogue(rest: Rest, tile: ResultTile, position: Position, sums: ir.Val
     def body(row: Expression, column: Expression, own: ir.Value) -> None:
         store_results(rest, (own, tile.element), (position[0], row, column))
 
-    _map_sums(rest, tile, position, sums, body)
+    map_sums(rest, tile, position, sums, body)
 
 
 def epilogue_tile(
@@ -51,12 +52,12 @@ def epilogue_tile(
             results.bind_at(made, *beside)
         return results.element(made)
 
-    values = _map_sums(rest, tile, position, sums, body, scalar_type(element_of(made)))
+    values = map_sums(rest, tile, position, sums, body, scalar_type(element_of(made)))
     assert values is not None
     return values
 
 
-def _map_sums(
+def map_sums(
     rest: Rest,
     tile: ResultTile,
     position: Position,
@@ -64,7 +65,7 @@ def _map_sums(
     body: Callable[[Expression, Expression, ir.Value], ir.Value | None],
     element_type: ir.Type | None = None,
 ) -> ir.Value | None:
-    """A map whose body gets the row, the column and the sum there."""
+    """A map over a tile of sums, or of what is made of them: its body gets the row, the column and the value there."""
     builder, view = rest.builder, rest.view
 
     def at(i: ir.Value, j: ir.Value) -> ir.Value | None:
@@ -81,6 +82,16 @@ def _map_sums(
     return map_(builder, origin, limits, tile.shape, tile.layout, at, element_type=element_type, full_dimensions=full)
 
 
+def bind_tiles(emitter: ElementEmitter, tiles: Mapping[ir.Value, ir.Value]) -> None:
+    """Let elements of values be those of register tiles, at the place of the map that asks."""
+
+    def held(value: ir.Value, tile: ir.Value) -> Callable[[Indices], ir.Value]:
+        return lambda _: element(tile, scalar_type(element_of(value)))
+
+    for value, tile in tiles.items():
+        emitter.bind(value, held(value, tile))
+
+
 class _Results:
     """Elements of what a kernel makes of a sum (value, dtype) at (batch, row, column)."""
 
@@ -93,6 +104,7 @@ class _Results:
             builder.varying.update((own, value))
         self.emitter = ElementEmitter(builder)
         self.emitter.bind(self.result, lambda _: value)
+        bind_tiles(self.emitter, rest.lines)
         self.position = view.result(*place)
 
     def indices(self, made: ir.Value) -> Indices:
@@ -117,3 +129,17 @@ def store_results(rest: Rest, total: tuple[ir.Value, str], place: Position) -> N
     for argument, made in zip(rest.builder.outputs, rest.returned, strict=True):
         offset = rest.builder.offset(argument, results.indices(made))
         store(rest.builder, results.element(made), argument.memory, offset, argument.element)
+
+
+def store_tile(rest: Rest, tile: ResultTile, position: Position, made: ir.Value) -> None:
+    """Store the one result whose values lie in a register tile in the layout of the sums."""
+    (value,), argument = rest.returned, rest.builder.outputs[0]
+    result = rest.view.operation.results[0]
+
+    def body(row: Expression, column: Expression, own: ir.Value) -> None:
+        if rest.builder.vector is not None and rest.builder.vector.width > 1:
+            rest.builder.varying.add(own)
+        indices = forward_position(rest.builder, result, rest.view.result(position[0], row, column), value)
+        store(rest.builder, own, argument.memory, rest.builder.offset(argument, indices), argument.element)
+
+    map_sums(rest, replace(tile, element=argument.element), position, made, body)

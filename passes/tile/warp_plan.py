@@ -20,11 +20,13 @@ from .boxes import Operands, find_boxes
 from .builder import TileBuilder
 from .contraction import Contraction
 from .epilogue import Position, Rest, ResultTile
+from .line_values import with_lines
+from .part_sums import PartSums, epilogue_with_sums, find_part_sums, main_result
 from .programs import Request
 from .result_boxes import ResultBox, find_result_box
-from .results import emit_epilogue, epilogue_tile
+from .results import emit_epilogue, epilogue_tile, store_tile
 from .schedule import Problem, Schedule, size_guess
-from .schedule_wgmma import CONSUMER_GROUP, Stored, wgmma_candidates
+from .schedule_wgmma import CONSUMER_GROUP, Candidate, Stored, wgmma_candidates
 from .tile_order import tile_count, tile_position
 from .tile_types import ACCESS_BYTES, i64
 from .warp_specialized import EXCHANGE_COLUMNS, WarpSpecialized
@@ -49,6 +51,7 @@ class WarpPlan:
     returned: list[ir.Value]
     box: ResultBox | None = None  # the result, where the schedule stores it in boxes
     weights: int | None = None  # the operand that no kernel writes, where there is just one
+    parts: PartSums | None = None  # whose sums are stored as well
 
     @property
     def threads(self) -> int:
@@ -74,7 +77,7 @@ class WarpPlan:
         if self.box is not None:
             return ResultTile(schedule.block[:2], self.sums, 2, self.accumulator, self.together)
         rows, columns = schedule.block[0] // schedule.split, schedule.block[1]
-        stored = min(byte_width(scalar_type(element_of(value))) for value in self.returned)
+        stored = min(byte_width(scalar_type(element_of(value))) for value in main_result(self.returned))
         down, pair = (2 if self.view.pairs == axis else 1 for axis in (0, 1))
         width = min(max(2, ACCESS_BYTES // stored) * pair, rows * columns // schedule.consumers // down)
         while not self.view.columns.divisible_by(width):
@@ -112,25 +115,46 @@ class WarpPlan:
         if self.schedule.together > 1:
             self.builder.set_attribute("tile.cluster", i64(self.schedule.together))
 
-        rest = Rest(self.builder, self.view, self.returned)
+        self.program.emit(self._epilogue)
 
-        def epilogue(position: Position, sums: ir.Value, arrived: ir.Value | None) -> ir.Value | None:
-            if self.box is not None:
-                beside = None
-                if self.box.beside is not None and arrived is not None:
-                    number = self.box.beside.source[1]
-                    beside = (self.builder.function.regions[0].blocks[0].arguments[number], arrived)
-                return epilogue_tile(rest, self.result, position, sums, beside)
-            emit_epilogue(rest, self.result, position, sums)
+    def _epilogue(self, position: Position, sums: ir.Value, arrived: ir.Value | None) -> ir.Value | None:
+        """That of one tile, with what has arrived beside its sums; returns what boxes store."""
+        rest = Rest(self.builder, self.view, main_result(self.returned))
+        rest = with_lines(rest, self.result, position)
+        beside = None
+        if self.box is not None and self.box.beside is not None and arrived is not None:
+            number = self.box.beside.source[1]
+            beside = (self.builder.function.regions[0].blocks[0].arguments[number], arrived)
+        if self.parts is not None:
+            made = epilogue_with_sums(rest, self.parts, self.result, position, sums, beside)
+        elif self.box is not None:
+            made = epilogue_tile(rest, self.result, position, sums, beside)
+        else:
+            emit_epilogue(replace(rest, returned=self.returned), self.result, position, sums)
             return None
+        if self.box is None:
+            store_tile(rest, self.result, position, made)
+            return None
+        return made
 
-        self.program.emit(epilogue)
+
+@dataclass(frozen=True)
+class Fitting:
+    """A contraction that wgmma suits: its operands in boxes, and every schedule with its predicted time, best first."""
+
+    view: Contraction
+    operands: Operands
+    problem: Problem
+    kind: str  # the end of the instruction's name
+    accumulator: str
+    box: ResultBox | None
+    stored: Stored
+    candidates: list[Candidate]
 
 
-def plan_warp_specialized(
-    builder: TileBuilder, view: Contraction, tensor_cores: bool, request: Request
-) -> WarpPlan | None:
-    """The plan where the target has wgmma, the problem is large enough for it and both operands come in boxes.
+def find_fitting(builder: TileBuilder, view: Contraction, tensor_cores: bool, request: Request) -> Fitting | None:
+    """What is known before a schedule is chosen, where the target has wgmma, the problem is large enough for it and
+    both operands come in boxes.
 
     Products in f32 are exact unless `tensor_cores` are allowed, which round operands to tf32.
     """
@@ -152,22 +176,38 @@ def plan_warp_specialized(
     problem = Problem(view.batch, view.rows, view.columns, expression(operands.depth), size)
     # Where k is not contiguous, a tile of the right operand consists of whole lines along the columns.
     least = 0 if operands.right.depth_contiguous else NARROWEST
-    box = find_result_box(builder, view, request.returned)
+    box = find_result_box(builder, view, main_result(request.returned))
     stored = Stored() if box is None else Stored(box.strip, box.widest, box.beside is not None)
     candidates = wgmma_candidates(problem, kind, request.target, operands.zero_past_depth, stored)
-    predicted = [replace(found.schedule, cycles=found.cycles) for found in candidates]
-    schedules = [own for own in predicted if own.block[1] >= least]
+    candidates = [own for own in candidates if own.schedule.block[1] >= least]
+    accumulator = "i32" if elements[0] in MIXED[0] else "f32"
+    return Fitting(view, operands, problem, kind, accumulator, box, stored, candidates)
+
+
+def plan_warp_specialized(
+    builder: TileBuilder, view: Contraction, tensor_cores: bool, request: Request
+) -> WarpPlan | None:
+    """The plan for a contraction that wgmma suits, else None."""
+    fitting = find_fitting(builder, view, tensor_cores, request)
+    if fitting is None:
+        return None
+    view, operands, box = fitting.view, fitting.operands, fitting.box
+    schedules = [replace(own.schedule, cycles=own.cycles) for own in fitting.candidates]
     if view.pairs is not None:  # a thread has both of a pair
         schedules = [own for own in schedules if own.block[0] * own.block[1] >= 2 * own.split * own.consumers]
-    reads = f"{kind} left={operands.left.depth_contiguous} right={operands.right.depth_contiguous}"
-    schedule = request.choose("wgmma", f"{describe(problem)} {reads}", schedules)
+    reads = f"{fitting.kind} left={operands.left.depth_contiguous} right={operands.right.depth_contiguous}"
+    parts = find_part_sums(request.returned)
+    if parts is not None:
+        schedules = [own for own in schedules if own.block[1] == parts.width and own.run == 0]
+        reads = f"{reads} sums={parts.width}"
+    schedule = request.choose("wgmma", f"{describe(fitting.problem)} {reads}", schedules)
     if box is not None:
-        box = box.narrowed(schedule.block[1]) if stored.suits(schedule) else None
+        box = box.narrowed(schedule.block[1]) if fitting.stored.suits(schedule) else None
     operands = operands.narrowed(schedule.block[1])
-    accumulator = "i32" if elements[0] in MIXED[0] else "f32"
     constant = [own for own in operands.both if own.source in request.constants]
     weights = constant[0].dimension if len(constant) == 1 and request.target.dependent_launch else None
-    return WarpPlan(builder, view, operands, schedule, accumulator, request.returned, box, weights)
+    accumulator, returned = fitting.accumulator, request.returned
+    return WarpPlan(builder, view, operands, schedule, accumulator, returned, box, weights, parts)
 
 
 def _boxed(builder: TileBuilder, view: Contraction) -> tuple[Contraction, Operands] | None:

@@ -10,6 +10,7 @@
 // CHECK: %[[SUM:.*]] = "graph.reduce"(%arg0)
 // CHECK: %[[MEAN:.*]] = "graph.map"() ({
 // CHECK: arith.divf
+// CHECK: "graph.reduce"
 // CHECK: %[[SCALE:.*]] = "graph.map"() ({
 // CHECK: math.rsqrt
 // CHECK: %[[W:.*]] = "graph.weight"() {handle = "w.normalised"}
