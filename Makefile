@@ -49,7 +49,8 @@ RESUME ?=
 DEVICE ?= cuda
 RESULTS := $(if $(filter cuda,$(DEVICE)),benchmarks/results,build/gpu-tried)
 gpu_part = PYTHONPATH=.pkg:. timeout $(1) python3 $(2) $(BUNDLE) $(RESUME) --device $(DEVICE)
-COMPILED := "matmul + epilogue" "gated matmul" memory "grouped decode" "group norm" transpose sum depthwise
+COMPILED := "matmul + epilogue" "gated matmul" memory "grouped decode" "group norm" transpose sum depthwise \
+  "QDQ matmul" "QDQ convolution"
 
 gpu-check:
 	@$(MAKE) --keep-going gpu-answers gpu-kernels gpu-compiled gpu-models gpu-sanitized
@@ -65,7 +66,7 @@ gpu-sanitized:
 
 gpu-kernels:
 	@$(call gpu_part,420,benchmarks/gpu_speed.py) --seconds 360 --out $(RESULTS)/gpu-kernels.json \
-	--family matmul convolution attention "attention decode"
+	--family matmul convolution attention "attention decode" "typed matmul" "int4 matmul" "scaled e4m3 matmul"
 
 gpu-compiled:
 	@$(call gpu_part,300,benchmarks/gpu_speed.py) --seconds 240 --out $(RESULTS)/gpu-compiled.json --family $(COMPILED)

@@ -1,12 +1,12 @@
 """Everything that a GPU must confirm, made on a machine without one: engines, inputs and expected outputs in one
 folder.
 
-In: the models of the tests, benchmarks/workloads.py and, where there are any, full-size exports. Out: a folder for
+In: models of the tests, workloads of the benchmarks and, where there are any, full-size exports. Out: a folder for
 benchmarks/gpu_check.py, which needs Python, numpy, ml_dtypes and cuda-bindings on the machine with a GPU, and torch for
 the comparisons: no compiler, no network. Four parts:
 
 - the rungs of benchmarks/gpu_ladder.py, the first of the cases that are checked;
-- `workloads/`: an engine in f16 for every row of benchmarks/workloads.py;
+- `workloads/`: an engine for every row of benchmarks/kernels.py;
 - `models/`: full-size models without their weights (runtime/hollow.py), of the ONNX files that
   `python -m benchmarks.export_models --full DIR` wrote to `--exports DIR`;
 - engines of test models in every precision, with what onnxruntime answers, those of few weights first, while there is
@@ -28,7 +28,7 @@ import onnx
 import onnxruntime
 from benchmarks.gpu_ladder import RUNGS, features
 from benchmarks.gpu_models import CASES
-from benchmarks.workloads import WORKLOADS
+from benchmarks.quantised_workloads import EVERY
 from tests.support.zoo import MODELS, Model
 
 import tilewright
@@ -70,14 +70,14 @@ def add_workloads(folder: Path, target: str) -> list[str]:
     """Compile every workload; returns those that failed."""
     folder.mkdir(exist_ok=True)
     failures = []
-    for workload in WORKLOADS:
+    for workload in EVERY:
         try:
-            engine = tilewright.compile(workload.make(), target=target, precision="f16")
+            engine = tilewright.compile(workload.make(), target=target, precision=workload.precision or "f16")
             save_packed(engine, folder / f"{workload.slug}.packed")
         except tilewright.Error as error:
             failures.append(workload.slug)
             print(f"{workload.family} {workload.name}: {error}", flush=True)
-    print(f"{len(WORKLOADS) - len(failures)} workloads, {megabytes(folder)} MB", flush=True)
+    print(f"{len(EVERY) - len(failures)} workloads, {megabytes(folder)} MB", flush=True)
     return failures
 
 

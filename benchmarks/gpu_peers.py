@@ -1,4 +1,4 @@
-"""What torch does with the work of benchmarks/workloads.py: the answer in float64, and the fastest ways it has.
+"""What torch does with the work of benchmarks/quantised_workloads.py's EVERY: the answer in float64, the fastest ways.
 
 In: a workload's family and parameters, and tensors by input name. Out: `PEERS`, a row a family: the reference and the
 competitors by name. It exists so that our kernels are timed beside cuBLAS, cuDNN, the attention kernels that torch
@@ -13,6 +13,19 @@ from functools import partial
 from typing import Any
 
 import torch
+from benchmarks.gpu_quantised_peers import (
+    Extras,
+    by_columns,
+    byte_convolution,
+    dequantised,
+    exact_four_bits,
+    feed_forward,
+    four_bits,
+    four_bits_extras,
+    int4_product,
+    scaled,
+    typed,
+)
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -24,13 +37,16 @@ COMPILED = "torch.compile"
 @dataclass(frozen=True)
 class Peer:
     """`function(parameters, tensors)`, run as it is and, with `compiled`, also through torch.compile; `others` are ways
-    to the same result that torch does not take by itself.
+    to the same result that torch does not take by itself. `extras` are tensors that they find laid out already, made of
+    those of one set; `exact` is the reference where it is not `function` in float64.
     """
 
     function: Callable[[tuple[Any, ...], Tensors], torch.Tensor]
     compiled: bool = False
     by_heads: bool = False  # the reference goes head by head: its scores in float64 would not fit together
     others: Callable[[tuple[Any, ...]], dict[str, Function]] = lambda parameters: {}
+    extras: Callable[[tuple[Any, ...], Tensors], Extras] = lambda parameters, tensors: {}
+    exact: Callable[[tuple[Any, ...], Tensors], torch.Tensor] | None = None
 
     def competitors(self, parameters: tuple[Any, ...]) -> dict[str, Function]:
         """Ways to compute the workload, by name."""
@@ -42,7 +58,9 @@ class Peer:
         return found
 
     def reference(self, parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
-        """The result in float64."""
+        """The result in float64; of bytes in their steps, not rounded."""
+        if self.exact is not None:
+            return self.exact(parameters, tensors)
         with sdpa_kernel(SDPBackend.MATH):
             if not self.by_heads:
                 return self.function(parameters, {name: tensor.double() for name, tensor in tensors.items()})
@@ -150,6 +168,10 @@ def _fused_by_cudnn(parameters: tuple[Any, ...]) -> dict[str, Function]:
     return {"cudnn fused": partial(_fused_convolution, parameters)}
 
 
+def _int4_product(parameters: tuple[Any, ...]) -> dict[str, Function]:
+    return {"torch int4": partial(int4_product, parameters)}
+
+
 PEERS = {
     "matmul": Peer(_matmul),
     "matmul + epilogue": Peer(_fused, compiled=True),
@@ -163,4 +185,9 @@ PEERS = {
     "group norm": Peer(_group_norm, compiled=True),
     "transpose": Peer(_transpose, compiled=True),
     "sum": Peer(_sum, compiled=True),
+    "typed matmul": Peer(typed, extras=by_columns),
+    "int4 matmul": Peer(four_bits, others=_int4_product, extras=four_bits_extras, exact=exact_four_bits),
+    "scaled e4m3 matmul": Peer(scaled, extras=by_columns),
+    "QDQ matmul": Peer(feed_forward, compiled=True),
+    "QDQ convolution": Peer(byte_convolution, compiled=True, extras=dequantised),
 }

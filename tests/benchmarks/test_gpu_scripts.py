@@ -20,7 +20,7 @@ from benchmarks import gpu_bundle, gpu_models, report
 from benchmarks.gpu_models import Case
 from benchmarks.gpu_results import OUT_OF_TIME, OutOfTime, Results, is_cut, time_limit
 from benchmarks.gpu_worker import Notes
-from benchmarks.workloads import WORKLOADS
+from benchmarks.quantised_workloads import EVERY
 from onnx import TensorProto, helper, numpy_helper
 
 import tilewright
@@ -157,7 +157,7 @@ def test_a_peer_that_takes_too_long_is_left() -> None:
 
 def test_every_family_has_a_peer_and_a_place_in_the_check() -> None:
     peers, makefile = (ROOT / "benchmarks" / "gpu_peers.py").read_text(), (ROOT / "Makefile").read_text()
-    for family in {workload.family for workload in WORKLOADS}:
+    for family in {workload.family for workload in EVERY}:
         assert f'"{family}": Peer(' in peers
         assert f'"{family}"' in makefile or f" {family}" in makefile, family
 
