@@ -129,6 +129,7 @@ RUNGS = (
     _of("matmul", "split-cluster", 128, 64, 1024),
     _of("matmul", "roles", 1408, 1792, 2048),
     _of("matmul", "multicast", 777, 1336, 512),
+    replace(_typed("f16", (777, 512), (512, 1336), False, False, stored=True), name="multicast-weights", tolerance=1e-2),
     _of("matmul", "shared-tiles", 896, 1408, 2048),
     _of("matmul + epilogue", "residual-boxes", 256, 512, 128),
     _of("convolution", "pixels", 1, 64, 14, 64, 3, 1),
