@@ -59,6 +59,8 @@ def _kept(inner: ir.Operation, signed_zeros: bool) -> ir.Value | None:
 def _number(value: ir.Value) -> float | None:
     """The constant that the scalar is; integers signed, so that true is -1."""
     maker = producer(value)
+    if maker is not None and maker.name == "arith.extf":
+        maker = producer(maker.operands[0])
     if maker is None or maker.name != "arith.constant":
         return None
     attribute = maker.attributes["value"]

@@ -8,23 +8,22 @@ block alone reads a small fraction of what the memory can give; a second launch 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from mlir import ir
 
 from ...dialects import graph_builder
-from ...dialects.tensors import Shape, element_of, rank_of, shape_of, tensor_type
+from ...dialects.tensors import element_of, rank_of, shape_of
 from ...runtime.dtypes import dtype
-from ...runtime.symbolic import ONE, Expression
 from ..target import find_target
 from ..unit import Unit, register_pass
+from .cut_values import Cut, cut_value
 from .rewriting import (
     blocks_within,
     building_before,
     captures,
-    clone_into,
     erase_dead,
     functions,
+    has_uses,
     inner_operations,
     integers,
     operations_of,
@@ -33,6 +32,7 @@ from .rewriting import (
     string,
     users,
 )
+from .split_normalisations import split_normalisation
 
 # Bytes a microsecond, and microseconds: estimates, of what one block reads alone and of a launch.
 _BLOCK_RATE = 50e3
@@ -58,15 +58,17 @@ def split_reductions(unit: Unit) -> None:
         %3 = "graph.reshape"(%2) : tensor<512x64xf32>
         %0 = "graph.reduce"(%3) {axes = [0], kind = "sum"} : (tensor<512x64xf32>) -> tensor<1x64xf32>
     """
-    multiprocessors = find_target(unit.target).multiprocessors
+    target = find_target(unit.target)
     with unit.module.context, ir.Location.unknown():
         main = functions(unit.module)["main"]
         for block in blocks_within(main):
             for operation in operations_of(block):
-                if operation.name == "graph.reduce" and _stands_alone(operation):
-                    cut = _cut(operation, multiprocessors)
-                    if cut is not None and _can_follow(operation.operands[0], operation):
-                        _split(operation, *cut)
+                is_read = operation.name == "graph.reduce" and has_uses(operation.results[0])
+                if not is_read or split_normalisation(operation, target):
+                    continue
+                cut = _cut(operation, target.multiprocessors) if _stands_alone(operation) else None
+                if cut is not None and _can_follow(operation.operands[0], operation):
+                    _split(operation, *cut)
         erase_dead(main)
 
 
@@ -158,39 +160,9 @@ def _split(operation: ir.Operation, axis: int, parts: int) -> None:
     own = element_of(result)
     wide = "f32" if own in _NARROW else own
     with building_before(operation):
-        cut = _cut_value(source, _Place(rank_of(source) - axis, parts, operation), operation)
+        cut = cut_value(source, Cut(rank_of(source) - axis, parts, operation), operation)
         cut = graph_builder.cast(cut, wide)
         inner = [other + (other >= axis) for other in axes]  # the cut dimension is the one after its parts
         first = graph_builder.remove_dimensions(graph_builder.reduce(cut, kind, inner), [axis + 1])
         whole = graph_builder.cast(graph_builder.reduce(first, kind, [axis]), own)
     replace(operation, [whole])
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Which dimension is cut, counted from the end, into how many parts, and in front of what this is written."""
-
-    from_end: int
-    parts: int
-    before: ir.Operation
-
-    def shape(self, shape: Shape) -> list[Expression]:
-        """A shape with that dimension cut; what broadcasts along it still does."""
-        axis = len(shape) - self.from_end
-        if axis < 0:
-            return list(shape)
-        size = shape[axis]
-        halves = [ONE, ONE] if size == 1 else [Expression.constant(self.parts), size.exact_divide(self.parts) or ONE]
-        return [*shape[:axis], *halves, *shape[axis + 1 :]]
-
-
-def _cut_value(value: ir.Value, place: _Place, reader: ir.Operation) -> ir.Value:
-    """The value in its new shape, computed so where it is a map that only `reader` needs."""
-    shape = place.shape(shape_of(value))
-    owner = producer(value)
-    if owner is None or owner.name != "graph.map" or users(value) != [reader]:
-        return graph_builder.reshape(value, shape)
-    values = {inner.operands[0]: _cut_value(inner.operands[0], place, owner) for inner in captures(owner)}
-    made = clone_into(owner, values, ir.InsertionPoint(place.before))
-    made.results[0].set_type(tensor_type(shape, element_of(value)))
-    return made.results[0]
