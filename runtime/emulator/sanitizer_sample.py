@@ -43,7 +43,7 @@ class SampledSanitizer(Sanitizer):
     """
 
     def __init__(
-        self, order: Order | None = None, delayed: bool = True, enough: int = 12_000, most: int = 16_000
+        self, order: Order | None = None, delayed: bool = True, enough: int = 12_000, most: int = 34_000
     ) -> None:
         """A chunk of blocks ends after `most` instructions wherever it is; the first and the last always run. Some
         5,000 instructions a second go by, most of them for the threads of one to thirty blocks.
