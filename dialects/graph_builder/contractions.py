@@ -23,6 +23,20 @@ def window_output(
     return covered // stride + 1
 
 
+def _window_outputs(
+    shape: Sequence[Expression],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[ExpressionLike],
+    dilations: Sequence[int],
+) -> list[Expression]:
+    """`window_output` of each dimension from the third on; pads are those in front, then those behind."""
+    low, high = pads[: len(kernel)], pads[len(kernel) :]
+    return [
+        window_output(*along) for along in zip(shape[2:], kernel, strides, low, high, dilations, strict=True)
+    ]
+
+
 def pool(
     tensor: ir.Value,
     kind: str,
@@ -34,10 +48,8 @@ def pool(
     output: Sequence[ExpressionLike] | None = None,
 ) -> ir.Value:
     """Channels-first windows over the third dimension and on; `output` overrides the sizes (ceil mode)."""
-    shape, rank = shape_of(tensor), len(kernel)
-    sizes = output or [
-        window_output(shape[2 + i], kernel[i], strides[i], pads[i], pads[rank + i], dilations[i]) for i in range(rank)
-    ]
+    shape = shape_of(tensor)
+    sizes = output or _window_outputs(shape, kernel, strides, pads, dilations)
     attributes: dict[str, Any] = {"kind": kind, "kernel": list(kernel), "include_padding": int(include_padding)}
     window = _window(strides, pads, dilations)
     return build("pool", [*shape[:2], *sizes], element_of(tensor), [tensor], **attributes, **window)
@@ -82,18 +94,8 @@ def convolution(
 ) -> ir.Value:
     """Channels-first: tensor [N, C, spatial...], kernel [O, C/groups, sizes...] of static sizes."""
     shape, weights = shape_of(tensor), shape_of(kernel)
-    rank = len(shape) - 2
-    sizes = [
-        window_output(
-            shape[2 + i],
-            int(weights[2 + i].as_constant() or 0),
-            strides[i],
-            pads[i],
-            pads[rank + i],
-            dilations[i],
-        )
-        for i in range(rank)
-    ]
+    taps = [int(size.as_constant() or 0) for size in weights[2:]]
+    sizes = _window_outputs(shape, taps, strides, pads, dilations)
     window = _window(strides, pads, dilations)
     result = [shape[0], weights[0], *sizes]
     return build("convolution", result, element or element_of(tensor), [tensor, kernel], groups=groups, **window)

@@ -21,19 +21,8 @@ from ...runtime.dtypes import dtype
 from ...runtime.symbolic import expression
 from ..target import find_target
 from ..unit import Unit, WeightStore, register_pass
-from .rewriting import (
-    Array,
-    blocks_within,
-    building_before,
-    erase_dead,
-    functions,
-    integer,
-    integers,
-    operations_of,
-    producer,
-    replace,
-    string,
-)
+from .given_weights import replace_convolutions
+from .rewriting import Array, integers
 
 MOST_CHANNELS = 4
 HALVES = ("f16", "bf16")  # precisions of products whose operands come in lines of 16 or 32 channels
@@ -60,15 +49,12 @@ def fold_space_into_channels(unit: Unit) -> None:
     """
     if unit.precision not in HALVES or not find_target(unit.target).wgmma:
         return
-    with unit.module.context, ir.Location.unknown():
-        main = functions(unit.module)["main"]
-        for block in blocks_within(main):
-            for operation in operations_of(block):
-                layer = _first_layer(operation)
-                if layer is not None:
-                    with building_before(operation):
-                        replace(operation, [_folded(operation, layer, unit.precision, unit.weights)])
-        erase_dead(main)
+
+    def folded(operation: ir.Operation, handle: str) -> ir.Value | None:
+        layer = _first_layer(operation)
+        return _folded(operation, layer, handle, unit.precision, unit.weights) if layer else None
+
+    replace_convolutions(unit, "graph.convolution", folded)
 
 
 @dataclass(frozen=True)
@@ -94,11 +80,7 @@ class FirstLayer:
 
 
 def _first_layer(operation: ir.Operation) -> FirstLayer | None:
-    if operation.name != "graph.convolution" or integer(operation, "groups") != 1:
-        return None
-    owner = producer(operation.operands[1])
-    constant = owner is not None and owner.name == "graph.weight"
-    if not constant or string(operation, "layout") != "channels_first" or len(shape_of(operation.operands[0])) != 4:
+    if len(shape_of(operation.operands[0])) != 4:
         return None
     strides, dilations = integers(operation, "strides"), integers(operation, "dilations")
     pads = [expression(ir.StringAttr(item).value).as_constant() for item in ir.ArrayAttr(operation.attributes["pads"])]
@@ -124,12 +106,12 @@ def _pair(values: Sequence[int]) -> tuple[int, int]:
     return values[0], values[1]
 
 
-def _folded(operation: ir.Operation, layer: FirstLayer, half: str, weights: WeightStore) -> ir.Value:
+def _folded(
+    operation: ir.Operation, layer: FirstLayer, handle: str, half: str, weights: WeightStore
+) -> ir.Value:
     """In channels-last, narrowed and padded last, so that a kernel of its own writes the blocks as they are read."""
     tensor, old = operation.operands
-    owner = producer(old)
-    assert owner is not None
-    handle, zero = string(owner, "handle"), build.constant(0.0, half)
+    zero = build.constant(0.0, half)
     reach = [count * step for count, step in zip(layer.blocks, layer.strides, strict=True)]
     high = [own - first - size for own, first, size in zip(reach, layer.low, layer.sizes, strict=True)]
     padded = build.pad(build.cast(tensor, half), zero, [0, 0, *layer.low], [0, 0, *high])

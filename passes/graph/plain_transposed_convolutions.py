@@ -15,19 +15,8 @@ from ...dialects import graph_builder as build
 from ...dialects.tensors import element_of, shape_of
 from ...runtime.symbolic import Expression
 from ..unit import Unit, WeightStore, register_pass
-from .rewriting import (
-    blocks_within,
-    building_before,
-    erase_dead,
-    expressions,
-    functions,
-    integer,
-    integers,
-    operations_of,
-    producer,
-    replace,
-    string,
-)
+from .given_weights import replace_convolutions
+from .rewriting import expressions, integers
 
 
 @register_pass("plain-transposed-convolutions", requires="graph", ensures="graph")
@@ -45,32 +34,14 @@ def plain_transposed_convolutions(unit: Unit) -> None:
         %2 = "graph.matmul"(%1, %w2)                : (tensor<?x8x8x64xf32>, tensor<64x128xf32>) -> ...
         %0 = reshape, transpose, reshape, transpose of %2
     """
-    with unit.module.context, ir.Location.unknown():
-        main = functions(unit.module)["main"]
-        for block in blocks_within(main):
-            for operation in operations_of(block):
-                if operation.name != "graph.convolution_transpose" or not _is_known(operation):
-                    continue
-                with building_before(operation):
-                    made = _product(operation, unit.weights) or _convolution(operation, unit.weights)
-                if made is not None:
-                    replace(operation, [made])
-        erase_dead(main)
+
+    def simpler(operation: ir.Operation, handle: str) -> ir.Value | None:
+        return _product(operation, handle, unit.weights) or _convolution(operation, handle, unit.weights)
+
+    replace_convolutions(unit, "graph.convolution_transpose", simpler)
 
 
-def _is_known(operation: ir.Operation) -> bool:
-    owner = producer(operation.operands[1])
-    constant = owner is not None and owner.name == "graph.weight"
-    return constant and integer(operation, "groups") == 1 and string(operation, "layout") == "channels_first"
-
-
-def _handle(operation: ir.Operation) -> str:
-    owner = producer(operation.operands[1])
-    assert owner is not None
-    return string(owner, "handle")
-
-
-def _product(operation: ir.Operation, weights: WeightStore) -> ir.Value | None:
+def _product(operation: ir.Operation, handle: str, weights: WeightStore) -> ir.Value | None:
     """The product, where every result pixel belongs to one input pixel and all of them are wanted."""
     tensor, kernel = operation.operands
     batch, _, *sizes = shape_of(tensor)
@@ -81,7 +52,7 @@ def _product(operation: ir.Operation, weights: WeightStore) -> ir.Value | None:
     padded = any(pad != 0 for pad in expressions(operation, "pads"))
     if taps != strides or math.prod(taps) == 1 or padded or result[2:] != whole:
         return None
-    handle, order = _handle(operation), [0, *range(2, rank + 2), 1]
+    order = [0, *range(2, rank + 2), 1]
     fresh = weights.add(
         f"{handle}.taps", lambda: weights.get(handle).transpose(order).reshape(inputs, math.prod(taps) * outputs)
     )
@@ -94,7 +65,7 @@ def _product(operation: ir.Operation, weights: WeightStore) -> ir.Value | None:
     return build.transpose(image, [0, rank + 1, *range(1, rank + 1)])
 
 
-def _convolution(operation: ir.Operation, weights: WeightStore) -> ir.Value | None:
+def _convolution(operation: ir.Operation, handle: str, weights: WeightStore) -> ir.Value | None:
     """The ordinary convolution, for a stride of one: weights turned round, padding so that windows reach as far."""
     tensor, kernel = operation.operands
     if set(integers(operation, "strides")) != {1}:
@@ -112,7 +83,7 @@ def _convolution(operation: ir.Operation, weights: WeightStore) -> ir.Value | No
     pads: list[Expression] = [*low, *high]
     if any(pad.as_constant() is None or not pad.is_nonnegative() for pad in pads):
         return None
-    handle, turned = _handle(operation), (slice(None), slice(None), *[slice(None, None, -1)] * rank)
+    turned = (slice(None), slice(None), *[slice(None, None, -1)] * rank)
     fresh = weights.add(f"{handle}.turned", lambda: weights.get(handle)[turned].swapaxes(0, 1))
     weight = build.weight(fresh, [outputs, inputs, *taps], element_of(kernel))
     return build.convolution(tensor, weight, 1, [1] * rank, pads, dilations, element_of(operation.results[0]))
