@@ -14,7 +14,7 @@ from ..target import Target
 from .schedule import Problem, Schedule, size_guess
 
 LINE_BYTES = 128  # of k, in a tile that wgmma reads: four instructions
-MOST_STAGES = 7
+MOST_STAGES, LEAST_STAGES = 7, 2
 PADDING = 8  # f32 between the rows of sums in shared memory, against bank conflicts
 EXCHANGE_LINE = 32 + PADDING  # f32 of a row of the tile through which sums reach the epilogue
 RESULT_ROW = 256  # bytes of shared memory for a row on its way out: a line of two boxes, or of the exchange tile
@@ -114,11 +114,12 @@ def _schedules(problem: Problem, kind: str, target: Target, ragged: bool) -> Ite
         for cluster, split, run in together:
             if turns > 1 and (split > 1 or run):
                 continue  # a block that shares k has one tile, or parts of different length
+            most = _steps_of_block(problem, (rows, columns), -(-steps // split), cluster * split, target)
             yield Schedule(
                 (rows, columns, depth),
                 (consumers, 1),
                 f"m64n{columns}k{32 // problem.element_bytes}.{kind}",
-                stages=min(MOST_STAGES, room // stage_bytes),
+                stages=min(MOST_STAGES, room // stage_bytes, max(LEAST_STAGES, most)),
                 producers=CONSUMER_GROUP,
                 resident=target.multiprocessors,
                 cluster=cluster,
@@ -149,6 +150,18 @@ def _clusters(
             yield 1, split
 
 
+def _steps_of_block(problem: Problem, tile: tuple[int, int], steps: int, together: int, target: Target) -> int:
+    """Steps of all tiles of a block, in a launch of clusters of so many blocks; many where sizes are not known. A ring
+    of more stages would keep the blocks of the next kernel out, which begin with their weights.
+    """
+    sizes = [size.as_constant() for size in (problem.batch, problem.rows, problem.columns)]
+    if None in sizes:
+        return MOST_STAGES
+    batch, height, width = (size or 0 for size in sizes)
+    tiles = batch * -(-height // tile[0]) * -(-width // tile[1])
+    return steps * -(-tiles // (target.multiprocessors // together))
+
+
 def _run(problem: Problem, tile: tuple[int, int], steps: int, target: Target) -> int:
     """Steps of each block's part, where the last wave's tiles are shared by all blocks: 0 where that shortens nothing,
     or the number of tiles is not known.
@@ -172,7 +185,7 @@ def _cycles(problem: Problem, schedule: Schedule, target: Target, stored: Stored
     steps = -(-length // (depth * schedule.split))
     sums = rows * columns
     stores = sums / schedule.split * _RESULT_BYTES / _MEMORY
-    products = steps * _step_cycles(schedule)
+    products = steps * _step_cycles(schedule, waves * steps)
     if strip:
         # The boxes of one tile leave during the next one.
         exchange = (1 + stored.beside) * sums * _RESULT_BYTES / _SHARED + columns / strip * _STEP
@@ -198,14 +211,18 @@ def _shared_cycles(schedule: Schedule, target: Target, tiles: int, steps: int, s
     handover = _HANDOVER + (1 + others) * sums * 4 / _SECOND_LEVEL
     stores = sums * _RESULT_BYTES / _MEMORY
     epilogue = sums * _RESULT_BYTES / _SHARED + columns / strip * _STEP if strip else stores + 2 * sums * 4 / _SHARED
-    products = (waves * steps + schedule.run) * _step_cycles(schedule)
+    total = waves * steps + schedule.run
+    products = total * _step_cycles(schedule, total)
     return _RUN_MARGIN * (_LATENCY + products + handover + (1 + waves) * epilogue + stores)
 
 
-def _step_cycles(schedule: Schedule) -> float:
-    """One step of k on one multiprocessor: its products, the boxes it reads, or the latency of a full ring."""
+def _step_cycles(schedule: Schedule, total: int) -> float:
+    """One of `total` steps of k on one multiprocessor: its products, the boxes it reads, or the latency of a ring that
+    is filled again.
+    """
     rows, columns, _ = schedule.block
     instructions = rows // 64 * 4
     products = max(columns / 2, (64 + columns) * 32 / _SHARED)
     boxes = (rows + columns / schedule.cluster) * LINE_BYTES / _SECOND_LEVEL
-    return max(instructions * products + _STEP, boxes, _LATENCY / schedule.stages) + _CONTENTION * boxes
+    waiting = _LATENCY / schedule.stages if total > schedule.stages else 0.0
+    return max(instructions * products + _STEP, boxes, waiting) + _CONTENTION * boxes

@@ -12,13 +12,13 @@ from tests.passes.dot.test_matmul import Case, verify
 import tilewright
 from tilewright.passes.target import find_target
 from tilewright.passes.tile.schedule import Problem, Schedule
-from tilewright.passes.tile.schedule_wgmma import TILES, Candidate, wgmma_candidates
+from tilewright.passes.tile.schedule_wgmma import MOST_STAGES, TILES, Candidate, wgmma_candidates
 from tilewright.runtime.device import open_device
 from tilewright.runtime.emulator.observer import Order
 from tilewright.runtime.emulator.sanitizer import Sanitizer
 from tilewright.runtime.program import Fill
 from tilewright.runtime.session import Session
-from tilewright.runtime.symbolic import expression
+from tilewright.runtime.symbolic import Expression, expression
 
 HOPPER = "sm_90a"
 EDGES = Case("f16", sizes={"m": 136, "n": 136, "k": 1024})
@@ -157,6 +157,14 @@ def test_uneven_tiles_with_a_long_k_are_shared() -> None:
     """81 tiles of 128 x 128 for 132 blocks, with 128 steps each; with four steps the handing over would cost more."""
     assert candidates(1152, 1152, 8192)[0].schedule.run == 79
     assert candidates(1152, 1152, 256)[0].schedule.run == 0
+
+
+def test_rings_are_no_longer_than_a_block_has_steps() -> None:
+    """128 tiles of four steps; sixteen times as many; and a number that is not known."""
+    stages = [candidates(rows, 1024, 256)[0].schedule.stages for rows in (196, 16 * 196)]
+    assert stages == [4, MOST_STAGES]
+    problem = Problem(expression(1), Expression.symbol("n"), expression(1024), expression(256), 2)
+    assert wgmma_candidates(problem, "f16", find_target(HOPPER))[0].schedule.stages == MOST_STAGES
 
 
 # (rows, columns, k) -> blocks that share k. Work for whole waves is not split; a long k of few tiles is.
