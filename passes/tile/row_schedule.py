@@ -20,6 +20,7 @@ THREADS = 256
 MOST_VECTOR = 8  # elements: of bytes, sixteen would be too many registers
 WARP = 32
 SPLITS = (2, 4, 8)  # blocks of a cluster
+LONG_THREADS, LONG_VECTORS = 512, 4  # of a block with a part too long for registers: 32 KB are under way
 # Bytes a microsecond that a block alone and a multiprocessor among all draw, and microseconds that clusters cost by
 # meeting: estimates.
 _BLOCK_RATE = 15e3
@@ -103,13 +104,18 @@ def row_schedules(problem: RowProblem, target: Target) -> list[Schedule]:
 
 
 def _shared(schedule: Schedule, problem: RowProblem, split: int) -> Schedule:
-    """The same for lines that `split` blocks share: a part that fits is kept in registers."""
+    """The same for lines that `split` blocks share: a part that fits is kept in registers. Blocks that read theirs again
+    are few, and have as much under way as all multiprocessors together need.
+    """
     constant = problem.length.as_constant()
     step = schedule.thread_chunk * (schedule.vector if schedule.across else 1)
     kept = REGISTERS if schedule.across else max(1, REGISTERS // schedule.vector)
     part = -(-constant // split) if constant is not None else None
     if part is None or part > schedule.thread_chunk * kept:
-        return replace(schedule, split=split, whole=False)
+        if not schedule.across:
+            return replace(schedule, split=split, whole=False)
+        chunk = LONG_THREADS * schedule.vector * LONG_VECTORS
+        return Schedule(1, 1, chunk, 1, LONG_THREADS, schedule.vector, whole=False, split=split)
     return replace(schedule, split=split, whole=True, chunk=-(-part // step) * step)
 
 
