@@ -93,6 +93,7 @@ STAGES = (
     Stage("join-statistics", "graph"),
     Stage("tabulate-bytes", "graph"),
     Stage("approximate-functions", "graph"),
+    Stage("shorten-activations", "graph"),
     Stage("round-quotients", "graph"),
     Stage("concatenate-in-place", "graph"),
     Stage("deduplicate-kernels", "graph"),

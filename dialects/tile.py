@@ -87,6 +87,13 @@ OPERATIONS = (
         ("even", "odd"),
     ),
     OperationDefinition(
+        "tile.columns",
+        "The columns from `first` on of a wgmma accumulator: as many as the result has.",
+        ("tile",),
+        ("result",),
+        {"first": "integer"},
+    ),
+    OperationDefinition(
         "tile.scan",
         "Every column combined with those before it and with `carry`, one value a line; `exclusive` leaves the column itself out. And "
         "the total of each line, which is the next tile's carry.",
@@ -205,10 +212,12 @@ OPERATIONS = (
         "tile.store_boxes",
         "Write a register tile to a tensor from `coordinates` on (innermost first, in elements): as many columns at a time as the shared "
         "tile `scratch` has, by way of its stages `stage` to `stage + slots` in turn. Nothing is written outside the tensor. Each group of "
-        "four warps stores its own rows, 64 a box. Asynchronous.",
+        "four warps stores its own rows, 64 a box. With `strip` the register tile is that strip alone of a larger tile, whose coordinates "
+        "and stages these are. Asynchronous.",
         ("tile", "scratch", "stage", "map", "coordinates*"),
         (),
         {"slots": "integer"},
+        {"strip": "integer"},
     ),
     OperationDefinition(
         "tile.fetch_boxes",
@@ -220,9 +229,10 @@ OPERATIONS = (
     ),
     OperationDefinition(
         "tile.take_boxes",
-        "What has been fetched, as a register tile: each group of four warps takes its own rows.",
+        "What has been fetched, from strip `strip` on, as a register tile: each group of four warps takes its own rows.",
         ("scratch", "stage"),
         ("result",),
+        {"strip": "integer"},
     ),
     OperationDefinition("tile.stores_wait", "Wait until no store of boxes reads shared memory any more.", (), ()),
     OperationDefinition(
@@ -256,18 +266,21 @@ OPERATIONS = (
     OperationDefinition(
         "tile.exchange",
         "The same tile in another layout, by way of the shared tile `scratch` (stage `stage` of it), as many columns at a time as that has. "
-        "Only the threads of the role take part.",
+        "Only the threads of the role take part. With `turned`, the transposed tile.",
         ("tile", "scratch", "stage?"),
         ("result",),
+        {},
+        {"turned": "unit"},
     ),
     OperationDefinition(
         "tile.combine_blocks",
         "The sums (or with `kind` the maxima) over the `blocks` of a cluster of their shared tiles `partial`, of which every block has its own; "
-        "of the rows from `row` on, as many as the result has. The blocks have met since the last write, and meet again before the next.",
+        "of the rows from `row` on, as many as the result has; with `turned`, these transposed. The blocks have met since the last write, and "
+        "meet again before the next.",
         ("partial", "row"),
         ("result",),
         {"blocks": "integer"},
-        {"kind": "string"},
+        {"kind": "string", "turned": "unit"},
     ),
     OperationDefinition(
         "tile.publish",

@@ -33,19 +33,22 @@ def approximate_functions(unit: Unit) -> None:
 
     With precision f16 and bf16 that is in every kernel; with `model` in those that store floats in 16 bits only.
     """
-    if unit.precision not in (*NARROW, "model"):
-        return
     with unit.module.context:
         allowed = ir.Attribute.parse("#arith.fastmath<afn>")
         for function in functions(unit.module).values():
-            if unit.precision == "model" and not _stores_halves(function):
+            if not may_be_approximate(unit, function):
                 continue
             exact: dict[ir.Value, bool] = {}
             for inner in inner_operations(function):
                 if inner.name not in APPROXIMATED or str(inner.results[0].type) != "f32":
                     continue
-                if not _is_told_apart(inner.results[0], exact):
+                if not is_told_apart(inner.results[0], exact):
                     inner.attributes["fastmath"] = allowed
+
+
+def may_be_approximate(unit: Unit, function: ir.Operation) -> bool:
+    """Whether functions in this kernel need not be exact to the last bits of f32."""
+    return unit.precision in NARROW or (unit.precision == "model" and _stores_halves(function))
 
 
 def _stores_halves(function: ir.Operation) -> bool:
@@ -57,7 +60,7 @@ def _stores_halves(function: ir.Operation) -> bool:
     return not stored.isdisjoint(NARROW) and stored.isdisjoint(("f32", "f64"))
 
 
-def _is_told_apart(value: ir.Value, known: dict[ir.Value, bool]) -> bool:
+def is_told_apart(value: ir.Value, known: dict[ir.Value, bool]) -> bool:
     """True when the value reaches a discrete operation of its function, or is carried through a loop, which might."""
     if value not in known:
         known[value] = any(
@@ -74,4 +77,4 @@ def _passes_on(user: ir.Operation, known: dict[ir.Value, bool]) -> bool:
         if around.name in ("scf.for", "scf.while"):
             return True
         results = list(around.results)
-    return any(_is_told_apart(result, known) for result in results)
+    return any(is_told_apart(result, known) for result in results)

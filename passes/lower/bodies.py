@@ -30,6 +30,7 @@ _APPROXIMATE = {
     "math.exp2": "llvm.nvvm.ex2.approx.ftz.f",
     "math.sqrt": "llvm.nvvm.sqrt.approx.f",
 }
+_RECIPROCAL = "llvm.nvvm.rcp.approx.ftz.f"  # where a quotient allows it too (fastmath<arcp>)
 _LOG2_E = 1.4426950408889634
 
 
@@ -93,8 +94,12 @@ def clone_scalar(context: LoweringContext, operation: ir.Operation, operands: Se
         if isinstance(type_, ir.IndexType):
             type_, value = context.i32, ir.IntegerAttr.get(context.i32, ir.IntegerAttr(value).value)
         return [context.constant(type_, value)]
-    if name in _APPROXIMATE and "fastmath" in operation.attributes and "afn" in str(operation.attributes["fastmath"]):
+    flags = str(operation.attributes["fastmath"]) if "fastmath" in operation.attributes else ""
+    if name in _APPROXIMATE and "afn" in flags:
         arguments, type_ = list(operands), operation.results[0].type
+        if "arcp" in flags:
+            reciprocal = llvm.call_intrinsic(type_, ir.StringAttr.get(_RECIPROCAL), [arguments[1]], [], [])
+            return [arith.mulf(arguments[0], reciprocal)]
         if name == "math.exp":
             arguments = [arith.mulf(arguments[0], context.constant(type_, ir.FloatAttr.get(type_, _LOG2_E)))]
         return [llvm.call_intrinsic(type_, ir.StringAttr.get(_APPROXIMATE[name]), arguments, [], [])]

@@ -1,7 +1,8 @@
 """tile.combine_blocks: the end of a contraction whose k was split among the blocks of a cluster.
 
-In: a shared tile of partial sums in every block of the cluster. Out: the sums of some of its rows, in registers. Blocks
-read each other's shared memory; every element is combined in an order that never changes, of the block that asks.
+In: a shared tile of partial sums in every block of the cluster. Out: the sums of some of its rows, in registers, or of
+these transposed. Blocks read each other's shared memory; every element is combined in an order that never changes, of
+the block that asks.
 """
 
 from __future__ import annotations
@@ -25,10 +26,15 @@ def _combine_blocks(context: LoweringContext, operation: ir.Operation) -> None:
     blocks = ir.IntegerAttr(operation.attributes["blocks"]).value
     layout = context.layout(operation.results[0].type)
     line = parse_shared(partial.layout).line
-    places = []
+    turned = "turned" in operation.attributes
+    places = []  # (elements that are neighbours there, the first)
     for group in layout.groups():
-        row = context.multiply(context.add(layout.row(context, group.row_slot), first), line)
-        places.append((group.width, context.add(row, layout.column(context, group.column_slot))))
+        row, column = layout.row(context, group.row_slot), layout.column(context, group.column_slot)
+        if turned:
+            lanes = [context.add(context.add(column, lane), first) for lane in range(group.width)]
+            places += [(1, context.add(context.multiply(lane, line), row)) for lane in lanes]
+        else:
+            places.append((group.width, context.add(context.multiply(context.add(row, first), line), column)))
     kind = ir.StringAttr(operation.attributes["kind"]).value if "kind" in operation.attributes else "sum"
     combine = combiner(kind, partial.element)
     bases = _everywhere(context, partial, blocks)

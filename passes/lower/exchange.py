@@ -1,7 +1,8 @@
 """tile.exchange: a register tile changes its layout on the way through shared memory.
 
-In: an accumulator of wgmma, whose threads hold pairs of columns. Out: the same tile in a `blocked` layout, whose
-threads hold neighbours enough for accesses of 16 bytes. A strip of columns at a time: little shared memory is needed.
+In: an accumulator of wgmma, whose threads hold pairs of columns. Out: the same tile, or the transposed one, in a
+`blocked` layout, whose threads hold neighbours enough for accesses of 16 bytes. A strip of columns at a time: little
+shared memory is needed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def _exchange(context: LoweringContext, operation: ir.Operation) -> None:
     if not isinstance(source, WarpgroupLayout) or not isinstance(target, Blocked):
         raise InternalError(f"tile.exchange takes a wgmma layout to a blocked one, not {source} to {target}")
     strip = scratch.columns
-    if target.thread_columns * target.vector != strip:
+    turned = "turned" in operation.attributes
+    if (source.columns if turned else target.thread_columns * target.vector) != strip:
         raise InternalError(f"{target} does not take {strip} columns at a time")
     stage = context.scalar(operation.operands[2]) if len(operation.operands) > 2 else context.integer(0)
     exchange = _Exchange(context, scratch, stage)
@@ -37,7 +39,9 @@ def _exchange(context: LoweringContext, operation: ir.Operation) -> None:
                 exchange.write(source, group, number * strip, list(tile.values[start : start + group.width]))
         context.barrier()
         for group, start in zip(target.groups(), registers, strict=True):
-            if group.column_slot == number:
+            if turned:
+                results[start : start + group.width] = exchange.read_turned(target, group)
+            elif group.column_slot == number:
                 results[start : start + group.width] = exchange.read(target, group, number * strip)
     context.set(operation.results[0], RegisterTile(target, tuple(value for value in results if value is not None)))
 
@@ -78,3 +82,13 @@ class _Exchange:
             pointer = self.context.offset_pointer(place, lane, self.element)
             values += load_shared_vector(self.context, pointer, self.element, step)
         return values
+
+    def read_turned(self, layout: Layout, group: Group) -> list[ir.Value]:
+        """A group of the target from neighbouring rows of a column."""
+        context, size = self.context, byte_width(self.element)
+        row = context.multiply(layout.column(context, group.column_slot), self.line)
+        first = context.offset_pointer(
+            self.base, context.add(row, layout.row(context, group.row_slot)), self.element
+        )
+        places = [context.offset_pointer(first, lane * self.line, self.element) for lane in range(group.width)]
+        return [context.load(place, self.element, size) for place in places]

@@ -13,7 +13,7 @@ from mlir.dialects import llvm, nvvm, vector
 from .context import LoweringContext, RegisterTile, SharedTile, byte_width, lowering
 from .dot_layouts import WarpgroupLayout
 from .roles import WARPGROUP, barrier_pointer
-from .store_boxes import Strips, strips_layout
+from .store_boxes import Slot, Strips, strips_layout
 
 
 @lowering("tile.fetch_boxes")
@@ -31,7 +31,7 @@ def _fetch_boxes(context: LoweringContext, operation: ir.Operation) -> None:
     nbytes = context.integer(count * scratch.rows // groups * strips.span)
     nvvm.mbarrier_arrive_expect_tx(None, barrier, nbytes, predicate=alone)
     for strip in range(count):
-        for target, place in strips.boxes(strip, strips.stage(stage, strip), coordinates):
+        for target, place in strips.boxes(strip, strips.slot(stage, strip), coordinates):
             cluster = llvm.addrspacecast(ir.Type.parse("!llvm.ptr<7>"), target)
             nvvm.cp_async_bulk_tensor_shared_cluster_global(
                 cluster, tensor_map, place, barrier, [], mode=nvvm.TMALoadMode.TILE, predicate=alone
@@ -43,20 +43,20 @@ def _take_boxes(context: LoweringContext, operation: ir.Operation) -> None:
     scratch, stage = context.get(operation.operands[0]), context.scalar(operation.operands[1])
     assert isinstance(scratch, SharedTile)
     layout = strips_layout(context.layout(operation.results[0].type), scratch)
-    strips = Strips(context, scratch, layout)
-    across, pieces = scratch.columns // 8, layout.columns // 8
+    strips, first = Strips(context, scratch, layout), ir.IntegerAttr(operation.attributes["strip"]).value
     found: dict[tuple[int, int], list[ir.Value]] = {}  # by row slot and piece of eight columns
+    across, pieces = scratch.columns // 8, layout.columns // 8
     for strip in range(layout.columns // scratch.columns):
-        base = strips.stage(stage, strip)
+        slot = strips.slot(stage, first + strip)
         for block in range(layout.blocks):
             for piece in range(across):
-                found.update(_pieces(strips, block, strip * across, piece, base))
+                found.update(_pieces(strips, block, strip * across, piece, slot))
     values = [value for row in range(2 * layout.blocks) for piece in range(pieces) for value in found[row, piece]]
     context.set(operation.results[0], RegisterTile(layout, tuple(values)))
 
 
 def _pieces(
-    strips: Strips, block: int, first: int, piece: int, base: ir.Value
+    strips: Strips, block: int, first: int, piece: int, slot: Slot
 ) -> dict[tuple[int, int], list[ir.Value]]:
     """What this thread has of eight columns of a block, `first` and more in front of them; of sixteen with ldmatrix."""
     context, element = strips.context, strips.scratch.element
@@ -69,7 +69,7 @@ def _pieces(
         alignment = 2 * byte_width(element)
         return {
             (2 * block + half, first + piece): scalars(
-                context.load(strips.pair(block, half, piece, base), pair, alignment)
+                context.load(strips.pair(block, half, piece, slot), pair, alignment)
             )
             for half in (0, 1)
         }
@@ -77,7 +77,7 @@ def _pieces(
         return {}
     loaded = nvvm.ldmatrix(
         llvm.StructType.get_literal([context.i32] * 4),
-        strips.matrices(block, piece, base),
+        strips.matrices(block, piece, slot),
         4,
         nvvm.MMALayout.row,
         ir.Attribute.parse("#nvvm.ld_st_matrix_shape<m = 8, n = 8>"),

@@ -94,10 +94,14 @@ class ResultBox:
         tile: ir.Value,
         place: tuple[ir.Value, ir.Value, ir.Value],
         position: Position,
+        strip: int | None = None,
     ) -> None:
-        """Start the stores of a register tile at `position`; `place` is (shared tile, its first slot, tensor map)."""
+        """Start the stores of a register tile at `position`, or of one strip of it that is all of `tile`; `place` is
+        (shared tile, its first slot, tensor map).
+        """
         operands = [tile, *place, *self._coordinates(builder, position)]
-        ir.Operation.create("tile.store_boxes", operands=operands, attributes={"slots": i64(SLOTS)})
+        attributes = {"slots": i64(SLOTS)} | ({} if strip is None else {"strip": i64(strip)})
+        ir.Operation.create("tile.store_boxes", operands=operands, attributes=attributes)
 
     def fetch(
         self,

@@ -73,20 +73,36 @@ class WarpPlan:
         """The sums of a block as its epilogue gets them: as they are, where boxes are stored; else with neighbours in
         one thread, for accesses of 16 bytes.
         """
-        schedule = self.schedule
+        schedule, stored = self.schedule, self.stored
         if self.box is not None:
             return ResultTile(schedule.block[:2], self.sums, 2, self.accumulator, self.together)
         rows, columns = schedule.block[0] // schedule.split, schedule.block[1]
-        stored = min(byte_width(scalar_type(element_of(value))) for value in main_result(self.returned))
-        down, pair = (2 if self.view.pairs == axis else 1 for axis in (0, 1))
-        width = min(max(2, ACCESS_BYTES // stored) * pair, rows * columns // schedule.consumers // down)
-        while not self.view.columns.divisible_by(width):
-            width //= 2
         strip = min(EXCHANGE_COLUMNS, columns) if schedule.split == 1 else columns
+        steps = self.together
+        if self.is_turned:
+            rows, columns, strip, steps = columns, rows, rows, steps[::-1]
+        least = min(byte_width(scalar_type(element_of(value))) for value in main_result(self.returned))
+        down, pair = (2 if stored.pairs == axis else 1 for axis in (0, 1))
+        width = min(max(2, ACCESS_BYTES // least) * pair, rows * columns // schedule.consumers // down)
+        while not stored.columns.divisible_by(width):
+            width //= 2
         across = min(strip // width, schedule.consumers)
         pairs = f", down={down}" if down > 1 else ""
         layout = f"blocked<{schedule.consumers // across}x{across}, vector={width}{pairs}>"
-        return ResultTile((rows, columns), layout, width, self.accumulator, self.together)
+        return ResultTile((rows, columns), layout, width, self.accumulator, steps)
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether sums of a turned problem turn back on their way to the epilogue: lines of the result are columns of
+        the tile. One that is wider than a strip of the exchange stays.
+        """
+        fits = self.schedule.split > 1 or self.schedule.block[1] <= EXCHANGE_COLUMNS
+        return self.view.is_swapped and self.box is None and self.parts is None and fits
+
+    @property
+    def stored(self) -> Contraction:
+        """The problem as the epilogue sees it."""
+        return self.view.swapped() if self.is_turned else self.view
 
     @property
     def sums(self) -> str:
@@ -107,6 +123,8 @@ class WarpPlan:
             lambda number: tile_position(self.builder, self.view, number, self.together, strips=True),
             self.box,
             self.weights,
+            beside_columns=self.box.strip if self.box is not None and self.parts is None else self.schedule.block[1],
+            is_turned=self.is_turned,
         )
 
     def emit(self) -> None:
@@ -118,22 +136,28 @@ class WarpPlan:
         self.program.emit(self._epilogue)
 
     def _epilogue(self, position: Position, sums: ir.Value, arrived: ir.Value | None) -> ir.Value | None:
-        """That of one tile, with what has arrived beside its sums; returns what boxes store."""
-        rest = Rest(self.builder, self.view, main_result(self.returned))
-        rest = with_lines(rest, self.result, position)
+        """That of one tile, or of a strip with what has arrived beside its sums; returns what boxes store."""
+        tile = self.result
+        if arrived is not None:
+            tile = replace(tile, shape=(tile.shape[0], self.program.beside_columns))
+        if self.is_turned:
+            batch, row, column = position
+            position = (batch, column, row)
+        rest = Rest(self.builder, self.stored, main_result(self.returned))
+        rest = with_lines(rest, tile, position)
         beside = None
         if self.box is not None and self.box.beside is not None and arrived is not None:
             number = self.box.beside.source[1]
             beside = (self.builder.function.regions[0].blocks[0].arguments[number], arrived)
         if self.parts is not None:
-            made = epilogue_with_sums(rest, self.parts, self.result, position, sums, beside)
+            made = epilogue_with_sums(rest, self.parts, tile, position, sums, beside)
         elif self.box is not None:
-            made = epilogue_tile(rest, self.result, position, sums, beside)
+            made = epilogue_tile(rest, tile, position, sums, beside)
         else:
-            emit_epilogue(replace(rest, returned=self.returned), self.result, position, sums)
+            emit_epilogue(replace(rest, returned=self.returned), tile, position, sums)
             return None
         if self.box is None:
-            store_tile(rest, self.result, position, made)
+            store_tile(rest, tile, position, made)
             return None
         return made
 

@@ -60,6 +60,8 @@ class WarpSpecialized:
     position: Callable[[Expression], Position]
     result: ResultBox | None = None  # where what the epilogue makes is stored in boxes
     weights: int | None = None  # the operand, 0 or 1, that no kernel writes
+    beside_columns: int = 0  # of what the epilogue takes beside the sums at a time
+    is_turned: bool = False  # the epilogue gets the transposed sums
 
     @property
     def grid(self) -> Expression:
@@ -327,7 +329,7 @@ class WarpSpecialized:
                 return
             ir.Operation.create("tile.arrive", operands=[self.emptied, previous], attributes=self._everywhere())
             if work.part is None:
-                self._finish_tile(epilogue, work.position, done, self._take_beside(beside))
+                self._finish_tile(epilogue, work.position, done, beside)
             else:
                 self._finish_part(epilogue, work.position, work.part, done)
             ring = Ring(stage, parity)
@@ -373,14 +375,18 @@ class WarpSpecialized:
             scf.yield_([])
 
     def _finish_tile(
-        self, epilogue: Epilogue, position: Position, sums: ir.Value, beside: ir.Value | None = None
+        self, epilogue: Epilogue, position: Position, sums: ir.Value, parity: ir.Value | None = None
     ) -> None:
+        """Run the epilogue and store what it makes; `parity` is that of what arrives beside the tile."""
         if self.result is None:
             epilogue(position, self._exchanged(sums), None)
-            return
-        made = epilogue(position, sums, beside)
-        assert made is not None
-        self.result.store(self.builder, made, (self.scratch, self._slot(), self.result_map), position)
+        elif self._beside is None:
+            made = epilogue(position, sums, None)
+            assert made is not None
+            self.result.store(self.builder, made, (self.scratch, self._slot(), self.result_map), position)
+        else:
+            assert parity is not None
+            self._finish_strips(epilogue, position, sums, parity)
 
     def _slot(self) -> ir.Value:
         """The first of the shared tiles through which this group's results leave."""
@@ -403,16 +409,27 @@ class WarpSpecialized:
         place = (self.scratch, self._slot(), self.beside_map, self.arrived)
         self.result.fetch(self.builder, place, position, self.schedule.block[1])
 
-    def _take_beside(self, parity: ir.Value) -> ir.Value | None:
-        """Wait for it, and take it to registers."""
-        if self._beside is None:
-            return None
+    def _finish_strips(self, epilogue: Epilogue, position: Position, sums: ir.Value, parity: ir.Value) -> None:
+        """Wait for what arrives beside the tile; then take it, run the epilogue and store one strip after the other:
+        registers need not hold all of it beside the sums. Only sums over lines want it at once.
+        """
         assert self.result is not None
         group = ir.Operation.create("tile.group", results=[ir.IndexType.get()]).result
         ir.Operation.create("tile.await", operands=[self.arrived, group, parity])
-        rows, columns, _ = self.schedule.block
-        type_ = tile_of(rows, columns, scalar_type(self.result.element), self.layouts[0])
-        return ir.Operation.create("tile.take_boxes", results=[type_], operands=[self.scratch, self._slot()]).result
+        (rows, columns, _), width, slot = self.schedule.block, self.beside_columns, self._slot()
+        elements = scalar_type(self.accumulator), scalar_type(self.result.element)
+        own, taken = (tile_of(rows, width, element, self.layouts[0]) for element in elements)
+        batch, row, column = position
+        for strip in range(columns // width):
+            first = {"first": i64(strip * width)}
+            part = ir.Operation.create("tile.columns", results=[own], operands=[sums], attributes=first).result
+            beside = ir.Operation.create(
+                "tile.take_boxes", results=[taken], operands=[self.scratch, slot], attributes={"strip": i64(strip)}
+            ).result
+            made = epilogue((batch, row, column + strip * width), part, beside)
+            assert made is not None
+            number = strip if width < columns else None
+            self.result.store(self.builder, made, (self.scratch, slot, self.result_map), position, number)
 
     def _scratch(self) -> ir.Value:
         """The shared tile through which the sums, or what the epilogue makes of them, leave."""
@@ -443,9 +460,15 @@ class WarpSpecialized:
     def _exchanged(self, accumulator: ir.Value) -> ir.Value:
         """The sums with neighbouring columns in one thread, so that the epilogue's accesses are 16 bytes wide."""
         rows, columns, _ = self.schedule.block
-        type_ = tile_of(rows, columns, scalar_type(self.accumulator), self.layouts[1])
         operands = [accumulator, self.scratch, *([self.group] if self.group is not None else [])]
-        return ir.Operation.create("tile.exchange", results=[type_], operands=operands).result
+        type_, attributes = self._stored_sums(rows, columns)
+        return ir.Operation.create("tile.exchange", results=[type_], operands=operands, attributes=attributes).result
+
+    def _stored_sums(self, rows: int, columns: int) -> tuple[ir.Type, dict[str, ir.Attribute]]:
+        """The type of so many sums as the epilogue gets them, and what tells operations that these turn them."""
+        shape = (columns, rows) if self.is_turned else (rows, columns)
+        type_ = tile_of(*shape, scalar_type(self.accumulator), self.layouts[1])
+        return type_, {"turned": ir.UnitAttr.get()} if self.is_turned else {}
 
     def _partial_sums(self) -> ir.Value:
         """Where a block leaves its sums for the others of the cluster: in the place of the ring, when all is read."""
@@ -464,11 +487,12 @@ class WarpSpecialized:
         ir.Operation.create("tile.put", operands=[self.scratch, self.builder.index(0), accumulator])
         self._meet()
         first = self.rank * own
+        type_, attributes = self._stored_sums(own, columns)
         sums = ir.Operation.create(
             "tile.combine_blocks",
-            results=[tile_of(own, columns, scalar_type(self.accumulator), self.layouts[1])],
+            results=[type_],
             operands=[self.scratch, self.builder.index(first)],
-            attributes={"blocks": i64(self.schedule.split)},
+            attributes={"blocks": i64(self.schedule.split), **attributes},
         ).result
         batch, row, column = position
         return (batch, row + first, column), sums

@@ -1,7 +1,10 @@
 """In f16 and bf16 exponentials and quotients are approximate: near enough, and exact where it shows."""
 
+import math
+
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -38,7 +41,53 @@ def test_silu_is_roundings_away(precision):
     np.testing.assert_allclose(
         answer.astype(np.float64), expected, rtol=float(limits.eps) * 1.02, atol=85 * float(limits.smallest_subnormal)
     )
-    assert "div.full.f32" in ptx and "div.rn.f32" not in ptx
+    assert "rcp.approx.ftz.f32" in ptx and "div." not in ptx
+
+
+def _erf_of_halves() -> list[onnx.NodeProto]:
+    """GELU as PyTorch exports it in f16, whose square root of two has 11 bits."""
+    numbers = {"root": 2**0.5, "one": 1.0, "half": 0.5}
+    values = [helper.make_tensor(name, TensorProto.FLOAT16, [], [number]) for name, number in numbers.items()]
+    return [
+        *(helper.make_node("Constant", [], [value.name], value=value) for value in values),
+        helper.make_node("Div", ["x", "root"], ["scaled"]),
+        helper.make_node("Erf", ["scaled"], ["erf"]),
+        helper.make_node("Add", ["erf", "one"], ["sum"]),
+        helper.make_node("Mul", ["x", "sum"], ["product"]),
+        helper.make_node("Mul", ["product", "half"], ["y"]),
+    ]
+
+
+def _exact_gelu(x: np.ndarray) -> np.ndarray:
+    return x * 0.5 * np.frompyfunc(math.erfc, 1, 1)(-x / math.sqrt(2)).astype(np.float64)
+
+
+def _gelu_by_tanh(x: np.ndarray) -> np.ndarray:
+    return x / (1 + np.exp(-2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+GELUS = {
+    "erf": ([helper.make_node("Gelu", ["x"], ["y"])], _exact_gelu, 0.0),
+    # By x d log Phi / dx = x^2 times the relative error of the root, 2^-14, for x^2 up to 36.
+    "erf of halves": (_erf_of_halves(), _exact_gelu, 36 * 2**-14),
+    "tanh": ([helper.make_node("Gelu", ["x"], ["y"], approximate="tanh")], _gelu_by_tanh, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", GELUS)
+def test_gelu_in_f16(name):
+    """All of f16 from -12 to 12, its largest numbers, infinity and none; tails, too, to a part of a unit."""
+    nodes, reference, given = GELUS[name]
+    x = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    x = np.concatenate([x[np.abs(x) <= 12], np.array([-65504, 65504, np.inf, np.nan], np.float16)])
+    answer, ptx = run(nodes, x, TensorProto.FLOAT16, "f16")
+    with np.errstate(all="ignore"):
+        expected = reference(x.astype(np.float64))
+    # Half a unit of f16 is 2^-11. Of the polynomial 3.5e-5; exponents of up to 36 * 1.44 in f32 have 2^-19 at most.
+    limit = 2**-11 + 2**-19 + (given or 3.5e-5)
+    np.testing.assert_allclose(answer.astype(np.float64)[:-4], expected[:-4], rtol=limit, atol=2**-25 + 6.1e-9)
+    np.testing.assert_array_equal(answer[-4:], np.array([0, 65504, np.inf, np.nan], np.float16))
+    assert "div." not in ptx and "setp.lt" not in ptx and "abs.ftz" not in ptx
 
 
 def test_softmax_in_f16():

@@ -74,6 +74,22 @@ def test_few_rows_are_columns_of_wgmma(case: Case) -> None:
     assert "tile.load_box" in kernel.program.text
 
 
+@pytest.mark.parametrize("rows,split", [(16, 1), (30, 1), (8, 2), (40, 4)])
+def test_sums_of_few_rows_turn_back_before_they_are_stored(
+    rows: int, split: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines of the result are columns of the tile; a thread has neighbours of them, 16 bytes where it has as many."""
+    turned = {describe(found.schedule): found.schedule for found in candidates(200, rows, 512)}
+    columns = 8 if rows == 8 else 16 if rows == 16 else 32
+    force(monkeypatch, turned[f"64x{columns}, 1 share columns, {split} share k"])
+    sanitizer = Sanitizer(Order("random", 3))
+    case = Case("f16", sizes={"m": rows, "n": 200, "k": 512}, transposes=(False, True))
+    kernel = verify(case, "bias", HOPPER, sanitizer)
+    assert not sanitizer.findings
+    assert "turned" in kernel.program.text and "st.global.b32" not in kernel.ptx
+    assert ("st.global.v4" in kernel.ptx) == (columns * 64 // split // 128 >= 4)
+
+
 def test_k_that_does_not_divide_is_shared_with_zeros_past_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine steps for four blocks: three each, and none is left for the last one."""
     ragged = {describe(found.schedule): found.schedule for found in candidates(72, 72, 568, ragged=True)}

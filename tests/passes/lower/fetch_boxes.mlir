@@ -27,7 +27,7 @@ func.func @beside(%map: !map, %y: memref<?xf16>, %row: index) attributes {tile.t
       : (!scratch, index, !map, !tile.barriers, index, index) -> ()
     %group = "tile.group"() : () -> index
     "tile.await"(%arrived, %group, %c0) : (!tile.barriers, index, index) -> ()
-    %taken = "tile.take_boxes"(%scratch, %c0) : (!scratch, index) -> !tile
+    %taken = "tile.take_boxes"(%scratch, %c0) {strip = 0 : i64} : (!scratch, index) -> !tile
     "tile.map"(%c0, %c0, %c128, %c64) ({
     ^bb0(%i: index, %j: index):
       %value = "tile.element"(%taken) : (!tile) -> f16
