@@ -15,10 +15,11 @@ from mlir import ir
 from ...dialects.tensors import element_of, shape_of
 from ...runtime.errors import InternalError
 from ...runtime.symbolic import Expression, parse
-from ..graph.rewriting import blocks_within, constant_array, expressions, is_object, node_names, operations_of, yielded
+from ..graph.rewriting import blocks_within, constant_array, expressions, is_object, node_names, operations_of
 from ..unit import BoxedTensor, KernelProgram, Unit, register_pass
 from .constraints import Substitution, solve
 from .lifetimes import annotate_lifetimes
+from .main_function import complex_type, host_types, joined, origin, symbols_of, value_names
 
 TRANSFERS = ("graph.download", "graph.upload", "graph.keep", "graph.fetch")
 
@@ -70,15 +71,16 @@ class _Planner:
             ir.ArrayAttr.get([_text(str(self._resolve(side))) for side in pair]) for pair in self.unsolved
         ]
         self.module.operation.attributes["host.equalities"] = ir.ArrayAttr.get(pairs)
-        self.host_types = {**_host_types(attributes, "arg_attrs"), **_host_types(attributes, "res_attrs")}
+        self.host_types = {**host_types(attributes, "arg_attrs"), **host_types(attributes, "res_attrs")}
         block = self.main.regions[0].blocks[0]
-        inputs = _names(attributes, "arg_attrs", len(block.arguments))
+        inputs = value_names(attributes, "arg_attrs", len(block.arguments))
         for argument, name in zip(block.arguments, inputs, strict=True):
-            self.buffers[argument] = self._declare(name, "input", argument, binding=name, **_complex(attributes, name))
+            numbers = complex_type(attributes, name)
+            self.buffers[argument] = self._declare(name, "input", argument, binding=name, **numbers)
         returned = list(_terminator(block).operands)
-        names = _names(attributes, "res_attrs", len(returned))
+        names = value_names(attributes, "res_attrs", len(returned))
         targets = [
-            self._declare(name, "output", value, binding=name, **_complex(attributes, name))
+            self._declare(name, "output", value, binding=name, **complex_type(attributes, name))
             for value, name in zip(returned, names, strict=True)
         ]
         point = ir.InsertionPoint(self.module.body)
@@ -108,8 +110,8 @@ class _Planner:
     def _plan_block(self, block: ir.Block, targets: Sequence[ir.Value], point: ir.InsertionPoint) -> None:
         """Plan a block whose terminator's operands must end up in `targets`."""
         operations = list(block.operations)
-        self.wholes.update(_joined([operation for operation in operations if _name(operation) == "graph.join"]))
-        returned = [_origin(value) for value in operations[-1].operands]
+        self.wholes.update(joined([operation for operation in operations if _name(operation) == "graph.join"]))
+        returned = [origin(value) for value in operations[-1].operands]
         written: dict[ir.Value, ir.Value] = {}
         copies: list[tuple[ir.Value, ir.Value]] = []
         produced = {
@@ -117,7 +119,7 @@ class _Planner:
         }
         for given, value, target in zip(operations[-1].operands, returned, targets, strict=True):
             # An output whose own shape is found later than what it is a reshape of cannot be written in place.
-            late = _symbols_of(given) - _symbols_of(value)
+            late = symbols_of(given) - symbols_of(value)
             if value in produced and value not in written and not late & self.found:
                 written[value] = target
             else:
@@ -323,7 +325,7 @@ class _Planner:
 
     # Buffers ------------------------------------------------------------------------------------------------
     def _buffer(self, value: ir.Value) -> ir.Value:
-        found = self.buffers.get(_origin(value))
+        found = self.buffers.get(origin(value))
         if found is None:
             raise InternalError(f"a tensor of @main has no buffer: {value}")
         return found
@@ -394,75 +396,6 @@ class _Planner:
 
 def _symbol(operation: Any) -> str:
     return str(ir.StringAttr(operation.attributes["sym_name"]).value)
-
-
-def _symbols_of(value: ir.Value) -> set[Expression]:
-    """The symbols of a tensor's shape; none for values on the host."""
-    if is_object(value):
-        return set()
-    return {Expression.symbol(name) for size in shape_of(value) for name in size.symbols}
-
-
-def _names(attributes: Any, key: str, count: int) -> list[str]:
-    """`graph.name` of every argument or result, or its position where there is none."""
-    letter = "x" if key == "arg_attrs" else "y"
-    names = [f"{letter}{index}" for index in range(count)]
-    if key in attributes:
-        for index, item in enumerate(ir.ArrayAttr(attributes[key])):
-            entry = ir.DictAttr(item)
-            if "graph.name" in entry:
-                names[index] = ir.StringAttr(entry["graph.name"]).value
-    return names
-
-
-def _host_types(attributes: Any, key: str) -> dict[str, tuple[str, Sequence[Expression]]]:
-    """Kind and shape of the inputs or outputs that are host values, by name."""
-    found: dict[str, tuple[str, Sequence[Expression]]] = {}
-    for item in ir.ArrayAttr(attributes[key]) if key in attributes else ():
-        entry = ir.DictAttr(item)
-        if "graph.type" in entry:
-            shape = [parse(ir.StringAttr(size).value) for size in ir.ArrayAttr(entry["graph.shape"])]
-            found[ir.StringAttr(entry["graph.name"]).value] = (ir.StringAttr(entry["graph.type"]).value, shape)
-    return found
-
-
-def _complex(attributes: Any, name: str) -> dict[str, str]:
-    """The type of an input's or output's complex numbers, under the attribute that says so; nothing for others."""
-    for key in ("arg_attrs", "res_attrs"):
-        for item in ir.ArrayAttr(attributes[key]) if key in attributes else ():
-            entry = ir.DictAttr(item)
-            if "graph.complex" in entry and ir.StringAttr(entry["graph.name"]).value == name:
-                return {"complex": ir.StringAttr(entry["graph.complex"]).value}
-    return {}
-
-
-def _origin(value: ir.Value) -> ir.Value:
-    """The value itself, or what it is a reshape of."""
-    while isinstance(value.owner, ir.Operation | ir.OpView) and _name(value.owner) == "graph.reshape":
-        value = value.owner.operands[0]
-    return value
-
-
-def _joined(joins: Sequence[Any]) -> dict[ir.Value, ir.Value]:
-    """For all that shares the memory of joined tensors, the one that is not a part of another. A part may be a reshape
-    of what a kernel makes.
-    """
-    wholes: dict[ir.Value, ir.Value] = {}
-    groups = []
-    for own in joins:
-        parts = yielded(own.operation)
-        groups.append([own.results[0], *parts, *map(_origin, parts)])
-    for own in [own for own in joins if "place" not in own.attributes]:
-        pending = [own.results[0]]
-        while pending:
-            value = pending.pop()
-            if value in wholes:
-                continue
-            wholes[value] = own.results[0]
-            for members in groups:
-                if value in members:
-                    pending += members
-    return wholes
 
 
 def _name(operation: Any) -> str:

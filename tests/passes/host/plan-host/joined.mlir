@@ -14,7 +14,7 @@
 // CHECK-NOT: offset
 // CHECK-SAME: shape = ["64", "64"], strides = ["256"]{{.*}}kernel = "dot_0"
 // CHECK: "host.launch"(%[[X]], %{{.*}}, %[[Y]], %[[X]], %{{.*}}, %[[Y]])
-// CHECK-SAME: offset = "128", shape = ["64", "64"], strides = ["256"]{{.*}}kernel = "dot_1"
+// CHECK-SAME: offset = "128", shape = ["64", "64"], strides = ["256"]{{.*}}kernel = "dot_0"
 // CHECK-NOT: host.copy
 func.func @main(%x: !x {graph.name = "x"}) -> (!y {graph.name = "y"}) {
   %w = "graph.weight"() {handle = "w"} : () -> !w
