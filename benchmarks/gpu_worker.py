@@ -191,6 +191,14 @@ class AnnouncingDevice(CudaDevice):
         super().launch_graph(executable)
 
 
+_held: list[Device] = []  # keeps the GPU's primary context from one session to the next: to make one takes long
+
+
 def open_announcing(name: str, notes: Notes) -> Device:
     """The device called `name`. Raises DeviceError."""
-    return AnnouncingDevice(notes) if name == "cuda" else open_device(name)
+    if name != "cuda":
+        return open_device(name)
+    notes("opening the GPU", 3 * QUIET)
+    if not _held:
+        _held.append(CudaDevice())
+    return AnnouncingDevice(notes)
