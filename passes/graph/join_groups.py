@@ -20,9 +20,9 @@ from ..unit import Unit, WeightStore, register_pass
 from .rewriting import Array, blocks_within, erase_dead, functions, integer, operations_of, producer, string
 
 HALVES = ("f16", "bf16")  # precisions whose products are of halves
-FLOATS = ("f32", *HALVES)
+ELEMENTS = ("f32", *HALVES, "i8")  # of weights; the zeros among bytes are exact
 LEAST_PIXELS = 32  # of results, for wgmma
-LINES = (64, 32, 16)  # channels that fill 128, 64 or 32 bytes of halves, best first
+LINES = (64, 32, 16)  # channels that fill 128, 64 or 32 bytes of halves, best first; 64 and 32 bytes of integers
 
 
 @register_pass("join-groups", requires="graph", ensures="graph")
@@ -71,11 +71,11 @@ class Groups:
 
 
 def _groups(operation: ir.Operation) -> Groups | None:
-    """The groups of a convolution in channels-first with constant weights of floats; None of a depthwise one."""
+    """The groups of a convolution in channels-first with constant weights; None of a depthwise one."""
     if operation.name != "graph.convolution" or string(operation, "layout") != "channels_first":
         return None
     count, owner = integer(operation, "groups"), producer(operation.operands[1])
-    if owner is None or owner.name != "graph.weight" or element_of(owner.results[0]) not in FLOATS:
+    if owner is None or owner.name != "graph.weight" or element_of(owner.results[0]) not in ELEMENTS:
         return None
     batch, _, *pixels = shape_of(operation.results[0])
     outputs, channels, *_ = (size.as_constant() or 0 for size in shape_of(operation.operands[1]))

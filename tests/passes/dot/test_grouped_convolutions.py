@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from tests.passes.dot.references import convolution
 
 import tilewright
@@ -28,8 +28,8 @@ def test_against_float64(channels: int, outputs: int, groups: int, stride: int) 
         helper.make_node("Transpose", ["c"], ["y"], perm=[0, 2, 3, 1]),
     ]
     values = [
-        helper.make_tensor_value_info("x", 10, [1, size, size, channels]),
-        helper.make_tensor_value_info("y", 10, [1, 6, 6, outputs]),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT16, [1, size, size, channels]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT16, [1, 6, 6, outputs]),
     ]
     graph = helper.make_graph(nodes, "groups", values[:1], values[1:], [numpy_helper.from_array(weight, "w")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
@@ -43,3 +43,27 @@ def test_against_float64(channels: int, outputs: int, groups: int, stride: int) 
     expected = result.transpose(0, 2, 3, 1)
     # Products and sums are those of f32; a half keeps 2**-11 of the result.
     np.testing.assert_allclose(outputs_found[0]["y"], expected, rtol=2**-10, atol=2**-12)
+
+
+def test_integers() -> None:
+    """Sixteen groups of four bytes in a line of 64."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-8, 9, (64, 4, 3, 3)).astype(np.int8)
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["first"], perm=[0, 3, 1, 2]),
+        helper.make_node("ConvInteger", ["first", "w"], ["c"], pads=[1] * 4, group=16),
+        helper.make_node("Transpose", ["c"], ["y"], perm=[0, 2, 3, 1]),
+    ]
+    values = [
+        helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 6, 6, 64]),
+        helper.make_tensor_value_info("y", TensorProto.INT32, [1, 6, 6, 64]),
+    ]
+    graph = helper.make_graph(nodes, "groups", values[:1], values[1:], [numpy_helper.from_array(weight, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    engine = tilewright.compile(model, target="sm_90a", precision="f16")
+    assert list(engine.kernels) == ["dot_0"] and "s32.u8.s8" in engine.ptx("dot_0")
+    x = rng.integers(0, 256, (1, 6, 6, 64)).astype(np.uint8)
+    found, report = sanitize(engine, [{"x": x}], parse_order("random:1"))
+    assert "nothing found" in str(report)
+    result = convolution(x.transpose(0, 3, 1, 2), weight, 16, [1, 1], [1] * 4, [1, 1])
+    np.testing.assert_array_equal(found[0]["y"], result.transpose(0, 2, 3, 1))
