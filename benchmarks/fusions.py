@@ -151,6 +151,11 @@ PATTERNS = (
         {"w": (128, 128), "g": (128,), "v": (128, 256)}, "float16[?] y",
     ),
     Pattern(
+        "product, residual, layer norm, product, that norm as residual", "dot + dot", f"{_ROWS}, float16[64, 128] r",
+        "a = MatMul(x, w)  b = Add(a, r)  c = LayerNormalization(b, g, t)  d = MatMul(c, v)  y = Add(d, c)",
+        {"w": (128, 128), "g": (128,), "t": (128,), "v": (128, 128)}, "float16[?] y",
+    ),
+    Pattern(
         "transposed heads into a product", "dot", "float16[2, 4, 64, 32] x",
         "a = Transpose <perm = [0, 2, 1, 3]> (x)  b = Reshape(a, joined)  y = MatMul(b, w)",
         {"w": (128, 128), "joined": np.array([0, 0, 128])},

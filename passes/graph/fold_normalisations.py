@@ -28,6 +28,7 @@ from .rewriting import (
     Array,
     blocks_within,
     building_before,
+    captures,
     clone_into,
     erase_dead,
     functions,
@@ -75,16 +76,22 @@ def fold_normalisations(unit: Unit) -> None:
 
 # Decisions ------------------------------------------------------------------------------------------------------------
 def _fold(unit: Unit, normalisation: ir.Operation) -> None:
-    """Rewrite all products that read the map, where nothing else does."""
+    """Rewrite all products that read the map, where nothing else does but residuals of other products, which compute
+    it again.
+    """
     value = normalisation.results[0]
-    products = users(value)
-    if not products or not all(_can_take(own, value) for own in products):
+    readers = users(value)
+    products = [own for own in readers if _can_take(own, value)]
+    residuals = [own for own in readers if own not in products]
+    if not products or not all(_is_residual(own, value) for own in residuals):
         return
     terms = find_terms(value)
     if terms is None or len(terms.shifts) > 1:
         return
     for own in products:
         _rewrite(unit, own, terms)
+    for own in residuals:
+        _recompute(unit, own, value, terms)
 
 
 def _can_take(reader: ir.Operation, value: ir.Value) -> bool:
@@ -96,6 +103,29 @@ def _can_take(reader: ir.Operation, value: ir.Value) -> bool:
     floats = element_of(value) in ("f32", *NARROW) and element_of(reader.operands[1]) == element_of(value)
     plain = is_weight(reader.operands[1], 2) and not integer(reader, "transpose_left")
     return plain and known and floats and (lines is None or lines >= LEAST_LINES)
+
+
+def _is_residual(reader: ir.Operation, value: ir.Value) -> bool:
+    """A map of the tensor's shape that also reads a product which nothing else reads, such as what adds both: it will
+    be the epilogue of that product.
+    """
+    if reader.name != "graph.map" or shape_of(reader.results[0]) != shape_of(value):
+        return False
+    if any(inner.operands[0] == value for inner in captures(reader, "graph.element_at")):
+        return False
+    makers = [producer(inner.operands[0]) for inner in captures(reader)]
+    return any(own is not None and users(own.results[0]) == [reader] and _ends_product(own) for own in makers)
+
+
+def _ends_product(operation: ir.Operation) -> bool:
+    """A product with a constant matrix, or the map that adds its bias."""
+    if operation.name == "graph.matmul":
+        return is_weight(operation.operands[1], 2)
+    makers = [producer(inner.operands[0]) for inner in captures(operation)] if operation.name == "graph.map" else []
+    return any(
+        own is not None and own.name == "graph.matmul" and added_row(operation, own.results[0]) is not None
+        for own in makers
+    )
 
 
 # The rewrite ----------------------------------------------------------------------------------------------------------
@@ -135,6 +165,32 @@ def _rewrite(unit: Unit, matmul: ir.Operation, terms: Terms) -> None:
         with building_before(last, fused_location([matmul.location, last.location])):
             made = _behind(sums, scale, shift, constants.rows(slice(None)), element_of(last.results[0]))
         last.results[0].replace_all_uses_with(made)
+
+
+def _recompute(unit: Unit, reader: ir.Operation, value: ir.Value, terms: Terms) -> None:
+    """Let a map read a normalisation of its own, which becomes a part of it."""
+    size = shape_of(value)[-1].as_constant() or 0
+    weights, scale, offsets = unit.weights, terms.scale, terms.offsets
+
+    def row(make: Callable[[], Array]) -> ir.Value:
+        return graph_builder.weight(weights.add("normalised", lambda: make().astype(np.float32)), [size], "f32")
+
+    with building_before(reader):
+        factors = row(lambda: column_factors(weights, scale, size))
+        added = row(lambda: sum((column_factors(weights, own, size) for own in offsets), np.zeros(size)))
+        inputs = [terms.tensor, factors, added, _line(scale.lines), *(_line(own.lines) for own in terms.shifts)]
+        signs = [own.factor for own in terms.shifts]
+
+        def normalised(own: Scalar, factor: Scalar, offset: Scalar, line: Scalar, *shifts: Scalar) -> Scalar:
+            own = own.cast("f32")
+            for sign, shift in zip(signs, shifts, strict=True):
+                own = own + shift.cast("f32") * sign
+            return own * line.cast("f32") * factor + offset
+
+        made = graph_builder.map(inputs, normalised, shape=shape_of(value), element=element_of(value))
+    for inner in captures(reader):
+        if inner.operands[0] == value:
+            inner.operands[0] = made
 
 
 def _line(lines: tuple[Line, ...]) -> ir.Value:

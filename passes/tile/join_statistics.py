@@ -116,15 +116,17 @@ def _makes_lines(function: ir.Operation, fitting: Fitting, statistics: Statistic
     result = fitting.view.operation.results[0]
     if len(returned) != 1 or fitting.view.operation.name != "graph.matmul" or fitting.view.batch != 1:
         return False
-    value: ir.Value | None = returned[0]
-    while value is not None and value != result:
-        maker = producer(value)
-        if maker is None or maker.name != "graph.map":
-            return False
-        read = [inner.operands[0] for inner in operations_of(body_of(maker)) if inner.name == "graph.element"]
-        value = next((own for own in read if producer(own) is not None and shape_of(own) == shape_of(result)), None)
     same = shape_of(returned[0]) == shape_of(result) == statistics.shape
-    return value == result and same and _ends_wide(returned[0])
+    return same and _ends_wide(returned[0]) and _comes_from(returned[0], result)
+
+
+def _comes_from(value: ir.Value, source: ir.Value) -> bool:
+    """Whether maps compute the value from the source, place by place."""
+    maker = producer(value)
+    if value == source or maker is None or maker.name != "graph.map":
+        return bool(value == source)
+    read = [inner.operands[0] for inner in operations_of(body_of(maker)) if inner.name == "graph.element"]
+    return any(shape_of(own) == shape_of(source) and _comes_from(own, source) for own in read)
 
 
 # The change -----------------------------------------------------------------------------------------------------------

@@ -155,8 +155,8 @@ def find_result_box(builder: TileBuilder, view: Contraction, returned: list[ir.V
 
 
 def _tensors_read(sums: ir.Value, made: ir.Value) -> list[ir.Value]:
-    """What has several lines of all that is read on the way from the sums to `made`; lines of one number are as cheap
-    as a bias.
+    """What has several lines of all that is read on the way from the sums to `made`; one number a line, be it read or
+    reduced to (line_values.py), is as cheap as a bias.
     """
     pending, seen = [made], {sums}
     found = []
@@ -170,7 +170,8 @@ def _tensors_read(sums: ir.Value, made: ir.Value) -> list[ir.Value]:
             if shape and shape[-1] != 1 and sum(size != 1 for size in shape) > 1:
                 found.append(value)
             continue
-        pending += _operands(value.owner)
+        if value.owner.name != "graph.reduce":
+            pending += _operands(value.owner)
     return found
 
 
