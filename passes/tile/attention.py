@@ -108,7 +108,9 @@ def _note_schedule(builder: TileBuilder, **values: int) -> None:
 # On Hopper ------------------------------------------------------------------------------------------------------
 def _hopper_schedule(problem: _Problem, target: Target) -> HopperSchedule | None:
     element = arithmetic_of(problem.parts.scores).operand
-    schedules = hopper_schedules(problem.first, problem.second, element, target)
+    scores = read_scores(problem.builder, problem.first, ZERO, problem.parts.maximum.operands[0], loads=False)
+    plain = scores.is_plain and not scores.bounds
+    schedules = hopper_schedules(problem.first, problem.second, element, target, plain)
     if not schedules or _rounds_scores(problem.request.operations, problem.parts):
         return None
     batch = Expression.constant(0)

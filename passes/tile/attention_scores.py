@@ -56,6 +56,15 @@ class Scores:
         found = dict(self.factors) if linear else {}
         return found | ({bound.result: bound.shown for bound in self.bounds if bound.all} if bounded else {})
 
+    def limits(self, row: Expression) -> tuple[list[Expression], list[Expression]]:
+        """What the bounds let a query see: keys from every one of the first expressions on, up to all of the others."""
+        found: tuple[list[Expression], list[Expression]] = ([], [])
+        for slack in (slack for bound in self.bounds for slack in bound.slacks):
+            is_last, limit = _limit(slack, row)
+            if limit not in found[is_last]:
+                found[is_last].append(limit)
+        return found
+
 
 def read_scores(
     builder: TileBuilder, first: Contraction, batch: Expression, seen: ir.Value, loads: bool = True
@@ -307,10 +316,16 @@ def key_range(scores: Scores, first: Expression, last: Expression, keys: Express
         step = slack.coefficient(ROW)
         grows = step is not None and (step.as_constant() or 0) >= 0
         most, least = (last, first) if grows else (first, last)
-        key = slack.coefficient(KEY)
-        widest, narrowest = (slack.substitute({ROW: row, KEY: ZERO}) for row in (most, least))
-        if key is not None and key.as_constant() == -1:  # key <= widest
+        (is_last, widest), (_, narrowest) = (_limit(slack, row) for row in (most, least))
+        if is_last:
             end, all_end = minimum(end, widest + 1), minimum(all_end, narrowest + 1)
-        else:  # key >= -widest
-            begin, all_begin = maximum(begin, -widest), maximum(all_begin, -narrowest)
+        else:
+            begin, all_begin = maximum(begin, widest), maximum(all_begin, narrowest)
     return KeyRange(begin, end, all_begin, all_end)
+
+
+def _limit(slack: Expression, row: Expression) -> tuple[bool, Expression]:
+    """(True, the last key) or (False, the first key) for which a slack is not negative."""
+    key, rest = slack.coefficient(KEY), slack.substitute({ROW: row, KEY: ZERO})
+    is_last = key is not None and key.as_constant() == -1
+    return is_last, rest if is_last else -rest

@@ -7,6 +7,7 @@ Milakov and Gimelshein 2018, Dao et al. 2022).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from mlir import ir
 from mlir.dialects import arith, math
 
 from ...dialects.tensors import element_of
-from ...runtime.symbolic import Expression
+from ...runtime.symbolic import Expression, maximum, minimum
 from ..lower.layouts import reduced_text
 from .attention_parts import Parts
 from .attention_scores import Scores, read_scores
@@ -84,8 +85,7 @@ class Softmax:
     # Running values -------------------------------------------------------------------------------------------------
     def start(self) -> tuple[ir.Value, ir.Value]:
         """Maximum and sum of no keys."""
-        lowest = arith.constant(ir.F32Type.get(), ir.FloatAttr.get(ir.F32Type.get(), float("-inf")))
-        return self._full_line(lowest), self._full_line(arith.constant(ir.F32Type.get(), 0.0))
+        return self._full_line(_lowest()), self._full_line(arith.constant(ir.F32Type.get(), 0.0))
 
     def _full_line(self, value: ir.Value) -> ir.Value:
         return ir.Operation.create("tile.full", results=[self.line_type], operands=[value]).result
@@ -190,6 +190,7 @@ class Softmax:
         f32 = ir.F32Type.get()
         result, wanted = self.parts.scores.results[0], self.parts.maximum.operands[0]
         complete = bounded or (first.columns.divisible_by(keys) and not self.may_pass_end)
+        compared = self.scores.is_plain and bool(self.scores.bounds) and not bounded
         if self._waits and (bounded or not self.scores.bounds) and complete and self.scores.is_plain:
             return scores
         width = self.vector
@@ -197,7 +198,8 @@ class Softmax:
         def body(i: ir.Value, j: ir.Value) -> ir.Value:
             row, key = builder.variable(i, "row", first.rows), builder.variable(j, "key", first.columns)
             own = element(scores, f32)
-            with builder.vectorised(key, width), builder.replacing(self.scores.replaced(self._waits, bounded)):
+            replaced = self.scores.replaced(self._waits, bounded or compared)
+            with builder.vectorised(key, width), builder.replacing(replaced):
                 if width > 1:
                     builder.varying.update((j, own))
                 emitter = ElementEmitter(builder)
@@ -205,10 +207,12 @@ class Softmax:
                 emitter.bind(result, lambda _: value)
                 position = first.result(self.batch, row, key)
                 found = emitter.element(wanted, forward_position(builder, result, position, wanted))
-                return convert(found, element_of(wanted), "f32")
+                score = convert(found, element_of(wanted), "f32")
+                return self._compared(emitter, score, row, j, complete) if compared else score
 
-        full_dimensions = ["rows"] if first.rows.divisible_by(rows) else []
-        full_dimensions += ["columns"] if complete else []
+        # Rows past the end are never stored; only what reads memory for them must be kept from it.
+        full_dimensions = ["rows"] if self.scores.is_plain or first.rows.divisible_by(rows) else []
+        full_dimensions += ["columns"] if complete or compared else []
         made = map_(
             builder,
             (builder.index(self.row), column),
@@ -222,6 +226,24 @@ class Softmax:
         )
         assert made is not None
         return made
+
+    def _compared(
+        self, emitter: ElementEmitter, score: ir.Value, row: Expression, key: ir.Value, complete: bool
+    ) -> ir.Value:
+        """The score where a query sees the key, else -inf: one comparison with the first of its keys, one with the
+        last, in 32 bits, whatever the model compares.
+        """
+        builder = self.builder
+        first, last = self.scores.limits(row)
+        last += [] if complete else [self.first.columns - 1]
+        kinds = ((first, maximum, arith.CmpIPredicate.sge), (last, minimum, arith.CmpIPredicate.sle))
+        tests = [
+            emitter.track(arith.cmpi(predicate, key, builder.index(functools.reduce(choose, limits))), key)
+            for limits, choose, predicate in kinds
+            if limits
+        ]
+        seen = functools.reduce(emitter.both, tests)
+        return emitter.track(arith.select(seen, score, _lowest()), seen, score)
 
     def _scaled(self, score: ir.Value) -> ir.Value:
         """A product with the scale of its operands, unless that waits for the exponential."""
@@ -267,7 +289,10 @@ def _one() -> ir.Value:
     return arith.constant(ir.F32Type.get(), 1.0)
 
 
+def _lowest() -> ir.Value:
+    return arith.constant(ir.F32Type.get(), ir.FloatAttr.get(ir.F32Type.get(), float("-inf")))
+
+
 def _finite(value: ir.Value) -> ir.Value:
-    lowest = arith.constant(value.type, ir.FloatAttr.get(value.type, float("-inf")))
-    same = arith.cmpf(arith.CmpFPredicate.OEQ, value, lowest)
+    same = arith.cmpf(arith.CmpFPredicate.OEQ, value, _lowest())
     return arith.select(same, arith.constant(value.type, 0.0), value)

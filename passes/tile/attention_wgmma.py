@@ -38,6 +38,9 @@ EXCHANGE_BYTES = EXCHANGE_LINE * 4
 _REGISTERS = {1: None, 2: (24, 240), 3: (32, 160)}
 # Up to this size of head: (consumer groups, keys of a tile).
 _TILES = ((64, 3, 128), (128, 2, 128), (256, 2, 64))
+# More keys of a tile for two groups where scores are only scaled, which takes no registers: fewer instructions a score.
+_MORE_KEYS = {128: 176, 64: 80}
+TURN_KEYS = 8  # what a tile costs besides its products, in keys: some 100 cycles of waiting, not measured
 LINE = 64  # elements of a line of a swizzled tile
 LINE_BYTES = 2 * LINE
 BARRIERS = 1024  # bytes of shared memory kept for them
@@ -77,8 +80,12 @@ class Schedule:
         return f"m64n{columns}k16.{self.element}"
 
 
-def hopper_schedules(first: Contraction, second: Contraction, element: str, target: Target) -> list[Schedule]:
-    """Tiles for the sizes of the heads, the predicted ones first; none where wgmma does not serve the problem."""
+def hopper_schedules(
+    first: Contraction, second: Contraction, element: str, target: Target, plain: bool = False
+) -> list[Schedule]:
+    """Tiles for the sizes of the heads, the predicted ones first; none where wgmma does not serve the problem. `plain`
+    says that scores are only scaled.
+    """
     head, width = first.depth.as_constant(), second.columns.as_constant()
     if not target.wgmma or element not in ("f16", "bf16") or head is None or width is None:
         return []
@@ -94,7 +101,7 @@ def hopper_schedules(first: Contraction, second: Contraction, element: str, targ
     padded = -(-width // EXCHANGE_COLUMNS) * EXCHANGE_COLUMNS
     found = []
     for own in range(groups, 0, -1):
-        for columns in dict.fromkeys((keys, 64)):
+        for columns in _keys_of_tiles(keys, first.columns.as_constant(), plain and own == 2):
             room = target.shared_per_block - own * GROUP_ROWS * row - BARRIERS
             stages = min(MOST_STAGES, room // (columns * sum(lines) * LINE_BYTES))
             splits = _splits(first, columns, target) if queries is not None and queries <= GROUP_ROWS else [1]
@@ -102,6 +109,14 @@ def hopper_schedules(first: Contraction, second: Contraction, element: str, targ
                 Schedule(own, columns, -(-head // 16) * 16, padded, element, stages, split) for split in splits
             ]
     return found
+
+
+def _keys_of_tiles(keys: int, length: int | None, plain: bool) -> list[int]:
+    """How many keys a tile may have, by the time that `length` of them take; the usual number first if unknown."""
+    found = list(dict.fromkeys((keys, *([_MORE_KEYS[keys]] if plain and keys in _MORE_KEYS else []), 64)))
+    if length is None or not plain:
+        return found
+    return sorted(found, key=lambda own: -(-length // own) * (own + TURN_KEYS))
 
 
 def _splits(first: Contraction, keys: int, target: Target) -> list[int]:

@@ -111,6 +111,8 @@ CASES = {
     "few queries, a cache of any length": Case(tokens=(3, 401), heads=(2, 2), dynamic="t", sizes=(64, 96)),
     "seven queries, heads of 80 and values of 112": Case(tokens=(7, 150), heads=(1, 1), sizes=(80, 112)),
     "heads of 256": Case(heads=(1, 1), sizes=(256, 256), attributes={"is_causal": 1}),
+    "tiles of 176 keys": Case(heads=(1, 1), tokens=(100, 350), sizes=(128, 128)),
+    "tiles of 80 keys": Case(heads=(1, 1), tokens=(100, 150), sizes=(256, 256), element="bf16"),
 }
 
 
@@ -139,17 +141,20 @@ def test_the_sanitizer_finds_nothing(case: Case) -> None:
     assert not report.findings, str(report)
 
 
-@pytest.mark.parametrize(("size", "groups", "keys"), [(64, 3, 128), (128, 2, 128), (256, 2, 64)])
-def test_the_loop_is_what_hopper_wants(size: int, groups: int, keys: int) -> None:
-    """Causal over 16384 tokens: all products by wgmma, no spills, nothing serialised, 16 bytes at a time to memory."""
-    case = Case(tokens=(16384, 16384), heads=(16, 16), sizes=(size, size), attributes={"is_causal": 1})
+@pytest.mark.parametrize(
+    ("size", "causal", "groups", "keys"),
+    [(64, 1, 3, 128), (128, 1, 2, 128), (128, 0, 2, 176), (256, 1, 2, 64), (256, 0, 2, 80)],
+)
+def test_the_loop_is_what_hopper_wants(size: int, causal: int, groups: int, keys: int) -> None:
+    """Over 16384 tokens: all products by wgmma, no spills, nothing serialised, 16 bytes at a time to memory."""
+    case = Case(tokens=(16384, 16384), heads=(16, 16), sizes=(size, size), attributes={"is_causal": causal})
     engine = tilewright.compile(case.model(), target=TARGET, precision="f16")
     kernel = engine.kernels["attention_0"]
     assert kernel.block[0] == (groups + 1) * 128
     assembly = assemble(engine.ptx("attention_0"), find_target(TARGET), keep_cubin=True)
     assert (assembly.spills, assembly.warnings) == (0, ())
     sass = disassemble(assembly.cubin)
-    # The first tile, the loop over the diagonal, the loop over the rest; the last values.
-    assert len(re.findall(rf"HGMMA\.64x{keys}x16\.F32", sass)) >= 3 * size // 16
+    # The first tile, the loop over the diagonal of a causal mask, the loop over the rest; the last values.
+    assert len(re.findall(rf"HGMMA\.64x{keys}x16\.F32", sass)) >= (2 + causal) * size // 16
     assert not re.findall(r"\bHMMA", sass)
     assert all(".128" in access for access in re.findall(r"\b(?:STG|LDG)\.\S*", sass))
