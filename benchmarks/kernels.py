@@ -2,10 +2,11 @@
 
 In: workloads and a target. Out: for each the kernels, and of the one that does the most: registers, spills, shared
 memory, blocks on a multiprocessor, the arithmetic instructions of its main loop, the share of its global accesses that
-are 16 bytes wide, and the fraction of the roofline that full waves of tiles allow; and of what kernel_answers.py found
-for the same PTX, the error and the blocks that the sanitizer watched ("-" where the kernels have changed since). The
-exit code is 1 when a kernel spills, is serialised, multiplies matrices in f16 without tensor cores, touches memory
-before the kernels in front of it have ended, or has a wrong answer or a finding there.
+are 16 bytes wide, the fraction of the roofline that full waves of tiles allow, and where memory bounds the work the
+bytes that the threads of a multiprocessor have asked for at once (in_flight.py; "low" below what the bandwidth needs).
+Of what kernel_answers.py found for the same PTX: the error, and the blocks that the sanitizer watched ("-" where the
+kernels have changed since). The exit code is 1 when a kernel spills, is serialised, multiplies matrices in f16 without
+tensor cores, touches memory before the kernels in front of it have ended, or has a wrong answer or a finding there.
 
     python -m benchmarks.kernels [--target sm_90a] [--precision f16] [--family NAME] [--json FILE]
 
@@ -22,6 +23,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.in_flight import bytes_in_flight, needed
 from benchmarks.kernel_answers import RESULTS, Answer, Key, load
 from benchmarks.quantised_workloads import EVERY
 from benchmarks.sanitize import digest_of
@@ -39,6 +41,7 @@ _GLOBAL = re.compile(r"^(LDG|STG|LDGSTS)\b")
 _MATRIX = ("HGMMA", "IGMMA", "QGMMA", "HMMA", "IMMA", "QMMA")
 _ARITHMETIC = (*_MATRIX, "FFMA", "HFMA2", "DFMA")
 _EARLY = re.compile(r"^(LDG|STG|LDGSTS|RED|ATOMG|UTMALDG|UTMASTG|UBLKCP)\b")  # of what waits for ACQBULK
+_FETCH = re.compile(r"\b(UTMALDG|UBLKCP)\b")
 _BULK = re.compile(r"^(UTMALDG|UTMASTG|UBLKCP)")
 
 
@@ -62,6 +65,7 @@ class Row:
     problems: tuple[str, ...]
     error: float | None = None
     watched: str = ""
+    in_flight: int | None = None
 
 
 def inspect(workload: Workload, target: str, precision: str, answers: dict[Key, Answer]) -> Row:
@@ -71,10 +75,11 @@ def inspect(workload: Workload, target: str, precision: str, answers: dict[Key, 
     looks = []
     for name, kernel in engine.kernels.items():
         assembly = assemble(engine.ptx(name), facts, keep_cubin=True)
-        instructions = _INSTRUCTION.findall(disassemble(assembly.cubin))
+        sass = disassemble(assembly.cubin)
+        instructions = _INSTRUCTION.findall(sass)
         early = _early(instructions, _fetches_weights(engine.ir("pipeline"), name))
-        looks.append((len(instructions), name, kernel, assembly, Counter(instructions), early))
-    _, name, kernel, assembly, counts, _ = max(looks, key=lambda look: look[0])
+        looks.append((len(instructions), name, kernel, assembly, Counter(instructions), sass, early))
+    _, name, kernel, assembly, counts, sass, _ = max(looks, key=lambda look: look[0])
     shared = kernel.shared_bytes + assembly.shared_bytes
     threads = kernel.block[0] * kernel.block[1] * kernel.block[2]
     unit, number = _arithmetic(counts)
@@ -107,7 +112,13 @@ def inspect(workload: Workload, target: str, precision: str, answers: dict[Key, 
         tuple(problems),
         answer.error if answer is not None else None,
         f"{answer.watched} of {answer.blocks}" if answer is not None else "",
+        None if needs_matrix_units else _in_flight(sass, threads, min(resident, -(-grid // gpu.multiprocessors))),
     )
+
+
+def _in_flight(sass: str, threads: int, blocks: int) -> int | None:
+    """Bytes that the threads of one multiprocessor have asked for; None where bulk copies fetch them."""
+    return None if _FETCH.search(sass) else bytes_in_flight(sass) * threads * blocks
 
 
 def _fetches_weights(tile_ir: str, kernel: str) -> bool:
@@ -176,8 +187,8 @@ def main() -> None:
     options = parser.parse_args()
     rows, answers = [], {answer.key: answer for answer in load(RESULTS)}
     columns = (
-        "kernels", "regs", "spills", "shared", "blocks/SM", "multiplies by", "16 B", "bulk", "waves x tiles", "error",
-        "watched",
+        "kernels", "regs", "spills", "shared", "blocks/SM", "multiplies by", "16 B", "bulk", "waves x tiles",
+        "in flight", "error", "watched",
     )  # fmt: skip
     table = Table("work", *columns, title=f"kernels without running them: {options.target}, {options.precision}")
     for workload in EVERY:
@@ -186,11 +197,13 @@ def main() -> None:
             rows.append(row)
             wide = "-" if row.wide is None else f"{row.wide:.0%}"
             facts = (row.kernels, row.registers, row.spills, row.shared_bytes, row.blocks)
-            cells = (*facts, row.arithmetic, wide, row.bulk)
+            low = row.in_flight is not None and row.in_flight < needed(gpu_of_target(options.target))
+            flight = "-" if row.in_flight is None else f"{row.in_flight / 1e3:.0f} kB{' (low)' if low else ''}"
+            cells = (*facts, row.arithmetic, wide, row.bulk, f"{row.roofline:.0%}", flight)
             name = f"{row.family} {row.name}" + (f" [red]{'; '.join(row.problems)}[/red]" if row.problems else "")
             error = "-" if row.error is None else f"{row.error:.1e}"
-            table.add_row(name, *map(str, cells), f"{row.roofline:.0%}", error, row.watched or "-")
-    Console(width=190).print(table)
+            table.add_row(name, *map(str, cells), error, row.watched or "-")
+    Console(width=200).print(table)
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     sys.exit(any(row.problems for row in rows))
