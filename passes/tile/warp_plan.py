@@ -16,6 +16,7 @@ from ...runtime.symbolic import Expression, expression
 from ...runtime.tuning import describe
 from ..lower.context import byte_width
 from ..lower.dot_layouts import WarpgroupLayout
+from .block_work import BlockWork
 from .boxes import Operands, find_boxes
 from .builder import TileBuilder
 from .contraction import Contraction
@@ -61,7 +62,7 @@ class WarpPlan:
     @property
     def grid(self) -> Expression:
         """Blocks of a launch."""
-        return self.program.grid
+        return self.program.work.grid
 
     @property
     def together(self) -> tuple[int, int]:
@@ -117,15 +118,21 @@ class WarpPlan:
             self.builder,
             self.schedule,
             self.operands,
+            self._work(),
             self.accumulator,
             (self.sums, self.result.layout),
-            tile_count(self.view, self.together),
-            lambda number: tile_position(self.builder, self.view, number, self.together, strips=True),
             self.box,
             self.weights,
             beside_columns=self.box.strip if self.box is not None and self.parts is None else self.schedule.block[1],
             is_turned=self.is_turned,
         )
+
+    def _work(self) -> BlockWork:
+        def position(number: Expression) -> Position:
+            return tile_position(self.builder, self.view, number, self.together, strips=True)
+
+        count = tile_count(self.view, self.together)
+        return BlockWork(self.builder, self.schedule, self.operands.depth, count, position)
 
     def emit(self) -> None:
         """Both roles, with the epilogue of the contraction."""

@@ -8,26 +8,26 @@ docs/hopper.md tells the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlir import ir
 from mlir.dialects import arith, scf
 
 from ...dialects.tensors import scalar_type
-from ...runtime.symbolic import ZERO, Expression, expression, minimum
-from ..lower.context import byte_width
+from ...runtime.symbolic import expression
 from ..lower.dot_layouts import SharedLayout
+from .block_work import BlockWork
 from .boxes import Boxes, Operands
 from .builder import TileBuilder
 from .elements import zero as element_zero
 from .epilogue import Position
+from .producer import Producer
 from .result_boxes import SLOTS, Place, ResultBox
 from .roles import PRODUCER_WARPS, Ring, make_barriers, region, role, role_ahead
 from .schedule import Schedule
 from .schedule_wgmma import CONSUMER_GROUP, EXCHANGE_LINE, PADDING
-from .shared_tiles import Part, PartsOfBlock, SharedTiles
+from .shared_tiles import Part
 from .tile_types import full, i64, program_id, tile_of
 
 # Of a tile: its place, its sums, what has arrived beside them -> what boxes store.
@@ -37,41 +37,20 @@ EXCHANGE_COLUMNS = EXCHANGE_LINE - PADDING  # of the sums that change threads at
 PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, 232  # a thread, with two groups of consumers: 40 + 2 * 232 <= 3 * 168
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a block does of one tile: `steps` steps of k from step `first` on; a `part` where others do the rest."""
-
-    position: Position
-    first: Expression
-    steps: ir.Value
-    part: Part | None = None
-
-
 @dataclass
 class WarpSpecialized:
-    """One program under construction. `position` gives the place of a tile of the result by its number."""
+    """One program under construction."""
 
     builder: TileBuilder
     schedule: Schedule
     operands: Operands
+    work: BlockWork
     accumulator: str  # dtype of the sums
     layouts: tuple[str, str]  # of the accumulator, and of the sums as the epilogue gets them
-    count: Expression  # tiles of the result, counted in clusters of them
-    position: Callable[[Expression], Position]
     result: ResultBox | None = None  # where what the epilogue makes is stored in boxes
     weights: int | None = None  # the operand, 0 or 1, that no kernel writes
     beside_columns: int = 0  # of what the epilogue takes beside the sums at a time
     is_turned: bool = False  # the epilogue gets the transposed sums
-
-    @property
-    def grid(self) -> Expression:
-        """Blocks of the launch: no more than run at once, each then takes several tiles. Where the blocks of a cluster
-        share k, each has a part of one tile.
-        """
-        cluster, split = self.schedule.cluster, self.schedule.split
-        if self.schedule.run:
-            return expression(self._shares.grid)
-        return self.count * split if split > 1 else minimum(self.count, self.schedule.resident // cluster) * cluster
 
     def emit(self, epilogue: Epilogue) -> None:
         """Both roles; `epilogue` gets the place of a tile, its sums and what has arrived beside them, and returns what
@@ -80,7 +59,7 @@ class WarpSpecialized:
         rows, columns, depth = self.schedule.block
         left, right = self.operands.both
         cluster = self.schedule.cluster
-        self.maps = [
+        maps = [
             self.builder.tensor_map(box.boxed(lines, depth), scalar_type(box.element))
             for box, lines in ((left, rows), (right, columns // cluster))
         ]
@@ -99,15 +78,17 @@ class WarpSpecialized:
             self.beside_map = self._result_map(self._beside)
             self.arrived = make_barriers(consumers // CONSUMER_GROUP, 1)
         self._meet()
-        if self._ahead:
+        parts = (maps, self.tiles, self.filled, self.emptied, self.weights)
+        producer = Producer(self.builder, self.schedule, self.operands, self.work, *parts)
+        if producer.ahead:
             with role_ahead(self.builder, consumers, PRODUCER_WARPS), region(self.builder, "tile.single"):
-                self._fetch_weights()
+                producer.fetch_weights()
         several = consumers > CONSUMER_GROUP
         with role(self.builder, 0, consumers, CONSUMER_REGISTERS if several else None, self.schedule.turns > 1):
             self._consume(epilogue)
         with role(self.builder, consumers, PRODUCER_WARPS, PRODUCER_REGISTERS if several else None):
             with region(self.builder, "tile.single"):
-                self._produce()
+                producer.run()
             if self.schedule.split > 1:
                 self._meet()  # with the consumers of all blocks, whose partial sums are then complete
         if self.schedule.together > 1:
@@ -115,184 +96,6 @@ class WarpSpecialized:
 
     def _meet(self) -> None:
         ir.Operation.create("tile.cluster_barrier" if self.schedule.together > 1 else "tile.barrier")
-
-    # Roles ----------------------------------------------------------------------------------------------------------
-    @contextmanager
-    def _tiles_of_block(
-        self, start: list[ir.Value], group: ir.Value | None = None
-    ) -> Iterator[tuple[Work, list[ir.Value], list[ir.Value]]]:
-        """The loop over this block's tiles: (its work, the values carried, list for their new values).
-
-        The blocks of a cluster have neighbouring tiles, one below the other, or parts of k of a single one. Of groups
-        that take turns, each has every other tile of the block.
-        """
-        builder, cluster, split = self.builder, self.schedule.cluster, self.schedule.split
-        self.rank = ZERO
-        if self.schedule.run:
-            with self._parts_of_block(start) as found:
-                yield found
-            return
-        first = self._first_tile()
-        if split > 1:
-            yield self._work(builder.variable(first, "tile", self.count)), start, []
-            return
-        step = ir.Operation.create(
-            "tile.program_count", results=[ir.IndexType.get()], attributes={"axis": i64(0)}
-        ).result
-        if cluster > 1:
-            step = arith.divui(step, builder.index(cluster))
-        if group is not None:
-            first = arith.addi(first, arith.muli(group, step))
-            step = arith.muli(step, builder.index(self.schedule.turns))
-        loop = scf.ForOp(first, builder.index(self.count), step, start)
-        end: list[ir.Value] = []
-        with ir.InsertionPoint(loop.body), builder.region():
-            work = self._work(builder.variable(loop.induction_variable, "tile", self.count))
-            yield work, list(loop.inner_iter_args), end
-            scf.yield_(end)
-
-    def _first_tile(self) -> ir.Value:
-        """The number of the block's first tile, or of its cluster's; and `rank`, the block's place among those."""
-        number, blocks = program_id(0), self.schedule.together
-        if blocks == 1:
-            return number
-        divisor = self.builder.index(blocks)
-        self.rank = self.builder.variable(arith.remui(number, divisor), "rank", blocks)
-        return arith.divui(number, divisor)
-
-    def _work(self, tile: Expression) -> Work:
-        """What this block does of a tile, or of its cluster's tiles."""
-        (batch, row, column), steps = self.position(tile), self.builder.index(self._steps)
-        if self.schedule.split > 1:
-            return Work((batch, row, column), self.rank * self._steps, steps)
-        return Work((batch, row + self.rank * self.schedule.block[0], column), ZERO, steps)
-
-    @contextmanager
-    def _parts_of_block(self, start: list[ir.Value]) -> Iterator[tuple[Work, list[ir.Value], list[ir.Value]]]:
-        """The same where the tiles that fill no wave are shared by all blocks."""
-        builder = self.builder
-        parts = PartsOfBlock(self._shares)
-        loop = scf.ForOp(builder.index(0), parts.count, builder.index(1), start)
-        end: list[ir.Value] = []
-        with ir.InsertionPoint(loop.body), builder.region():
-            part = parts.part(loop.induction_variable)
-            position = self.position(builder.variable(part.tile, "tile", self.count))
-            first = builder.variable(part.first, "first", self._steps)
-            yield Work(position, first, part.steps, part), list(loop.inner_iter_args), end
-            scf.yield_(end)
-
-    @property
-    def _shares(self) -> SharedTiles:
-        tiles = self.count.as_constant()
-        assert tiles is not None
-        return SharedTiles(tiles, self._steps, self.schedule.resident, self.schedule.run)
-
-    @property
-    def _steps(self) -> int:
-        """Steps of a block's loop over k: known, because a loop without any would leave sums undefined."""
-        return -(-self.operands.depth // (self.schedule.block[2] * self.schedule.split))
-
-    def _depth_loop(self, work: Work, carried: Sequence[ir.Value]) -> scf.ForOp:
-        return scf.ForOp(self.builder.index(0), work.steps, self.builder.index(1), list(carried))
-
-    # The producer ---------------------------------------------------------------------------------------------------
-    @property
-    def _ahead(self) -> int:
-        """Steps of a block's first tile whose weights are asked for before the kernels in front have ended."""
-        is_known = self.weights is not None and not self.schedule.run
-        return min(self.schedule.stages, self._steps) if is_known else 0
-
-    def _fetch_weights(self) -> None:
-        """Fill the ring with weights, as far as it goes; each stage expects the other operand too."""
-        assert self.weights is not None
-        builder = self.builder
-        self.rank = ZERO
-        work = self._work(builder.variable(self._first_tile(), "tile", self.count))
-        batch, *lines = work.position
-        for value in self.operands.both[self.weights].fixed(builder, lines[self.weights], batch):
-            builder.index(value)  # in front of the loop
-        loop = scf.ForOp(builder.index(0), builder.index(self._ahead), builder.index(1))
-        with ir.InsertionPoint(loop.body), builder.region():
-            stage = loop.induction_variable
-            depth = (work.first + builder.variable(stage, "step", self._ahead)) * self.schedule.block[2]
-            self._expect(stage)
-            self._load(self.weights, stage, (lines[self.weights], depth, batch))
-            scf.yield_([])
-
-    def _expect(self, stage: ir.Value) -> None:
-        attributes = {"bytes": i64(self._stage_bytes())}
-        ir.Operation.create("tile.expect", operands=[self.filled, stage], attributes=attributes)
-
-    def _produce(self) -> None:
-        """Carries the ring, and how many stages have their weights from `_fetch_weights`, where those are fetched."""
-        start = [self.builder.index(value) for value in (0, 1, *([self._ahead] if self._ahead else []))]
-        with self._tiles_of_block(start) as (work, carried, end):
-            batch, row, column = work.position
-            lines = (row, column)
-            for box, line in zip(self.operands.both, lines, strict=True):
-                for value in box.fixed(self.builder, line, batch):
-                    self.builder.index(value)  # in front of the loop
-            loop = self._depth_loop(work, carried)
-            with ir.InsertionPoint(loop.body), self.builder.region():
-                inner, fetched = Ring(*loop.inner_iter_args[:2]), list(loop.inner_iter_args[2:])
-                step = self.builder.variable(loop.induction_variable, "step", self._steps)
-                depth = (work.first + step) * self.schedule.block[2]
-                ir.Operation.create("tile.await", operands=[self.emptied, inner.stage, inner.parity])
-                with self._unless(fetched):
-                    self._expect(inner.stage)
-                    for number in (0, 1) if self.weights is None or not fetched else (self.weights,):
-                        self._load(number, inner.stage, (lines[number], depth, batch))
-                if fetched:
-                    assert self.weights is not None
-                    other = 1 - self.weights
-                    self._load(other, inner.stage, (lines[other], depth, batch))
-                following = inner.following(self.schedule.stages)
-                scf.yield_([following.stage, following.parity, *map(self._less, fetched)])
-            end += list(loop.results)
-
-    @contextmanager
-    def _unless(self, fetched: list[ir.Value]) -> Iterator[None]:
-        """What a step does whose weights have not been asked for."""
-        if not fetched:
-            yield
-            return
-        branch = scf.IfOp(arith.cmpi(arith.CmpIPredicate.eq, fetched[0], self.builder.index(0)))
-        with ir.InsertionPoint(branch.then_block), self.builder.region():
-            yield
-            scf.yield_([])
-
-    def _less(self, count: ir.Value) -> ir.Value:
-        """One less, down to zero."""
-        zero, one = self.builder.index(0), self.builder.index(1)
-        return arith.subi(count, arith.select(arith.cmpi(arith.CmpIPredicate.eq, count, zero), zero, one))
-
-    def _stage_bytes(self) -> int:
-        rows, columns, depth = self.schedule.block
-        return (rows + columns) * depth * byte_width(scalar_type(self.operands.left.element))
-
-    def _load(self, number: int, stage: ir.Value, origin: tuple[Expression, Expression, Expression]) -> None:
-        """The copies that make up one operand's tile at (line, k, batch).
-
-        The blocks of a cluster share the right operand: each fetches its part of the columns for all of them.
-        """
-        lines, depth = self.schedule.block[number], self.schedule.block[2]
-        shared = number == 1 and self.schedule.cluster > 1
-        part = ZERO
-        if shared:
-            lines //= self.schedule.cluster
-            part = self.rank * lines
-        line, first, batch = origin
-        for load in self.operands.both[number].loads(self.builder, (line + part, first, batch), (lines, depth)):
-            inside = part * depth + load.inside  # a line, or a panel of lines, holds `depth` elements for each
-            values = [self.builder.index(value) for value in (inside, *load.coordinates, *load.offsets)]
-            attributes = {"rank": i64(len(load.coordinates))}
-            if shared:
-                attributes["blocks"] = i64(self.schedule.cluster)
-            ir.Operation.create(
-                "tile.load_box",
-                operands=[self.tiles[number], stage, self.maps[number], self.filled, stage, *values],
-                attributes=attributes,
-            )
 
     # The consumers --------------------------------------------------------------------------------------------------
     def _consume(self, epilogue: Epilogue) -> None:
@@ -303,14 +106,14 @@ class WarpSpecialized:
     def _consume_tiles(self, epilogue: Epilogue) -> None:
         rows, columns, _ = self.schedule.block
         turns, stages = self.schedule.turns, self.schedule.stages
-        with self._tiles_of_block([*self._start(), *self._start_beside()], self.group) as (work, carried, end):
+        with self.work.tiles([*self._start(), *self._start_beside()], self.group) as (work, carried, end):
             ring, turn, beside = Ring(*carried[:2]), carried[2 : self.schedule.turns + 1], carried[-1]
             if self._beside is not None:
                 self._fetch_beside(work.position)
             if self.order is not None:
                 ir.Operation.create("tile.await", operands=[self.order, self.group, *turn])
             start = full(rows, columns, self.layouts[0], element_zero(scalar_type(self.accumulator)))
-            loop = self._depth_loop(work, [start, ring.stage, ring.parity, ring.stage])
+            loop = self.work.depth_loop(work, [start, ring.stage, ring.parity, ring.stage])
             with ir.InsertionPoint(loop.body), self.builder.region():
                 accumulator, stage, parity, previous = loop.inner_iter_args
                 ir.Operation.create("tile.await", operands=[self.filled, stage, parity])
@@ -334,7 +137,7 @@ class WarpSpecialized:
                 self._finish_part(epilogue, work.position, work.part, done)
             ring = Ring(stage, parity)
             if turns > 1:
-                ring = ring.after(self._steps, stages)
+                ring = ring.after(self.work.steps, stages)
             parities = turn if self._beside is None else [*turn, beside]
             end += [ring.stage, ring.parity, *(arith.xori(own, self.builder.index(1)) for own in parities)]
 
@@ -351,7 +154,7 @@ class WarpSpecialized:
             return [zero, zero]
         self.group = ir.Operation.create("tile.group", results=[ir.IndexType.get()]).result
         leads = arith.cmpi(arith.CmpIPredicate.eq, self.group, zero)
-        later = Ring(zero, zero).after(self._steps, self.schedule.stages)
+        later = Ring(zero, zero).after(self.work.steps, self.schedule.stages)
         return [
             arith.select(leads, zero, later.stage),
             arith.select(leads, zero, later.parity),
@@ -446,7 +249,7 @@ class WarpSpecialized:
 
     def _partial_memory(self) -> tuple[ir.Value, ir.Value]:
         """Where blocks leave sums for others, a tile each, and the flags that tell so, one a warp."""
-        grid, (rows, columns, _) = self._shares.grid, self.schedule.block
+        grid, (rows, columns, _) = self.work.shares.grid, self.schedule.block
         shape = (expression(grid), expression(rows * columns))
         return self.builder.workspace(self.accumulator, shape), self.builder.semaphores(grid * self.schedule.warps[0])
 
@@ -486,7 +289,7 @@ class WarpSpecialized:
         ir.Operation.create("tile.barrier")  # all consumers have read their last boxes
         ir.Operation.create("tile.put", operands=[self.scratch, self.builder.index(0), accumulator])
         self._meet()
-        first = self.rank * own
+        first = self.work.rank * own
         type_, attributes = self._stored_sums(own, columns)
         sums = ir.Operation.create(
             "tile.combine_blocks",
