@@ -7,6 +7,7 @@ bodies of maps.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -220,19 +221,24 @@ def _fold_captures(folder: _Folder, operation: ir.Operation) -> None:
         source = producer(inner.operands[0])
         if source is None:
             continue
-        if source.name in ("graph.constant", "graph.weight") and _has_one_element(inner.operands[0]):
-            array = (
-                constant_array(source)
-                if source.name == "graph.constant"
-                else folder.weights.get(string(source, "handle"))
-            )
-            _replace_by_scalar(inner, np.asarray(array).reshape(())[()])
+        if source.name in ("graph.constant", "graph.weight"):
+            number = _one_number(folder, source)
+            if number is not None:
+                _replace_by_scalar(inner, number)
         elif source.name == "graph.map":
             _inline_splat(inner, source)
 
 
-def _has_one_element(value: ir.Value) -> bool:
-    return all(size == 1 for size in ir.RankedTensorType(value.type).shape)
+def _one_number(folder: _Folder, constant: ir.Operation) -> Any:
+    """The number that is all of a constant: its only element, or that of a mask that hides everything or nothing."""
+    value = constant.results[0]
+    count = math.prod(ir.RankedTensorType(value.type).shape)
+    if count == 0 or (count > 1 and (element_of(value) != "i1" or count > SMALL_BYTES)):
+        return None
+    is_small = constant.name == "graph.constant"
+    array = constant_array(constant) if is_small else folder.weights.get(string(constant, "handle"))
+    flat = np.asarray(array).reshape(-1)
+    return flat[0] if np.all(flat == flat[0]) or count == 1 else None
 
 
 def _replace_by_scalar(inner: ir.Operation, value: Any) -> None:

@@ -13,6 +13,7 @@ from ...dialects.tensors import Shape, element_of
 from ...runtime.dtypes import dtype
 from ...runtime.symbolic import ONE, Expression
 from .attention_rules import copy_masks, first_contraction, form_attentions
+from .cache_loops import pair_cache_loops
 from .gates import alternate_columns, maps_to_join
 from .grouping import CHEAP_OPERATIONS, Group, Grouping, Node
 from .rewriting import producer
@@ -47,6 +48,7 @@ def plan(grouping: Grouping) -> None:
     for group in rows:
         extend_row_with_movements(grouping, group)
     form_loops(grouping)
+    pair_cache_loops(grouping)
     for group in grouping.groups.values():
         strip_reshapes(grouping, group)
 
@@ -81,8 +83,19 @@ def extend_with_readers(grouping: Grouping, group: Group) -> None:
                 break
             taken = None
         if taken is None:
-            return
+            break
         grouping.add(group, taken.index)
+    for index in grouping.outputs(group):
+        if index != group.anchor and _is_widened_for_others(grouping, group, grouping.nodes[index]):
+            grouping.remove(group, index)
+
+
+def _is_widened_for_others(grouping: Grouping, group: Group, node: Node) -> bool:
+    """Whether the kernel would store a tensor once more, wider: maps and reductions of others widen it for nothing."""
+    if not node.is_widening or not set(node.producers) <= group.members:
+        return False
+    others = [grouping.nodes[user] for user in node.users]
+    return all(own.index not in group.members and (own.is_map or own.name == "reduce") for own in others)
 
 
 def _gate(grouping: Grouping, group: Group) -> list[int]:

@@ -132,10 +132,18 @@ class Node:
     @cached_property
     def is_narrowing(self) -> bool:
         """A map that only rounds a tensor to a narrower float: its readers do that better than its producer."""
+        return self._only("arith.truncf")
+
+    @cached_property
+    def is_widening(self) -> bool:
+        """A map that only extends a tensor to a wider float."""
+        return self._only("arith.extf")
+
+    def _only(self, conversion: str) -> bool:
         if not self.is_map or self.shape_of(self.inputs[0] if self.inputs else self.operation.results[0]) != self.shape:
             return False
         names = [inner.name for inner in operations_of(body_of(self.operation))]
-        return names == ["graph.element", "arith.truncf", "gpu.yield"]
+        return names == ["graph.element", conversion, "gpu.yield"]
 
     @property
     def is_cheap(self) -> bool:
@@ -223,6 +231,17 @@ class Grouping:
             del self.owner[index]
         group.copies.discard(index)
         self.copies.get(index, set()).discard(group.number)
+
+    def merge(self, group: Group, other: Group) -> None:
+        """Let one kernel compute both; no path may lead from one to the other."""
+        for index in sorted(other.nodes):
+            is_copy = index in other.copies
+            self.remove(other, index)
+            if not is_copy:
+                self.add(group, index)
+            elif index not in group.nodes:
+                self.add_copy(group, index)
+        del self.groups[other.number]
 
     def is_free(self, index: int) -> bool:
         """True when no group owns the node."""

@@ -104,8 +104,8 @@ def row_schedules(problem: RowProblem, target: Target) -> list[Schedule]:
 
 
 def _shared(schedule: Schedule, problem: RowProblem, split: int) -> Schedule:
-    """The same for lines that `split` blocks share: a part that fits is kept in registers. Blocks that read theirs again
-    are few, and have as much under way as all multiprocessors together need.
+    """The same for lines that `split` blocks share: a part that fits is kept in registers. Blocks that read theirs
+    again are few, so each has much under way.
     """
     constant = problem.length.as_constant()
     step = schedule.thread_chunk * (schedule.vector if schedule.across else 1)
