@@ -83,20 +83,21 @@ def _gated(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
 
 
 def _convolution(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
-    _, _, _, _, kernel, stride = parameters
+    kernel, stride, *groups = parameters[4:]
     image = tensors["x"].permute(0, 3, 1, 2)  # a view: channels-last
     weights = tensors["w"].contiguous(memory_format=torch.channels_last)
-    result = functional.conv2d(image, weights, tensors["b"], stride, kernel // 2)
+    result = functional.conv2d(image, weights, tensors["b"], stride, kernel // 2, 1, *groups)
     return torch.relu_(result).permute(0, 2, 3, 1)
 
 
 def _fused_convolution(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
     """cuDNN's own fusion with bias and activation."""
-    _, _, _, _, kernel, stride = parameters
+    kernel, stride, *groups = parameters[4:]
     image = tensors["x"].permute(0, 3, 1, 2)
     weights = tensors["w"].contiguous(memory_format=torch.channels_last)
-    steps, pads = [stride] * 2, [kernel // 2] * 2
-    return torch.cudnn_convolution_relu(image, weights, tensors["b"], steps, pads, [1, 1], 1).permute(0, 2, 3, 1)
+    steps, pads, apart = [stride] * 2, [kernel // 2] * 2, (groups or [1])[0]
+    result = torch.cudnn_convolution_relu(image, weights, tensors["b"], steps, pads, [1, 1], apart)
+    return result.permute(0, 2, 3, 1)
 
 
 def _depthwise(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:

@@ -111,9 +111,12 @@ def _windows(tensors: Tensors, kernel: int, stride: int, random: np.random.Gener
 
 
 def _convolution(parameters: tuple[Any, ...], tensors: Tensors, random: np.random.Generator) -> Sample:
-    index, windows = _windows(tensors, *parameters[-2:], random)
-    values = np.tensordot(windows, exact(tensors["w"]), ((1, 2, 3), (2, 3, 1))) + exact(tensors["b"])
-    return Sample(index, np.maximum(values, 0))
+    index, windows = _windows(tensors, *parameters[4:6], random)
+    groups = parameters[6] if len(parameters) > 6 else 1
+    weights = exact(tensors["w"]).reshape(groups, -1, *tensors["w"].shape[1:])
+    parts = np.split(windows, groups, axis=3)
+    sums = [np.tensordot(own, weight, ((1, 2, 3), (2, 3, 1))) for own, weight in zip(parts, weights, strict=True)]
+    return Sample(index, np.maximum(np.concatenate(sums, axis=-1) + exact(tensors["b"]), 0))
 
 
 def _depthwise(parameters: tuple[Any, ...], tensors: Tensors, random: np.random.Generator) -> Sample:

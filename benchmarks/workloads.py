@@ -137,17 +137,21 @@ def _gated(m: int, n: int, k: int) -> onnx.ModelProto:
     return model(nodes, {"a": (m, k)}, (m, n), weights)
 
 
-def _convolution(images: int, channels: int, size: int, outputs: int, kernel: int, stride: int) -> onnx.ModelProto:
+def _convolution(
+    images: int, channels: int, size: int, outputs: int, kernel: int, stride: int, groups: int = 1
+) -> onnx.ModelProto:
     """In channels-last, as a convolution in the middle of a model finds its input."""
     pad = kernel // 2
     nodes = [
         helper.make_node("Transpose", ["x"], ["first"], "to channels first", perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["first", "w", "b"], ["sum"], "conv", pads=[pad] * 4, strides=[stride] * 2),
+        helper.make_node(
+            "Conv", ["first", "w", "b"], ["sum"], "conv", pads=[pad] * 4, strides=[stride] * 2, group=groups
+        ),
         helper.make_node("Relu", ["sum"], ["active"], "relu"),
         helper.make_node("Transpose", ["active"], ["y"], "to channels last", perm=[0, 2, 3, 1]),
     ]
     result = (size + 2 * pad - kernel) // stride + 1
-    weights = {"w": _random(outputs, channels, kernel, kernel), "b": _random(outputs)}
+    weights = {"w": _random(outputs, channels // groups, kernel, kernel), "b": _random(outputs)}
     return model(nodes, {"x": (images, size, size, channels)}, (images, result, result, outputs), weights)
 
 
@@ -234,6 +238,7 @@ RESNET = [
     (512, 7, 512, 3, 1), (2048, 7, 512, 1, 1),
 ]  # fmt: skip
 MOBILENET = [(32, 112, 16, 1, 1), (96, 56, 24, 1, 1), (144, 28, 32, 1, 1), (576, 14, 96, 1, 1), (320, 7, 1280, 1, 1)]
+RESNEXT = [(128, 56, 128, 3, 1, 32), (512, 28, 512, 3, 2, 32), (1024, 7, 1024, 3, 1, 32)]  # and groups
 # (channels, size, kernel, stride): of MobileNetV2, then of EfficientNet-B0
 DEPTHWISE = [
     (32, 112, 3, 1), (96, 112, 3, 2), (144, 56, 3, 1), (192, 28, 3, 1), (576, 14, 3, 1), (576, 14, 3, 2),
@@ -274,12 +279,13 @@ def _workloads() -> list[Workload]:
         traffic = 2.0 * (m * k + 2 * k * n + m * n)
         found.append(Workload("gated matmul", f"{m}x{n}x{k}", _gated, (m, n, k), 4.0 * m * n * k, traffic))
     for images in (1, 64):
-        for channels, size, outputs, kernel, stride in RESNET + MOBILENET:
+        for channels, size, outputs, kernel, stride, *groups in [*RESNET, *MOBILENET, *RESNEXT]:
             pixels = images * ((size - 1) // stride + 1) ** 2
-            taps = channels * kernel * kernel
+            taps = channels // (groups or [1])[0] * kernel * kernel
             traffic = 2.0 * (images * channels * size * size + taps * outputs + pixels * outputs)
             name = f"b{images} {channels}x{size}x{size} to {outputs}, {kernel}x{kernel}/{stride}"
-            parameters = (images, channels, size, outputs, kernel, stride)
+            name += "".join(f", {number} groups" for number in groups)
+            parameters = (images, channels, size, outputs, kernel, stride, *groups)
             flops = 2.0 * pixels * outputs * taps
             found.append(Workload("convolution", name, _convolution, parameters, flops, traffic))
         for channels, size, kernel, stride in DEPTHWISE:

@@ -64,7 +64,7 @@ class Producer:
         ir.Operation.create("tile.expect", operands=[self.filled, stage], attributes=attributes)
 
     def run(self) -> None:
-        """The role: boxes of both operands a step. Carries the ring, and how many of its stages have weights already."""
+        """The role: boxes of both operands a step. Carries the ring, and how many stages have their weights already."""
         start = [self.builder.index(value) for value in (0, 1, *([self.ahead] if self.ahead else []))]
         with self.work.tiles(start) as (work, carried, end):
             batch, row, column = work.position

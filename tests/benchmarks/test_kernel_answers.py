@@ -28,6 +28,7 @@ SMALL: list[tuple[str, tuple[Any, ...]]] = [  # families and parameters
     ("typed matmul", ("f16", (2, 24, 32), (2, 40, 32), (False, True), False)),
     ("typed matmul", ("s8", (40, 64), (64, 48), (False, False), True)),
     ("convolution", (2, 16, 9, 24, 3, 2)),
+    ("convolution", (2, 16, 9, 24, 3, 2, 4)),
     ("depthwise", (2, 16, 9, 3, 2)),
     ("attention", (1, 2, 24, 24, 32, True)),
     ("attention decode", (2, 2, 1, 40, 32, False)),
