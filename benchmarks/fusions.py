@@ -136,6 +136,14 @@ PATTERNS = (
         {"w": (128, 256), "bias": (256,), "v": (256, 128), "flat": np.array([1, -1]), "whole": np.array([1, 1, -1])},
     ),
     Pattern(
+        "keys and values of one product behind their caches", "dot + loop",
+        "float16[1, 1, 128] x, float16[1, 4, 32, 16] pk, float16[1, 4, 32, 16] pv",
+        "m = MatMul(x, w)  k, v = Split <axis = -1, num_outputs = 2> (m)  kr = Reshape(k, heads)"
+        "  kt = Transpose <perm = [0, 2, 1, 3]> (kr)  y = Concat <axis = 2> (pk, kt)  vr = Reshape(v, heads)"
+        "  vt = Transpose <perm = [0, 2, 1, 3]> (vr)  z = Concat <axis = 2> (pv, vt)",
+        {"w": (128, 128), "heads": np.array([0, 0, 4, 16])}, "float16[?] y, float16[?] z",
+    ),
+    Pattern(
         "residual, layer norm, two products", "row + dot + dot", f"{_ROWS}, float16[64, 128] r",
         "a = Add(x, r)  b = LayerNormalization(a, g, t)  y = MatMul(b, w)  z = MatMul(b, v)",
         {"g": (128,), "t": (128,), "w": (128, 256), "v": (128, 64)}, "float16[?] y, float16[?] z",

@@ -235,8 +235,12 @@ def _one_number(folder: _Folder, constant: ir.Operation) -> Any:
     count = math.prod(ir.RankedTensorType(value.type).shape)
     if count == 0 or (count > 1 and (element_of(value) != "i1" or count > SMALL_BYTES)):
         return None
-    is_small = constant.name == "graph.constant"
-    array = constant_array(constant) if is_small else folder.weights.get(string(constant, "handle"))
+    if constant.name == "graph.constant":
+        array = constant_array(constant)
+    elif count == 1 or string(constant, "handle") in folder.weights:
+        array = folder.weights.get(string(constant, "handle"))
+    else:
+        return None  # a module that comes without its weights
     flat = np.asarray(array).reshape(-1)
     return flat[0] if np.all(flat == flat[0]) or count == 1 else None
 
