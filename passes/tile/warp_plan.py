@@ -14,6 +14,7 @@ from mlir import ir
 from ...dialects.tensors import element_of, scalar_type
 from ...runtime.symbolic import Expression, expression
 from ...runtime.tuning import describe
+from ..graph.tabulate_bytes import COSTS
 from ..lower.context import byte_width
 from ..lower.dot_layouts import WarpgroupLayout
 from .block_work import BlockWork
@@ -37,6 +38,7 @@ NARROWEST = 16  # columns of a tile whose columns are contiguous: 32 bytes, the 
 KINDS = {  # dtypes as wgmma names them
     "f16": "f16", "bf16": "bf16", "f32": "tf32", "i8": "s8", "ui8": "u8", "f8E4M3FN": "e4m3", "f8E5M2": "e5m2",
 }  # fmt: skip
+LONG = 30  # instructions of an epilogue for an element: it is then run on a strip at a time
 MIXED = (("i8", "ui8"), ("f8E4M3FN", "f8E5M2"))  # of which each operand may have its own
 
 
@@ -101,6 +103,16 @@ class WarpPlan:
         return self.view.is_swapped and self.box is None and self.parts is None and fits
 
     @property
+    def strip(self) -> int:
+        """Columns of which the epilogue is run and stored before the next; 0 where it is run on all of the tile, which
+        reads what it reads for all columns at once. Where it is long, or something has arrived beside the sums,
+        registers would not hold all that is under way. Sums of lines want all of them.
+        """
+        if self.box is None or self.parts is not None or self.box.strip == self.schedule.block[1]:
+            return 0
+        return self.box.strip if self.box.beside is not None or _length(self.builder) > LONG else 0
+
+    @property
     def stored(self) -> Contraction:
         """The problem as the epilogue sees it."""
         return self.view.swapped() if self.is_turned else self.view
@@ -123,7 +135,7 @@ class WarpPlan:
             (self.sums, self.result.layout),
             self.box,
             self.weights,
-            beside_columns=self.box.strip if self.box is not None and self.parts is None else self.schedule.block[1],
+            strip=self.strip,
             is_turned=self.is_turned,
         )
 
@@ -143,10 +155,10 @@ class WarpPlan:
         self.program.emit(self._epilogue)
 
     def _epilogue(self, position: Position, sums: ir.Value, arrived: ir.Value | None) -> ir.Value | None:
-        """That of one tile, or of a strip with what has arrived beside its sums; returns what boxes store."""
+        """That of one tile, or of a strip of it, with what has arrived beside its sums; returns what boxes store."""
         tile = self.result
-        if arrived is not None:
-            tile = replace(tile, shape=(tile.shape[0], self.program.beside_columns))
+        if self.strip:
+            tile = replace(tile, shape=(tile.shape[0], self.strip))
         if self.is_turned:
             batch, row, column = position
             position = (batch, column, row)
@@ -245,3 +257,12 @@ def _boxed(builder: TileBuilder, view: Contraction) -> tuple[Contraction, Operan
     """The view with its boxes, when it has rows enough: a wgmma has 64, half of them may be empty."""
     operands = find_boxes(builder, view) if size_guess(view.rows) >= LEAST // 2 else None
     return None if operands is None else (view, operands)
+
+
+def _length(builder: TileBuilder) -> int:
+    """Instructions of all maps of the kernel for an element, about."""
+    operations = [own.operation for own in builder.function.regions[0].blocks[0].operations]
+    maps = [own for own in operations if own.name == "graph.map"]
+    names = [inner.operation.name for own in maps for inner in own.regions[0].blocks[0].operations]
+    computed = [name for name in names if name.startswith(("arith.", "math.")) and name != "arith.constant"]
+    return sum(COSTS.get(name, 1) for name in computed)

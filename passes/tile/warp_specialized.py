@@ -49,7 +49,7 @@ class WarpSpecialized:
     layouts: tuple[str, str]  # of the accumulator, and of the sums as the epilogue gets them
     result: ResultBox | None = None  # where what the epilogue makes is stored in boxes
     weights: int | None = None  # the operand, 0 or 1, that no kernel writes
-    beside_columns: int = 0  # of what the epilogue takes beside the sums at a time
+    strip: int = 0  # columns of which the epilogue is run at a time, where boxes are stored; 0: all
     is_turned: bool = False  # the epilogue gets the transposed sums
 
     def emit(self, epilogue: Epilogue) -> None:
@@ -183,12 +183,7 @@ class WarpSpecialized:
         """Run the epilogue and store what it makes; `parity` is that of what arrives beside the tile."""
         if self.result is None:
             epilogue(position, self._exchanged(sums), None)
-        elif self._beside is None:
-            made = epilogue(position, sums, None)
-            assert made is not None
-            self.result.store(self.builder, made, (self.scratch, self._slot(), self.result_map), position)
         else:
-            assert parity is not None
             self._finish_strips(epilogue, position, sums, parity)
 
     def _slot(self) -> ir.Value:
@@ -212,27 +207,44 @@ class WarpSpecialized:
         place = (self.scratch, self._slot(), self.beside_map, self.arrived)
         self.result.fetch(self.builder, place, position, self.schedule.block[1])
 
-    def _finish_strips(self, epilogue: Epilogue, position: Position, sums: ir.Value, parity: ir.Value) -> None:
-        """Wait for what arrives beside the tile; then take it, run the epilogue and store one strip after the other:
-        registers need not hold all of it beside the sums. Only sums over lines want it at once.
+    def _finish_strips(
+        self, epilogue: Epilogue, position: Position, sums: ir.Value, parity: ir.Value | None
+    ) -> None:
+        """Wait for what arrives beside the tile, if anything does; then take it, run the epilogue and store, one strip
+        after the other.
         """
         assert self.result is not None
-        group = ir.Operation.create("tile.group", results=[ir.IndexType.get()]).result
-        ir.Operation.create("tile.await", operands=[self.arrived, group, parity])
-        (rows, columns, _), width, slot = self.schedule.block, self.beside_columns, self._slot()
-        elements = scalar_type(self.accumulator), scalar_type(self.result.element)
-        own, taken = (tile_of(rows, width, element, self.layouts[0]) for element in elements)
+        columns, slot = self.schedule.block[1], self._slot()
+        if self._beside is not None:
+            group = ir.Operation.create("tile.group", results=[ir.IndexType.get()]).result
+            ir.Operation.create("tile.await", operands=[self.arrived, group, parity])
         batch, row, column = position
-        for strip in range(columns // width):
-            first = {"first": i64(strip * width)}
-            part = ir.Operation.create("tile.columns", results=[own], operands=[sums], attributes=first).result
-            beside = ir.Operation.create(
-                "tile.take_boxes", results=[taken], operands=[self.scratch, slot], attributes={"strip": i64(strip)}
-            ).result
-            made = epilogue((batch, row, column + strip * width), part, beside)
+        for first in range(0, columns, self.strip or columns):
+            place, number = (batch, row, column + first), first // self.result.strip
+            made = epilogue(place, self._part(sums, first), self._take_beside(slot, number))
             assert made is not None
-            number = strip if width < columns else None
-            self.result.store(self.builder, made, (self.scratch, slot, self.result_map), position, number)
+            strip = number if self.strip else None
+            self.result.store(self.builder, made, (self.scratch, slot, self.result_map), position, strip)
+
+    def _part(self, sums: ir.Value, first: int) -> ir.Value:
+        """The columns of a strip of the sums."""
+        if not self.strip:
+            return sums
+        type_ = tile_of(self.schedule.block[0], self.strip, scalar_type(self.accumulator), self.layouts[0])
+        return ir.Operation.create(
+            "tile.columns", results=[type_], operands=[sums], attributes={"first": i64(first)}
+        ).result
+
+    def _take_beside(self, slot: ir.Value, strip: int) -> ir.Value | None:
+        """What has arrived beside a strip, in registers."""
+        if self._beside is None:
+            return None
+        assert self.result is not None
+        rows, columns, _ = self.schedule.block
+        type_ = tile_of(rows, self.strip or columns, scalar_type(self.result.element), self.layouts[0])
+        return ir.Operation.create(
+            "tile.take_boxes", results=[type_], operands=[self.scratch, slot], attributes={"strip": i64(strip)}
+        ).result
 
     def _scratch(self) -> ir.Value:
         """The shared tile through which the sums, or what the epilogue makes of them, leave."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -57,6 +58,30 @@ def test_one_block_stores_all_tiles(element: str, schedule: Schedule, monkeypatc
     # Sums of 64 products of halves in f32 lose 2**-20; a half keeps 2**-11 of the largest, about 40.
     tolerance = 2**-10 if element == "f16" else 2**-19
     np.testing.assert_allclose(found / 32, expected / 32, rtol=0, atol=2 * tolerance)
+
+
+@pytest.mark.parametrize("schedule", FULL[1:4], ids=("three", "in turn", "two"))
+def test_a_long_epilogue_runs_on_a_strip_at_a_time(schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registers hold one strip of what is under way; slots are used again while the tile's first strips leave."""
+    force(monkeypatch, schedule)
+    rows, columns, depth = 136, 264, 64
+
+    def make(left: ir.Value, right: ir.Value, bias: ir.Value) -> ir.Value:
+        product = graph.matmul(left, right, False, True, element="f32")
+        return graph.map([product, bias], lambda x, b: ((x + b).erf() + (x - b).tanh()).cast("f16"))
+
+    kernel = compile_kernel([([rows, depth], "f16"), ([columns, depth], "f16"), ([columns], "f32")], make, HOPPER)
+    assert kernel.program.text.count('"tile.columns"') == schedule.block[1] // 64
+    generator = np.random.default_rng(0)
+    left, right = (generator.standard_normal((lines, depth)).astype(np.float16) / 8 for lines in (rows, columns))
+    bias = generator.standard_normal(columns).astype(np.float32)
+    sanitizer = Sanitizer(Order("random", 3))
+    (found,) = kernel.run([left, right, bias], sanitizer)
+    assert not sanitizer.findings
+    product = left.astype(np.float64) @ right.astype(np.float64).T
+    expected = np.frompyfunc(math.erf, 1, 1)(product + bias).astype(np.float64) + np.tanh(product - bias)
+    # Half a unit of a half up to two, and what a sum of 64 products in f32 loses.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2**-11 + 2**-19)
 
 
 BESIDE = [
