@@ -115,64 +115,68 @@ def find_statistics(function: ir.Operation) -> Statistics | None:
     if string(function, "graph.kernel") != "row" or len(block.arguments) != 1:
         return None
     *body, end = operations_of(block)
-    tensor, rank = block.arguments[0], rank_of(block.arguments[0])
-    wide, sums, squares, centred = tensor, None, None, False
+    tensor, axis = block.arguments[0], rank_of(block.arguments[0]) - 1
     if shape_of(tensor)[-1].as_constant() is None or any(shape_of(own)[-1] != 1 for own in end.operands):
         return None
+    same, sums, squares, centred = {tensor}, None, None, False
     for operation in body:
         if operation.name == "graph.reduce":
-            if string(operation, "kind") != "sum" or integers(operation, "axes") != (rank - 1,):
+            plain = string(operation, "kind") == "sum" and integers(operation, "axes") == (axis,)
+            if not plain or element_of(operation.results[0]) != "f32":
                 return None
-            if operation.operands[0] == wide and sums is None:
+            square = _squared(operation.operands[0], same, sums)
+            if operation.operands[0] in same and sums is None:
                 sums = operation
-            elif squares is None and (square := _squared(operation.operands[0], wide, sums)) is not None:
+            elif square is not None and squares is None:
                 squares, centred = operation, square == "centred"
             else:
                 return None
-        elif operation.name != "graph.map":
+        elif operation.name != "graph.map" or not _reads_lines(operation, same):
             return None
         elif _names(operation) == ["graph.element", "arith.extf", "gpu.yield"]:
-            wide = operation.results[0]
+            same.add(operation.results[0])
     found = Statistics(function, sums, squares, centred)
-    return found if element_of(wide) == "f32" and found.count and _stays_in_lines(body, found) else None
+    return found if found.count else None
 
 
-def _stays_in_lines(body: list[ir.Operation], found: Statistics) -> bool:
-    """Whether maps of lines read nothing but numbers of lines."""
-    for operation in body:
-        if operation.name == "graph.map" and shape_of(operation.results[0])[-1] == 1:
-            read = [inner.operands[0] for inner in operations_of(body_of(operation)) if inner.name == "graph.element"]
-            if any(shape_of(value)[-1] != 1 for value in read):
-                return False
-    return True
+def _reads_lines(operation: ir.Operation, same: set[ir.Value]) -> bool:
+    """Whether a map is one of the tensor's shape, or reads nothing but numbers of lines."""
+    read = [inner.operands[0] for inner in operations_of(body_of(operation)) if inner.name == "graph.element"]
+    full = shape_of(operation.results[0]) == shape_of(next(iter(same)))
+    return full or all(not shape_of(value) or shape_of(value)[-1] == 1 for value in read)
 
 
 def _names(operation: ir.Operation) -> list[str]:
     return [inner.name for inner in operations_of(body_of(operation))]
 
 
-def _squared(value: ir.Value, tensor: ir.Value, sums: ir.Operation | None) -> str | None:
-    """ "plain" or "centred" where the map yields the squares of the tensor's elements, or of them without the mean."""
+def _squared(value: ir.Value, same: set[ir.Value], sums: ir.Operation | None) -> str | None:
+    """What squares a map yields: "plain" or "centred", those of the tensor's elements, or of them without the mean."""
     maker = producer(value)
     if maker is None or maker.name != "graph.map":
         return None
-    product = producer(operations_of(body_of(maker))[-1].operands[0])
+    product = _made(operations_of(body_of(maker))[-1].operands[0])
     if product is None or product.name != "arith.mulf" or product.operands[0] != product.operands[1]:
         return None
-    base = producer(product.operands[0])
-    if _reads(base, tensor):
+    base = _made(product.operands[0])
+    if _reads(base, same):
         return "plain"
-    if base is None or base.name != "arith.subf" or not _reads(producer(base.operands[0]), tensor):
+    if base is None or base.name != "arith.subf" or sums is None or not _reads(_made(base.operands[0]), same):
         return None
-    mean = producer(base.operands[1])
-    is_mean = (
-        mean is not None and mean.name == "graph.element" and sums is not None and _is_mean(mean.operands[0], sums)
-    )
-    return "centred" if is_mean else None
+    mean = _made(base.operands[1])
+    return "centred" if mean is not None and mean.name == "graph.element" and _is_mean(mean.operands[0], sums) else None
 
 
-def _reads(operation: ir.Operation | None, tensor: ir.Value) -> bool:
-    return operation is not None and operation.name == "graph.element" and bool(operation.operands[0] == tensor)
+def _made(scalar: ir.Value) -> ir.Operation | None:
+    """What computes a scalar, in front of conversions between floats."""
+    maker = producer(scalar)
+    while maker is not None and maker.name in ("arith.extf", "arith.truncf"):
+        maker = producer(maker.operands[0])
+    return maker
+
+
+def _reads(operation: ir.Operation | None, values: set[ir.Value]) -> bool:
+    return operation is not None and operation.name == "graph.element" and operation.operands[0] in values
 
 
 def _is_mean(value: ir.Value, sums: ir.Operation) -> bool:
@@ -180,11 +184,11 @@ def _is_mean(value: ir.Value, sums: ir.Operation) -> bool:
     maker = producer(value)
     if maker is None or maker.name != "graph.map":
         return False
-    quotient = producer(operations_of(body_of(maker))[-1].operands[0])
+    quotient = _made(operations_of(body_of(maker))[-1].operands[0])
     if quotient is None or quotient.name not in ("arith.divf", "arith.mulf"):
         return False
-    operands = [producer(operand) for operand in quotient.operands]
-    read = [own for own in operands if _reads(own, sums.results[0])]
+    operands = [_made(operand) for operand in quotient.operands]
+    read = [own for own in operands if _reads(own, {sums.results[0]})]
     constants = [own for own in operands if own is not None and own.name == "arith.constant"]
     if len(read) != 1 or len(constants) != 1 or (quotient.name == "arith.divf" and operands[0] != read[0]):
         return False

@@ -187,7 +187,7 @@ def study(request: Request) -> Fitting | None:
     found: list[Fitting | None] = []
     _emitted(request, plan)
     fitting = found[0] if found else None
-    return None if fitting is None or fitting.view.is_swapped or fitting.view.pairs is not None else fitting
+    return None if fitting is None or fitting.view.is_swapped else fitting
 
 
 def _emitted(request: Request, plan: Planner) -> tuple[KernelProgram | None, Contraction]:

@@ -114,7 +114,8 @@ def _makes_lines(function: ir.Operation, fitting: Fitting, statistics: Statistic
     """Whether the kernel returns one tensor, computed place by place from the sums of one matrix product."""
     returned = operations_of(body_of(function))[-1].operands
     result = fitting.view.operation.results[0]
-    if len(returned) != 1 or fitting.view.operation.name != "graph.matmul" or fitting.view.batch != 1:
+    view = fitting.view
+    if len(returned) != 1 or view.operation.name != "graph.matmul" or view.batch != 1 or view.pairs is not None:
         return False
     same = shape_of(returned[0]) == shape_of(result) == statistics.shape
     return same and _ends_wide(returned[0]) and _comes_from(returned[0], result)

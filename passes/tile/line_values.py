@@ -7,15 +7,18 @@ the epilogue reads.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from mlir import ir
 
 from ...dialects.tensors import element_of, scalar_type, shape_of
+from ...runtime.symbolic import ONE, ZERO
+from ..graph.rewriting import body_of, captures, operations_of, producer
 from ..lower.layouts import reduced_text
-from .elements import ElementEmitter
+from .elements import ElementEmitter, Indices
 from .epilogue import Position, Rest, ResultTile
-from .tile_types import map_
+from .tile_types import element, map_
 
 
 def with_lines(rest: Rest, tile: ResultTile, position: Position) -> Rest:
@@ -24,21 +27,18 @@ def with_lines(rest: Rest, tile: ResultTile, position: Position) -> Rest:
 
 
 def _line_values(rest: Rest) -> list[ir.Value]:
-    """What the kernel computes with one column, and reads where it has all of them."""
+    """What the kernel computes with one column, and reads where it has several."""
     view = rest.view
-    result = view.operation.results[0]
-    if view.is_swapped or view.pairs is not None or shape_of(result)[-1] == 1:
+    *lead, columns = shape_of(view.operation.results[0])
+    if view.is_swapped or columns == 1:
         return []
+    sizes = (columns, columns // 2)  # with gates half of the columns
     found: dict[ir.Value, None] = {}
-    for operation in rest.builder.function.regions[0].blocks[0].operations:
-        if operation.operation.name != "graph.map" or shape_of(operation.operation.results[0]) != shape_of(result):
+    for operation in operations_of(body_of(rest.builder.function)):
+        if operation.name != "graph.map" or shape_of(operation.results[0])[-1] not in sizes:
             continue
-        for inner in operation.operation.regions[0].blocks[0].operations:
-            if inner.operation.name != "graph.element":
-                continue
-            value = inner.operation.operands[0]
-            is_line = shape_of(value) == (*shape_of(result)[:-1], shape_of(result)[-1] * 0 + 1)
-            if is_line and not isinstance(value.owner, ir.Block):
+        for value in [inner.operands[0] for inner in captures(operation)]:
+            if producer(value) is not None and shape_of(value) == (*lead, ONE):
                 found.setdefault(value)
     return list(found)
 
@@ -49,7 +49,7 @@ def _line_tile(rest: Rest, tile: ResultTile, position: Position, value: ir.Value
 
     def body(i: ir.Value, _: ir.Value) -> ir.Value:
         row = builder.variable(i, "row", view.rows)
-        place = (*view.result(batch, row, column)[:-1], column * 0)
+        place = (*view.result(batch, row, column)[:-1], ZERO)
         return ElementEmitter(builder).element(value, place)
 
     origin, limits = (builder.index(first), builder.index(0)), (builder.index(view.rows), builder.index(1))
@@ -59,3 +59,13 @@ def _line_tile(rest: Rest, tile: ResultTile, position: Position, value: ir.Value
     made = map_(builder, origin, limits, (tile.shape[0], 1), layout, body, type_, full_dimensions=[*full, "columns"])
     assert made is not None
     return made
+
+
+def bind_tiles(emitter: ElementEmitter, tiles: Mapping[ir.Value, ir.Value]) -> None:
+    """Let elements of values be those of register tiles, at the place of the map that asks."""
+
+    def held(value: ir.Value, tile: ir.Value) -> Callable[[Indices], ir.Value]:
+        return lambda _: element(tile, scalar_type(element_of(value)))
+
+    for value, tile in tiles.items():
+        emitter.bind(value, held(value, tile))

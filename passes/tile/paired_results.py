@@ -17,6 +17,7 @@ from .contraction import Contraction
 from .elements import ElementEmitter, Indices
 from .epilogue import Position, Rest, ResultTile
 from .forward import forward_position
+from .line_values import bind_tiles
 from .scalars import convert
 from .tile_types import element, map_, store, tile_of
 
@@ -88,6 +89,7 @@ def store_pair(rest: Rest, pair: tuple[tuple[ir.Value, ir.Value], str], place: P
         values[_position(view, place, number)] = value
     emitter = ElementEmitter(builder)
     emitter.bind(result, values.get)
+    bind_tiles(emitter, rest.lines)
     position = _position(view, place, 0)
     for argument, made in zip(builder.outputs, rest.returned, strict=True):
         indices = forward_position(builder, result, position, made)

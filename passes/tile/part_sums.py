@@ -16,7 +16,8 @@ from ..lower.dot_layouts import WarpgroupLayout
 from ..lower.layouts import Blocked, parse_layout, reduced_text
 from .elements import ElementEmitter
 from .epilogue import Position, Rest, ResultTile
-from .results import bind_tiles, epilogue_tile, map_sums
+from .line_values import bind_tiles
+from .results import epilogue_tile, map_sums
 from .tile_types import element, map_, reduce, store, tile_of
 
 

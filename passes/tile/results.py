@@ -6,7 +6,7 @@ because every kind of contraction program ends like this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from mlir import ir
@@ -16,6 +16,7 @@ from ...runtime.symbolic import Expression
 from .elements import ElementEmitter, Indices
 from .epilogue import Position, Rest, ResultTile
 from .forward import forward_position
+from .line_values import bind_tiles
 from .paired_results import emit_pairs
 from .scalars import convert
 from .tile_types import element, map_, store
@@ -80,16 +81,6 @@ def map_sums(
     limits = (builder.index(view.rows), builder.index(view.columns))
     full = rest.full_dimensions(tile)
     return map_(builder, origin, limits, tile.shape, tile.layout, at, element_type=element_type, full_dimensions=full)
-
-
-def bind_tiles(emitter: ElementEmitter, tiles: Mapping[ir.Value, ir.Value]) -> None:
-    """Let elements of values be those of register tiles, at the place of the map that asks."""
-
-    def held(value: ir.Value, tile: ir.Value) -> Callable[[Indices], ir.Value]:
-        return lambda _: element(tile, scalar_type(element_of(value)))
-
-    for value, tile in tiles.items():
-        emitter.bind(value, held(value, tile))
 
 
 class _Results:

@@ -33,6 +33,7 @@ class Case:
     element: str = "float16"
     mean: float = 0.0
     residual: bool = False  # the normalised tensor is added to the last product
+    gate: bool = False  # the last product is a gate of two
     actual: int = 0  # rows, where they are not known
 
     def model(self) -> onnx.ModelProto:
@@ -42,7 +43,7 @@ class Case:
             norm (float16[{self.rows}, {self.depth}] xh, float16[{self.rows}, {self.width}] rh) => ({self.element}[?] y) {{
             x = {f"Cast {casts} (xh)" if casts else "Identity(xh)"}  r = {f"Cast {casts} (rh)" if casts else "Identity(rh)"}
             a = MatMul(x, w)  b = Add(a, bias)  s = Add(b, r)  {NORMS[self.norm]}
-            {"z = MatMul(n, w2)  y = Add(z, n)" if self.residual else "y = MatMul(n, w2)"} }}"""
+            {self._last} }}"""
         model = parser.parse_model(text)
         kind = np.float16 if self.element == "float16" else np.float32
         for name, array in self.weights().items():
@@ -50,6 +51,12 @@ class Case:
         model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "last"))
         model.graph.initializer.append(numpy_helper.from_array(np.array(1e-3, kind), "tiny"))
         return model
+
+    @property
+    def _last(self) -> str:
+        if self.gate:
+            return "g = MatMul(n, w2)  e = Sigmoid(g)  f = Mul(g, e)  z = MatMul(n, w3)  y = Mul(f, z)"
+        return "z = MatMul(n, w2)  y = Add(z, n)" if self.residual else "y = MatMul(n, w2)"
 
     def weights(self) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(7)
@@ -60,6 +67,8 @@ class Case:
             "beta": rng.standard_normal(self.width),
             "w2": rng.standard_normal((self.width, self.columns)) / np.sqrt(self.width),
         }
+        if self.gate:
+            found["w3"] = rng.standard_normal((self.width, self.columns)) / np.sqrt(self.width)
         return {name: array.astype(np.float16) for name, array in found.items()}
 
     def inputs(self) -> dict[str, np.ndarray]:
@@ -76,10 +85,13 @@ class Case:
         c = s if self.norm == "root" else s - s.mean(1, keepdims=True)
         n = c / np.sqrt((c * c).mean(1, keepdims=True) + 1e-3) * w["gamma"]
         n = n if self.norm == "root" else n + w["beta"]
-        return n @ w["w2"] + (n if self.residual else 0)
+        first = n @ w["w2"]
+        if self.gate:
+            return first / (1 + np.exp(-first)) * (n @ w["w3"])
+        return first + n if self.residual else first
 
     def __str__(self) -> str:
-        return f"{self.rows}x{self.width}x{self.depth}-{self.norm}-{self.element}{'-residual' * self.residual}"
+        return f"{self.rows}x{self.width}x{self.depth}-{self.norm}-{self.element}{'-residual' * self.residual}{'-gate' * self.gate}"
 
 
 CASES = [
@@ -87,6 +99,7 @@ CASES = [
     Case(150, 64, 256, 192, "root", element="float"),
     Case(150, 64, 192, 192, residual=True),  # what the residual is normalised from comes in boxes
     Case(80, 64, 128, 128, "root", "float", residual=True),  # and is read by threads
+    Case(100, 64, 128, 96, "root", gate=True),
     Case(64, 1024, 128, 64, element="float"),  # k shared by a cluster, whose blocks have some rows each
     Case("n", 64, 256, 192, element="float", actual=70),
 ]
@@ -106,8 +119,8 @@ def test_statistics_come_from_the_product(case: Case) -> None:
     expected = case.expected(inputs)
     # s, some 8 in size where it has a mean, is stored with a rounding of 2^-12 of itself, and the
     # weights are rounded; of 128 to 256 such products the errors add up to some deviations of that, y is near 1. In
-    # models in f16 y is rounded, too.
-    tolerance = 5e-4 * (4 + case.mean) * 2
+    # models in f16 y is rounded, too; a gate multiplies two sums of some deviations, and so their errors.
+    tolerance = 5e-4 * (4 + case.mean) * (4 if case.gate else 2)
     np.testing.assert_allclose(outputs["y"].astype(np.float64), expected, rtol=2**-11, atol=tolerance)
 
 
