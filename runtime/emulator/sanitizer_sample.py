@@ -45,8 +45,8 @@ class SampledSanitizer(Sanitizer):
     def __init__(
         self, order: Order | None = None, delayed: bool = True, enough: int = 12_000, most: int = 34_000
     ) -> None:
-        """A chunk of blocks ends after `most` instructions wherever it is; the first and the last always run. Some
-        5,000 instructions a second go by, most of them for the threads of one to thirty blocks.
+        """A chunk of blocks ends after `most` instructions wherever it is, after a quarter of them once one was cut;
+        the first and the last always run. Some 3,000 instructions a second go by, each for all threads of a chunk.
         """
         super().__init__(order, delayed)
         self.watched: list[Watched] = []
@@ -72,7 +72,7 @@ class SampledSanitizer(Sanitizer):
         watched = self.watched[-1]
         watched.blocks += chunk.geometry.blocks
         watched.instructions += _CHUNK
-        counts = _Counts(watched, self._sizes, self.most)
+        counts = _Counts(watched, self._sizes, self.most // 4 if watched.cut else self.most)
         return _CountedChunk(chunk, self._current, self._shadow, self.findings, counts)
 
     def finish(self, error: DeviceError | None) -> None:
