@@ -23,7 +23,8 @@ from ..target import find_target
 from ..unit import Unit, WeightStore, register_pass
 from .constant_rows import added_row, is_weight
 from .gates import alternate_columns
-from .plan_precision import NARROW
+from .narrow_storage import cast_source
+from .plan_precision import NARROW, narrow_type
 from .rewriting import (
     Array,
     blocks_within,
@@ -59,17 +60,18 @@ def fold_normalisations(unit: Unit) -> None:
         %p = "graph.matmul"(%x, %v)
         %y = "graph.map"() ({ (%p - %mean * %s) * %scale + %b })
 
-    Only in f16 and bf16, on targets whose products leave room for it in the epilogue (wgmma). The tensor is stored
-    narrow either way; its normalised values are not rounded any more, and rounding of the weights cannot bring the mean
-    back, because s is the sum of what is multiplied.
+    Only of products in f16 and bf16, on targets whose products leave room for it in the epilogue (wgmma). The tensor is
+    stored narrow either way (one that the model keeps in f32 beside 16-bit products is left alone); its normalised
+    values are not rounded any more, and rounding of the weights cannot bring the mean back, because s is the sum of
+    what is multiplied.
     """
-    if unit.precision not in NARROW or not find_target(unit.target).wgmma:
+    if not find_target(unit.target).wgmma:
         return
     with unit.module.context, ir.Location.unknown():
         main = functions(unit.module)["main"]
         for block in blocks_within(main):
             for operation in operations_of(block):
-                if operation.name == "graph.map":
+                if operation.name == "graph.map" and narrow_type(unit, operation.results[0]):
                     _fold(unit, operation)
         erase_dead(main)
 
@@ -86,7 +88,7 @@ def _fold(unit: Unit, normalisation: ir.Operation) -> None:
     if not products or not all(_is_residual(own, value) for own in residuals):
         return
     terms = find_terms(value)
-    if terms is None or len(terms.shifts) > 1:
+    if terms is None or len(terms.shifts) > 1 or not _is_operand(unit, terms.tensor, element_of(value)):
         return
     for own in products:
         _rewrite(unit, own, terms)
@@ -103,6 +105,18 @@ def _can_take(reader: ir.Operation, value: ir.Value) -> bool:
     floats = element_of(value) in ("f32", *NARROW) and element_of(reader.operands[1]) == element_of(value)
     plain = is_weight(reader.operands[1], 2) and not integer(reader, "transpose_left")
     return plain and known and floats and (lines is None or lines >= LEAST_LINES)
+
+
+def _is_operand(unit: Unit, tensor: ir.Value, element: str) -> bool:
+    """Whether products of such elements may take the tensor itself: it has them, or will be stored in 16 bits."""
+    return unit.precision in NARROW or element_of(_stored(tensor, element)) == element
+
+
+def _stored(tensor: ir.Value, element: str) -> ir.Value:
+    """The tensor of such elements that it extends, if it does no more."""
+    maker = producer(tensor)
+    narrow = cast_source(maker, "arith.extf") if maker is not None else None
+    return tensor if narrow is None or element_of(narrow) != element else narrow
 
 
 def _is_residual(reader: ir.Operation, value: ir.Value) -> bool:
@@ -138,7 +152,7 @@ def _rewrite(unit: Unit, matmul: ir.Operation, terms: Terms) -> None:
     turned = bool(integer(matmul, "transpose_right"))
     constants = _Constants(
         unit.weights,
-        unit.precision,
+        narrow_type(unit, matmul.operands[0]) or unit.precision,
         _handle(matmul.operands[1]),
         turned,
         depth,
@@ -151,7 +165,11 @@ def _rewrite(unit: Unit, matmul: ir.Operation, terms: Terms) -> None:
     with building_before(matmul):
         matrix = graph_builder.weight(constants.handle, shape_of(matmul.operands[1]), element_of(matmul.operands[1]))
         sums = graph_builder.matmul(
-            terms.tensor, matrix, transpose_right=turned, element="f32", unify=lambda own, _: own
+            _stored(terms.tensor, element_of(matrix)),
+            matrix,
+            transpose_right=turned,
+            element="f32",
+            unify=lambda own, _: own,
         )
         scale = _line(terms.scale.lines)
         shift = _line(terms.shifts[0].lines) if terms.shifts else None

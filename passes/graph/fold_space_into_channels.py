@@ -22,10 +22,10 @@ from ...runtime.symbolic import expression
 from ..target import find_target
 from ..unit import Unit, WeightStore, register_pass
 from .given_weights import replace_convolutions
+from .plan_precision import narrow_type
 from .rewriting import Array, integers
 
 MOST_CHANNELS = 4
-HALVES = ("f16", "bf16")  # precisions of products whose operands come in lines of 16 or 32 channels
 LEAST_DEPTH = 64  # of k, for wgmma
 MOST_WORK = 3  # of the new products over the old ones
 _LINES = (16, 32)  # channels of a block that fill a line; above, multiples of 8 do
@@ -47,12 +47,13 @@ def fold_space_into_channels(unit: Unit) -> None:
         %0 = "graph.convolution"(%b, %w2) {strides = [1, 1], pads = ["0", "0", "0", "0"], ...}
             : (tensor<?x16x115x115xf16>, tensor<64x16x4x4xf16>) -> tensor<?x64x112x112xf32>
     """
-    if unit.precision not in HALVES or not find_target(unit.target).wgmma:
+    if not find_target(unit.target).wgmma:
         return
 
     def folded(operation: ir.Operation, handle: str) -> ir.Value | None:
-        layer = _first_layer(operation)
-        return _folded(operation, layer, handle, unit.precision, unit.weights) if layer else None
+        half = narrow_type(unit, operation.operands[0])
+        layer = _first_layer(operation) if half else None
+        return _folded(operation, layer, handle, half, unit.weights) if half and layer else None
 
     replace_convolutions(unit, "graph.convolution", folded)
 

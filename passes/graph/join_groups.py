@@ -17,10 +17,10 @@ from ...dialects.tensors import element_of, shape_of
 from ...runtime.symbolic import product
 from ..target import find_target
 from ..unit import Unit, WeightStore, register_pass
+from .plan_precision import NARROW, narrow_type
 from .rewriting import Array, blocks_within, erase_dead, functions, integer, operations_of, producer, string
 
-HALVES = ("f16", "bf16")  # precisions whose products are of halves
-ELEMENTS = ("f32", *HALVES, "i8")  # of weights; the zeros among bytes are exact
+ELEMENTS = ("f32", *NARROW, "i8")  # of weights; the zeros among bytes are exact
 LEAST_PIXELS = 32  # of results, for wgmma
 LINES = (64, 32, 16)  # channels that fill 128, 64 or 32 bytes of halves, best first; 64 and 32 bytes of integers
 
@@ -41,13 +41,13 @@ def join_groups(unit: Unit) -> None:
 
     An infinite value then reaches the results of its neighbours in the line, as NaN: only in f16 and bf16.
     """
-    if unit.precision not in HALVES or not find_target(unit.target).wgmma:
+    if not find_target(unit.target).wgmma:
         return
     with unit.module.context, ir.Location.unknown():
         main = functions(unit.module)["main"]
         for block in blocks_within(main):
             for operation in operations_of(block):
-                groups = _groups(operation)
+                groups = _groups(unit, operation)
                 if groups is not None and (joined := groups.joined) > 1:
                     _join(operation, groups, joined, unit.weights)
         erase_dead(main)
@@ -70,9 +70,11 @@ class Groups:
         return next((way for way in ways if self.count % way == 0), 1)
 
 
-def _groups(operation: ir.Operation) -> Groups | None:
+def _groups(unit: Unit, operation: ir.Operation) -> Groups | None:
     """The groups of a convolution in channels-first with constant weights; None of a depthwise one."""
     if operation.name != "graph.convolution" or string(operation, "layout") != "channels_first":
+        return None
+    if narrow_type(unit, operation.operands[0]) is None:
         return None
     count, owner = integer(operation, "groups"), producer(operation.operands[1])
     if owner is None or owner.name != "graph.weight" or element_of(owner.results[0]) not in ELEMENTS:

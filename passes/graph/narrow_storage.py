@@ -168,7 +168,7 @@ def _widen(block: ir.Block, argument: ir.Value, stored: ir.Type) -> None:
 def _cancel_casts(block: ir.Block) -> None:
     """Narrowing what was just widened is the stored tensor itself, also where it was moved in between."""
     for operation in operations_of(block):
-        source = _cast_source(operation, "arith.truncf")
+        source = cast_source(operation, "arith.truncf")
         narrow = _narrow(source, operation.results[0]) if source is not None else None
         if narrow is not None:
             replace(operation, [narrow])
@@ -179,7 +179,7 @@ def _narrow(value: ir.Value, wanted: ir.Value) -> ir.Value | None:
     element, maker = element_of(wanted), producer(value)
     if maker is None:
         return None
-    stored = _cast_source(maker, "arith.extf")
+    stored = cast_source(maker, "arith.extf")
     if stored is not None:
         return stored if element_of(stored) == element else None
     if maker.name in MOVEMENTS:
@@ -202,7 +202,7 @@ def _narrow(value: ir.Value, wanted: ir.Value) -> ir.Value | None:
         return graph_builder.concatenate_to(shape_of(value), rounded, integer(maker, "axis"))
 
 
-def _cast_source(operation: ir.Operation, conversion: str) -> ir.Value | None:
+def cast_source(operation: ir.Operation, conversion: str) -> ir.Value | None:
     """The tensor that a map converts and nothing else."""
     if operation.name != "graph.map":
         return None

@@ -59,6 +59,16 @@ def _plan(unit: Unit, operation: ir.Operation, casts: dict[ir.Value, ir.Value]) 
         operation.operands[index] = casts[operand]
 
 
+def narrow_type(unit: Unit, operand: ir.Value) -> str | None:
+    """The 16-bit type in which a product takes a float operand, if it has one: that of the precision for f32, its own
+    unless the model is to be followed strictly.
+    """
+    element = element_of(operand)
+    if element in NARROW:
+        return element if unit.precision in (*NARROW, "model") else None
+    return unit.precision if unit.precision in NARROW else None
+
+
 def narrowed(weights: WeightStore, value: ir.Value, element: str) -> ir.Value:
     """The value in a narrower float; a weight is converted when somebody asks for it."""
     owner = producer(value)
