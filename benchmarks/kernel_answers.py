@@ -19,6 +19,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,8 @@ def examine(workload: Workload, target: str, known: str) -> Answer | None:
         return watched(answer, engine, inputs)
     except tilewright.Error as error:
         return replace(answer, failure=str(error))
+    except Exception as error:  # the others go on
+        return replace(answer, failure=f"{type(error).__name__}: {error}")
 
 
 def compared(
@@ -190,8 +193,9 @@ def answers_of(
     if processes == 1:
         yield from map(_examined, tasks)
         return
-    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=8) as pool:  # memory goes back
-        yield from pool.imap_unordered(_examined, tasks)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(_examined, task) for task in tasks]):
+            yield done.result()
 
 
 def _examined(task: tuple[int, str, str]) -> tuple[Workload, Answer | None]:
@@ -234,7 +238,7 @@ def main() -> None:
             continue
         answers[answer.key] = answer
         table.add_row(*cells(answer))
-        print(*cells(answer), *answer.problems, sep="  ", flush=True)
+        print("  ".join([*cells(answer), *answer.problems]), flush=True)
         if options.json:
             listed = [asdict(answers[key]) for key in sorted(answers)]
             options.json.write_text(json.dumps(listed, indent=1) + "\n")
