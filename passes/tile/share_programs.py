@@ -53,9 +53,8 @@ def share(programs: Sequence[KernelProgram]) -> list[KernelProgram]:
 
         func.func @dot_1(%arg0, %arg1, %arg2, %size0: index) { scf.for %k = %c0 to %size0 step %c64 { ... } }
 
-    with the arguments 128 and 192 more. What schedules, layouts and alignments were decided by stays: it stands in the
-    operations, which are equal. Divisors stay constants, factors
-    inside loops, and the bounds of loops of few steps.
+    with the arguments 128 and 192 more. Schedules, layouts and widths of accesses were chosen with the sizes known: they
+    stand in the operations, which are equal. Divisors, factors inside loops and bounds of loops of few steps stay.
     """
     alike: dict[str, list[tuple[int, _Form]]] = defaultdict(list)
     for number, program in enumerate(programs):
@@ -168,13 +167,13 @@ def _merged(forms: Sequence[_Form], server: KernelProgram) -> tuple[list[tuple[i
             line = lines[hole.line]
             lines[hole.line] = f"{line[: hole.start]}%size{number}{line[hole.end :]}"
     added = "".join(f", %size{number}: index" for number in range(len(columns)))
-    text = _SIGNATURE.sub(rf"\1{server.name}\2{added}\3", "\n".join(lines), count=1)
+    text = _SIGNATURE.sub(rf"\g<1>{server.name}\g<2>{added}\g<3>", "\n".join(lines), count=1)
     sizes = [tuple(column[member] for column in columns) for member in range(len(forms))]
     return sizes, _without_unused_constants(text)
 
 
 def _without_unused_constants(text: str) -> str:
-    """The text without definitions of index constants that nothing uses any more."""
+    """The text without constants that nothing uses any more."""
     lines = text.splitlines()
     used = {name for line in lines if not _CONSTANT.match(line) for name in _VALUE.findall(line)}
     kept = [line for line in lines if not (found := _CONSTANT.match(line)) or found[1] in used]
