@@ -8,7 +8,7 @@ the comparisons: no compiler, no network. Four parts:
 - the rungs of benchmarks/gpu_ladder.py, the first of the cases that are checked;
 - `workloads/`: an engine for every row of benchmarks/kernels.py;
 - `models/`: full-size models without their weights (runtime/hollow.py), of the ONNX files that
-  `python -m benchmarks.export_models --full DIR` wrote to `--exports DIR`;
+  `python -m benchmarks.export_models --full DIR --half` wrote to `--exports DIR`: f16 as torch beside them;
 - engines of test models in every precision, with what onnxruntime answers, those of few weights first, while there is
   room; of a model with many weights only the first precisions.
 

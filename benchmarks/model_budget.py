@@ -236,7 +236,9 @@ def main() -> None:
     asked = [(path.stem, path, Options(**common, shapes=shapes, hints=hints)) for path in arguments.models]
     for case in CASES if arguments.exports else ():
         path = arguments.exports / f"{case.model}.onnx"
-        if case.slug.startswith(arguments.only):
+        if not path.exists():
+            print(f"{case.slug}: left out, there is no {path}")
+        elif case.slug.startswith(arguments.only):
             asked.append((case.slug, path, Options(**common, shapes=case.shapes(path))))
     console, records = Console(width=190), []
     for name, path, options in asked:
