@@ -103,10 +103,10 @@ class TorchGraph:
 
 def tensor_of(array: np.ndarray, device: str) -> torch.Tensor:
     """A weight, of types too that torch does not take from NumPy."""
-    narrow = getattr(torch, array.dtype.name, None)
     if hasattr(np, array.dtype.name):
         return torch.from_numpy(array.copy()).to(device)
-    return torch.from_numpy(array.view(f"u{array.itemsize}").copy()).view(narrow).to(device)
+    bits = torch.from_numpy(array.view(f"u{array.itemsize}").copy())
+    return bits.view(getattr(torch, array.dtype.name)).to(device)
 
 
 def random_tensor(shape: Sequence[int], dtype: torch.dtype, device: str, generator: torch.Generator) -> torch.Tensor:
