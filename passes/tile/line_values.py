@@ -35,8 +35,8 @@ def _line_values(rest: Rest) -> list[ir.Value]:
     sizes = (columns, columns // 2)  # with gates half of the columns
     found: dict[ir.Value, None] = {}
     for operation in operations_of(body_of(rest.builder.function)):
-        if operation.name != "graph.map" or shape_of(operation.results[0])[-1] not in sizes:
-            continue
+        if operation.name != "graph.map" or shape_of(operation.results[0])[-1:] not in [(size,) for size in sizes]:
+            continue  # of numbers without dimensions, too
         for value in [inner.operands[0] for inner in captures(operation)]:
             if producer(value) is not None and shape_of(value) == (*lead, ONE):
                 found.setdefault(value)
