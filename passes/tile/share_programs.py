@@ -53,7 +53,7 @@ def share(programs: Sequence[KernelProgram]) -> list[KernelProgram]:
 
         func.func @dot_1(%arg0, %arg1, %arg2, %size0: index) { scf.for %k = %c0 to %size0 step %c64 { ... } }
 
-    with the arguments 128 and 192 more. Schedules, layouts and widths of accesses were chosen with the sizes known: they
+    with the arguments 128 and 192 more. Schedules, layouts and widths of accesses were chosen with the sizes known and
     stand in the operations, which are equal. Divisors, factors inside loops and bounds of loops of few steps stay.
     """
     alike: dict[str, list[tuple[int, _Form]]] = defaultdict(list)
