@@ -78,6 +78,12 @@ def _fused(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
     return functional.gelu(product, approximate="tanh") + tensors["residual"]
 
 
+def _normalised(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
+    total = tensors["a"] @ tensors["b"] + tensors["bias"] + tensors["residual"]
+    normal = functional.layer_norm(total, total.shape[-1:], tensors["scale"], tensors["shift"])
+    return functional.gelu(normal @ tensors["c"], approximate="tanh")
+
+
 def _gated(parameters: tuple[Any, ...], tensors: Tensors) -> torch.Tensor:
     return functional.silu(tensors["a"] @ tensors["gate"]) * (tensors["a"] @ tensors["up"])
 
@@ -176,6 +182,7 @@ def _int4_product(parameters: tuple[Any, ...]) -> dict[str, Function]:
 PEERS = {
     "matmul": Peer(_matmul),
     "matmul + epilogue": Peer(_fused, compiled=True),
+    "matmul + norm": Peer(_normalised, compiled=True),
     "gated matmul": Peer(_gated, compiled=True),
     "convolution": Peer(_convolution, others=_fused_by_cudnn),
     "depthwise": Peer(_depthwise, compiled=True),

@@ -100,8 +100,9 @@ def limit_of(workload: Workload) -> float:
         return 1.7 if workload.parameters[-1] is True else 0.51
     if workload.family == "scaled e4m3 matmul" and workload.parameters[-1]:
         return 2.0**-4 * 1.001  # half a unit in the last place of three bits
-    # As f16 above; attention rounds its probabilities to f16, int4 its weights: again 2^-11 of each product.
-    return 2.0**-9 if workload.family in ("attention", "int4 matmul") else 2.0**-10
+    # As f16 above; attention rounds its probabilities to f16, int4 its weights, and between two products the tensor is
+    # rounded that is normalised: again 2^-11 of each product.
+    return 2.0**-9 if workload.family in ("attention", "int4 matmul", "matmul + norm") else 2.0**-10
 
 
 def error_of(workload: Workload, result: np.ndarray, expected: np.ndarray) -> float:

@@ -88,6 +88,13 @@ def _fused(parameters: tuple[Any, ...], tensors: Tensors, random: np.random.Gene
     return Sample(index, values)
 
 
+def _normalised(parameters: tuple[Any, ...], tensors: Tensors, random: np.random.Generator) -> Sample:
+    rows, columns = lines(random, parameters[0], ROWS), lines(random, parameters[3], COLUMNS)
+    total = exact(tensors["a"][rows]) @ exact(tensors["b"]) + exact(tensors["bias"]) + exact(tensors["residual"][rows])
+    values = _gelu(_layer_norm(total, tensors) @ exact(tensors["c"][:, columns]))
+    return Sample((rows[:, None], columns), values)
+
+
 def _gated(parameters: tuple[Any, ...], tensors: Tensors, random: np.random.Generator) -> Sample:
     state = random.bit_generator.state
     index, gate = _product(tensors["a"], tensors["gate"], random)
@@ -231,6 +238,7 @@ def _scaled_floats(parameters: tuple[Any, ...], tensors: Tensors, random: np.ran
 _REFERENCES: dict[str, Reference] = {
     "matmul": _matmul,
     "matmul + epilogue": _fused,
+    "matmul + norm": _normalised,
     "gated matmul": _gated,
     "typed matmul": _typed,
     "convolution": _convolution,

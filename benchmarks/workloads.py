@@ -124,6 +124,23 @@ def _fused(m: int, n: int, k: int) -> onnx.ModelProto:
     return model(nodes, {"a": (m, k), "b": (k, n), "residual": (m, n)}, (m, n), {"bias": _random(n)})
 
 
+def _normalised(m: int, n: int, k: int, inner: int) -> onnx.ModelProto:
+    """A product with a residual, and gelu(its layer norm times other weights): where two halves of a transformer's
+    layer meet.
+    """
+    nodes = [
+        helper.make_node("MatMul", ["a", "b"], ["first"], "first"),
+        helper.make_node("Add", ["first", "bias"], ["biased"], "bias"),
+        helper.make_node("Add", ["biased", "residual"], ["sum"], "residual"),
+        helper.make_node("LayerNormalization", ["sum", "scale", "shift"], ["normal"], "norm", axis=-1, epsilon=1e-5),
+        helper.make_node("MatMul", ["normal", "c"], ["second"], "second"),
+        helper.make_node("Gelu", ["second"], ["y"], "gelu", approximate="tanh"),
+    ]
+    weights = {"b": _random(n, k).T.copy(), "c": _random(inner, n).T.copy()}
+    rows = {"bias": _random(n), "scale": 1 + _random(n), "shift": _random(n)}
+    return model(nodes, {"a": (m, k), "residual": (m, n)}, (m, inner), {**weights, **rows})
+
+
 def _gated(m: int, n: int, k: int) -> onnx.ModelProto:
     """SwiGLU: silu(a gate) * (a up)."""
     nodes = [
@@ -255,6 +272,13 @@ ATTENTION = [
 DECODE_ATTENTION = [(1, 32, 4096, 128), (1, 32, 16384, 128), (16, 12, 1024, 64), (8, 32, 4096, 128)]  # one query each
 
 
+# Rows, width, depth of the first product, columns of the second: behind the attention, and behind the feed-forward, of
+# ViT-B (197 tokens; 1 and 32 images) and BERT-base (128 tokens, 32 times 384)
+NORMALISED = [
+    (rows, 768, depth, columns)
+    for rows in (197, 32 * 197, 128, 32 * 384)
+    for depth, columns in ((768, 3072), (3072, 2304))
+]
 GATED = [(4096, 5504, 2048), (1024, 3072, 768), (64, 5504, 2048), (16, 5504, 2048), (1, 5504, 2048)]
 GROUP_NORM = [(2, 320, 64, 32), (2, 1280, 16, 32), (1, 128, 256, 32)]  # images, channels, size, groups
 TRANSPOSES = [
@@ -275,6 +299,10 @@ def _workloads() -> list[Workload]:
     for m, n, k in [(1024, 3072, 768), (4096, 4096, 4096), (8192, 1024, 4096), (128, 8192, 2048)]:
         traffic = 2.0 * (m * k + k * n + 2 * m * n)
         found.append(Workload("matmul + epilogue", f"{m}x{n}x{k}", _fused, (m, n, k), 2.0 * m * n * k, traffic))
+    for m, n, k, inner in NORMALISED:
+        flops, traffic = 2.0 * m * n * (k + inner), 2.0 * (m * k + k * n + 2 * m * n + n * inner + m * inner)
+        name = f"{m}x{n}x{k} to {inner}"
+        found.append(Workload("matmul + norm", name, _normalised, (m, n, k, inner), flops, traffic))
     for m, n, k in GATED:
         traffic = 2.0 * (m * k + 2 * k * n + m * n)
         found.append(Workload("gated matmul", f"{m}x{n}x{k}", _gated, (m, n, k), 4.0 * m * n * k, traffic))

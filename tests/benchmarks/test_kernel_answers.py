@@ -24,6 +24,7 @@ import tilewright
 SMALL: list[tuple[str, tuple[Any, ...]]] = [  # families and parameters
     ("matmul", (40, 48, 64)),
     ("matmul + epilogue", (40, 48, 64)),
+    ("matmul + norm", (72, 64, 64, 96)),
     ("gated matmul", (24, 32, 64)),
     ("typed matmul", ("f16", (2, 24, 32), (2, 40, 32), (False, True), False)),
     ("typed matmul", ("s8", (40, 64), (64, 48), (False, False), True)),
