@@ -49,7 +49,7 @@ RESUME ?=
 DEVICE ?= cuda
 RESULTS := $(if $(filter cuda,$(DEVICE)),benchmarks/results,build/gpu-tried)
 gpu_part = PYTHONPATH=.pkg:. timeout $(1) python3 $(2) $(BUNDLE) $(RESUME) --device $(DEVICE)
-COMPILED := "matmul + epilogue" "gated matmul" memory "grouped decode" "group norm" transpose sum depthwise \
+COMPILED := "matmul + epilogue" "gated matmul" "matmul + norm" memory "grouped decode" "group norm" transpose sum depthwise \
   "QDQ matmul" "QDQ convolution"
 
 gpu-check:
