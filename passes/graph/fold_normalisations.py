@@ -196,7 +196,8 @@ def _recompute(unit: Unit, reader: ir.Operation, value: ir.Value, terms: Terms) 
     with building_before(reader):
         factors = row(lambda: column_factors(weights, scale, size))
         added = row(lambda: sum((column_factors(weights, own, size) for own in offsets), np.zeros(size)))
-        inputs = [terms.tensor, factors, added, _line(scale.lines), *(_line(own.lines) for own in terms.shifts)]
+        tensor = _stored(terms.tensor, element_of(value))
+        inputs = [tensor, factors, added, _line(scale.lines), *(_line(own.lines) for own in terms.shifts)]
         signs = [own.factor for own in terms.shifts]
 
         def normalised(own: Scalar, factor: Scalar, offset: Scalar, line: Scalar, *shifts: Scalar) -> Scalar:
