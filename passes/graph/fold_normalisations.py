@@ -23,7 +23,7 @@ from ..target import find_target
 from ..unit import Unit, WeightStore, register_pass
 from .constant_rows import added_row, is_weight
 from .gates import alternate_columns
-from .narrow_storage import cast_source
+from .narrow_storage import MOVEMENTS, cast_source
 from .plan_precision import NARROW, narrow_type
 from .rewriting import (
     Array,
@@ -109,7 +109,9 @@ def _can_take(reader: ir.Operation, value: ir.Value) -> bool:
 
 def _is_operand(unit: Unit, tensor: ir.Value, element: str) -> bool:
     """Whether products of such elements may take the tensor itself: it has them, or will be stored in 16 bits."""
-    return unit.precision in NARROW or element_of(_stored(tensor, element)) == element
+    if element in NARROW and element_of(_stored(tensor, element)) == element:
+        return True
+    return unit.precision in NARROW and _stays_inside(tensor)
 
 
 def _stored(tensor: ir.Value, element: str) -> ir.Value:
@@ -117,6 +119,22 @@ def _stored(tensor: ir.Value, element: str) -> ir.Value:
     maker = producer(tensor)
     narrow = cast_source(maker, "arith.extf") if maker is not None else None
     return tensor if narrow is None or element_of(narrow) != element else narrow
+
+
+def _stays_inside(tensor: ir.Value) -> bool:
+    """Whether kernels of this block make a tensor and read it: then it will be stored as products read it. What enters
+    or leaves the model or a branch stays wide, and a product that has to round its operand is slower than a norm.
+    """
+    source, pending = tensor, [tensor]
+    while (maker := producer(source)) is not None and maker.name in MOVEMENTS:
+        source = maker.operands[0]
+        pending.append(source)
+    while pending:
+        readers = users(pending.pop())
+        if any(own.name in ("func.return", "scf.yield", "scf.condition") for own in readers):
+            return False
+        pending += [own.results[0] for own in readers if own.name in MOVEMENTS]
+    return producer(source) is not None
 
 
 def _is_residual(reader: ir.Operation, value: ir.Value) -> bool:

@@ -57,6 +57,8 @@ def join_statistics(unit: Unit) -> None:
 
         %x:3 = call @dot_0(...) : (tensor<256x768xf16>, tensor<256x6xf32>, tensor<256x6xf32>)
         %y = call @dot_1(%x#0, %w, %x#1, %x#2)                               // computes mean and scale
+
+    Every kernel still has one call: equal ones become one later.
     """
     target = find_target(unit.target)
     if not target.wgmma:

@@ -9,8 +9,9 @@
 !y = tensor<?x128xf32, ["n", "128"]>
 
 // CHECK-LABEL: func.func @main
+// CHECK: %[[X:.*]] = "graph.map"() ({
 // CHECK: %[[W:.*]] = "graph.weight"() {handle = "w.normalised"}
-// CHECK: %[[SUMS:.*]] = "graph.matmul"(%arg0, %[[W]])
+// CHECK: %[[SUMS:.*]] = "graph.matmul"(%[[X]], %[[W]])
 // CHECK: %[[SCALE:.*]] = "graph.map"() ({
 // CHECK: "graph.element"(%arg1)
 // CHECK: arith.divf
@@ -21,7 +22,12 @@
 // CHECK: "graph.element"(%[[ODD]])
 // CHECK: "graph.element"(%[[SCALE]])
 // CHECK-NOT: graph.matmul
-func.func @main(%x: !x, %norm: !line) -> !y {
+func.func @main(%given: !x, %norm: !line) -> !y {
+  %x = "graph.map"() ({
+    %a = "graph.element"(%given) : (!x) -> f32
+    %b = arith.addf %a, %a : f32
+    gpu.yield %b : f32
+  }) : () -> !x
   %w = "graph.weight"() {handle = "w"} : () -> !w
   %gamma = "graph.weight"() {handle = "gamma"} : () -> tensor<128xf32>
   %scaled = "graph.map"() ({

@@ -7,14 +7,15 @@
 !y = tensor<64x256xf32>
 
 // CHECK-LABEL: func.func @main
-// CHECK: %[[SUM:.*]] = "graph.reduce"(%arg0)
+// CHECK: %[[X:.*]] = "graph.map"() ({
+// CHECK: %[[SUM:.*]] = "graph.reduce"(%[[X]])
 // CHECK: %[[MEAN:.*]] = "graph.map"() ({
 // CHECK: arith.divf
 // CHECK: "graph.reduce"
 // CHECK: %[[SCALE:.*]] = "graph.map"() ({
 // CHECK: math.rsqrt
 // CHECK: %[[W:.*]] = "graph.weight"() {handle = "w.normalised"}
-// CHECK: %[[SUMS:.*]] = "graph.matmul"(%arg0, %[[W]])
+// CHECK: %[[SUMS:.*]] = "graph.matmul"(%[[X]], %[[W]])
 // CHECK: %[[S:.*]] = "graph.weight"() {handle = "w.shift"} : () -> tensor<256xf32>
 // CHECK: %[[B:.*]] = "graph.weight"() {handle = "w.offset"} : () -> tensor<256xf32>
 // CHECK: "graph.map"() ({
@@ -23,7 +24,12 @@
 // CHECK: "graph.element"(%[[MEAN]])
 // CHECK: "graph.element"(%[[S]])
 // CHECK: "graph.element"(%[[B]])
-func.func @main(%x: !x) -> !y {
+func.func @main(%given: !x) -> !y {
+  %x = "graph.map"() ({
+    %a = "graph.element"(%given) : (!x) -> f32
+    %b = arith.addf %a, %a : f32
+    gpu.yield %b : f32
+  }) : () -> !x
   %gamma = "graph.weight"() {handle = "gamma"} : () -> tensor<128xf32>
   %beta = "graph.weight"() {handle = "beta"} : () -> tensor<128xf32>
   %w = "graph.weight"() {handle = "w"} : () -> !w

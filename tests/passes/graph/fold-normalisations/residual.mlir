@@ -6,17 +6,23 @@
 !w = tensor<128x128xf32>
 
 // CHECK-LABEL: func.func @main
-// CHECK: %[[FIRST:.*]] = "graph.matmul"(%arg0, %{{.*}})
+// CHECK: %[[X:.*]] = "graph.map"() ({
+// CHECK: %[[FIRST:.*]] = "graph.matmul"(%[[X]], %{{.*}})
 // CHECK: %[[SECOND:.*]] = "graph.matmul"(%{{.*}}, %{{.*}})
 // CHECK: %[[ROW:.*]] = "graph.weight"() {handle = "normalised"} : () -> tensor<128xf32>
 // CHECK: %[[AGAIN:.*]] = "graph.map"() ({
-// CHECK: "graph.element"(%arg0)
+// CHECK: "graph.element"(%[[X]])
 // CHECK: "graph.element"(%[[ROW]])
 // CHECK: "graph.element"(%arg1)
 // CHECK: "graph.map"() ({
 // CHECK: "graph.element"(%[[SECOND]])
 // CHECK: "graph.element"(%[[AGAIN]])
-func.func @main(%x: !x, %scale: !line) -> !x {
+func.func @main(%given: !x, %scale: !line) -> !x {
+  %x = "graph.map"() ({
+    %a = "graph.element"(%given) : (!x) -> f32
+    %b = arith.addf %a, %a : f32
+    gpu.yield %b : f32
+  }) : () -> !x
   %v = "graph.weight"() {handle = "v"} : () -> !w
   %w = "graph.weight"() {handle = "w"} : () -> !w
   %gamma = "graph.weight"() {handle = "gamma"} : () -> tensor<128xf32>
