@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from mlir import ir
+from mlir.dialects import arith
 
 from ...dialects.tensors import element_of, shape_of
 from ...runtime.dtypes import dtype
@@ -337,3 +338,22 @@ def _read_bfloat16(text: str, kind: np.dtype[Any]) -> Any:
     if text.startswith("0x"):
         return np.array([int(text, 16)], np.uint16).view(kind)[0]
     return kind.type(float(text))
+
+def only_reader(operation: ir.Operation) -> ir.Operation | None:
+    """The operation that reads the result, where there is one use of it."""
+    uses = list(operation.results[0].uses)
+    return uses[0].owner.operation if len(uses) == 1 else None
+
+
+def scalar_number(value: ir.Value) -> float | None:
+    """The value of a float constant of a body; None for anything else."""
+    owner = producer(value)
+    if owner is None or owner.name != "arith.constant":
+        return None
+    return float(ir.FloatAttr(owner.attributes["value"]).value)
+
+
+def scalar_constant(value: float) -> ir.Value:
+    """A constant f32 in a body, at the current insertion point."""
+    kind = ir.F32Type.get()
+    return arith.constant(kind, ir.FloatAttr.get(kind, float(value)))

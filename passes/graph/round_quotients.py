@@ -17,7 +17,17 @@ from mlir import ir
 from mlir.dialects import arith, math
 
 from ..unit import Unit, register_pass
-from .rewriting import Array, erase_unused, functions, inner_operations, producer, replace
+from .rewriting import (
+    Array,
+    erase_unused,
+    functions,
+    inner_operations,
+    only_reader,
+    producer,
+    replace,
+    scalar_constant,
+    scalar_number,
+)
 from .scalar_semantics import fuse_multiply_add
 
 # Scales between these, and what is computed with them here from quotients above 1/2, are normal numbers.
@@ -85,13 +95,13 @@ def _recognise(rounding: ir.Operation) -> _Quantisation | None:
     quotient = producer(rounding.operands[0])
     if quotient is None or quotient.name != "arith.divf" or str(rounding.results[0].type) != "f32":
         return None
-    scale = _number(quotient.operands[1])
-    if scale is None or not SMALLEST_SCALE <= scale <= LARGEST_SCALE or _only_use(quotient) is None:
+    scale = scalar_number(quotient.operands[1])
+    if scale is None or not SMALLEST_SCALE <= scale <= LARGEST_SCALE or only_reader(quotient) is None:
         return None
     zero, limits = 0.0, dict[str, float]()
-    operation = _only_use(rounding)
+    operation = only_reader(rounding)
     while operation is not None:
-        numbers = [number for number in map(_number, operation.operands) if number is not None]
+        numbers = [number for number in map(scalar_number, operation.operands) if number is not None]
         if not numbers or abs(numbers[0]) > LARGEST_INTEGER or not numbers[0].is_integer():
             return None
         if operation.name == "arith.addf" and not limits:
@@ -104,7 +114,7 @@ def _recognise(rounding: ir.Operation) -> _Quantisation | None:
             low, high = limits["arith.maximumf"], limits["arith.minimumf"]
             found = _Quantisation(quotient.operands[0], operation, scale, int(zero), int(low), int(high))
             return found if low < high else None
-        operation = _only_use(operation)
+        operation = only_reader(operation)
     return None
 
 
@@ -116,13 +126,13 @@ def _rewrite(found: _Quantisation) -> None:
         return
     last = found.last
     with ir.InsertionPoint(last), last.location:
-        clamped = arith.minnumf(arith.maxnumf(found.x, _constant(low)), _constant(high))
-        reciprocal = _constant(_reciprocal(found.scale))
+        clamped = arith.minnumf(arith.maxnumf(found.x, scalar_constant(low)), scalar_constant(high))
+        reciprocal = scalar_constant(_reciprocal(found.scale))
         value = arith.mulf(clamped, reciprocal)
         for _ in range(corrections):
-            rest = math.fma(_constant(-found.scale), value, clamped)
+            rest = math.fma(scalar_constant(-found.scale), value, clamped)
             value = math.fma(rest, reciprocal, value)
-        rounder = _constant(ROUNDER)
+        rounder = scalar_constant(ROUNDER)
         sum_ = arith.addf(value, rounder)
         whole = arith.subf(sum_, rounder)
         for conversion in _uses(last, "arith.fptosi"):
@@ -163,7 +173,7 @@ def _replace_float(conversion: ir.Operation, whole: ir.Value, more: int) -> None
 
 
 def _shifted(whole: ir.Value, distance: int) -> ir.Value:
-    return arith.addf(whole, _constant(float(distance))) if distance else whole
+    return arith.addf(whole, scalar_constant(float(distance))) if distance else whole
 
 
 @lru_cache(maxsize=4096)
@@ -205,21 +215,3 @@ def _uses(operation: ir.Operation, name: str) -> list[ir.Operation]:
     """The operations of that name that read the result."""
     users = [use.owner.operation for use in operation.results[0].uses]
     return [user for user in users if user.name == name]
-
-
-def _only_use(operation: ir.Operation) -> ir.Operation | None:
-    uses = list(operation.results[0].uses)
-    return uses[0].owner.operation if len(uses) == 1 else None
-
-
-def _number(value: ir.Value) -> float | None:
-    """The value of a constant."""
-    owner = producer(value)
-    if owner is None or owner.name != "arith.constant":
-        return None
-    return float(ir.FloatAttr(owner.attributes["value"]).value)
-
-
-def _constant(value: float) -> ir.Value:
-    kind = ir.F32Type.get()
-    return arith.constant(kind, ir.FloatAttr.get(kind, float(value)))

@@ -16,7 +16,7 @@ from mlir.dialects import arith, math
 
 from ..unit import Unit, register_pass
 from .approximate_functions import is_told_apart, may_be_approximate
-from .rewriting import erase_unused, functions, inner_operations, producer
+from .rewriting import erase_unused, functions, inner_operations, only_reader, producer, scalar_constant, scalar_number
 
 # log2 of Phi(-a), the normal distribution's tail, for a from 0 to FAR: a polynomial of least relative error of Phi,
 # 3.5e-5 (2^-14.8; half a unit of f16 is 2^-11), where a * Phi(-a) is above 6e-8, f16's least number; below 3e-12 of it.
@@ -73,12 +73,12 @@ def _shorten(bell: ir.Operation) -> None:
             factors.remove(x)
             value, scale = _gelu(x), scale * 2
         else:
-            value = factors.pop(0) if factors else _constant(2 * scale)
+            value = factors.pop(0) if factors else scalar_constant(2 * scale)
             scale = scale * 2 if product.factors else 1.0
         for factor in factors:
             value = arith.mulf(value, factor)
         if scale != 1:
-            value = arith.mulf(value, _constant(scale))
+            value = arith.mulf(value, scalar_constant(scale))
         if bell.name == "math.tanh":
             value = _over_one_plus(value, bell.operands[0])
         product.root.results[0].replace_all_uses_with(value)
@@ -95,16 +95,16 @@ class _Product:
 
 def _product(bell: ir.Operation) -> _Product | None:
     """What is multiplied with 1 + bell."""
-    sum_ = _only_reader(bell)
-    if sum_ is None or sum_.name != "arith.addf" or 1.0 not in map(_number, sum_.operands):
+    sum_ = only_reader(bell)
+    if sum_ is None or sum_.name != "arith.addf" or 1.0 not in map(scalar_number, sum_.operands):
         return None
     root, scale, factors = sum_, 1.0, list[ir.Value]()
-    while (reader := _only_reader(root)) is not None and reader.name == "arith.mulf":
+    while (reader := only_reader(root)) is not None and reader.name == "arith.mulf":
         own, other = reader.operands
         pending = [other if own == root.results[0] else own]
         while pending:
             value = pending.pop()
-            number, owner = _number(value), producer(value)
+            number, owner = scalar_number(value), producer(value)
             if number is not None:
                 scale *= number
             elif owner is not None and owner.name == "arith.mulf" and any(map(_is_number, owner.operands)):
@@ -121,9 +121,9 @@ def _is_scaled(argument: ir.Value, x: ir.Value) -> bool:
     if owner is None or owner.name not in ("arith.mulf", "arith.divf"):
         return False
     left, right = owner.operands
-    number = _number(right)
+    number = scalar_number(right)
     if owner.name == "arith.mulf" and number is None:
-        left, number = right, _number(left)
+        left, number = right, scalar_number(left)
     if number is None or left != x:
         return False
     scale = number if owner.name == "arith.mulf" else 1 / number
@@ -132,19 +132,19 @@ def _is_scaled(argument: ir.Value, x: ir.Value) -> bool:
 
 def _gelu(x: ir.Value) -> ir.Value:
     """x * Phi(x). Infinity stays what it is, and no number stays none."""
-    distance = arith.minimumf(math.absf(x), _constant(FAR))
-    exponent = _constant(TAIL[-1])
+    distance = arith.minimumf(math.absf(x), scalar_constant(FAR))
+    exponent = scalar_constant(TAIL[-1])
     for coefficient in reversed(TAIL[:-1]):
-        exponent = math.fma(exponent, distance, _constant(coefficient))
+        exponent = math.fma(exponent, distance, scalar_constant(coefficient))
     tail = math.exp2(exponent, fastmath=arith.FastMathFlags.afn)
-    return math.fma(arith.negf(distance), tail, arith.maximumf(x, _constant(0.0)))
+    return math.fma(arith.negf(distance), tail, arith.maximumf(x, scalar_constant(0.0)))
 
 
 def _over_one_plus(value: ir.Value, argument: ir.Value) -> ir.Value:
     """value / (1 + exp(-2 argument)), which is value * (1 + tanh(argument)) / 2."""
-    power = arith.mulf(argument, _constant(-2 / numbers.log(2)))
+    power = arith.mulf(argument, scalar_constant(-2 / numbers.log(2)))
     power = math.exp2(power, fastmath=arith.FastMathFlags.afn)
-    return arith.divf(value, arith.addf(power, _constant(1.0)), fastmath=arith.FastMathFlags.afn)
+    return arith.divf(value, arith.addf(power, scalar_constant(1.0)), fastmath=arith.FastMathFlags.afn)
 
 
 def _is_at_most_its_dividend(quotient: ir.Operation) -> bool:
@@ -154,29 +154,11 @@ def _is_at_most_its_dividend(quotient: ir.Operation) -> bool:
     if quotient.name != "arith.divf" or "afn" not in str(quotient.attributes["fastmath"]):
         return False
     sum_ = producer(quotient.operands[1])
-    if sum_ is None or sum_.name != "arith.addf" or 1.0 not in map(_number, sum_.operands):
+    if sum_ is None or sum_.name != "arith.addf" or 1.0 not in map(scalar_number, sum_.operands):
         return False
     owners = (producer(own) for own in sum_.operands)
     return any(owner is not None and owner.name in ("math.exp", "math.exp2") for owner in owners)
 
 
-def _only_reader(operation: ir.Operation) -> ir.Operation | None:
-    uses = list(operation.results[0].uses)
-    return uses[0].owner.operation if len(uses) == 1 else None
-
-
 def _is_number(value: ir.Value) -> bool:
-    return _number(value) is not None
-
-
-def _number(value: ir.Value) -> float | None:
-    """The value of a constant."""
-    owner = producer(value)
-    if owner is None or owner.name != "arith.constant":
-        return None
-    return float(ir.FloatAttr(owner.attributes["value"]).value)
-
-
-def _constant(value: float) -> ir.Value:
-    kind = ir.F32Type.get()
-    return arith.constant(kind, ir.FloatAttr.get(kind, value))
+    return scalar_number(value) is not None
