@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.comparing import largest_difference
 from benchmarks.gpu_results import Results, environment
 from benchmarks.gpu_worker import Broken, Notes, Worker, open_announcing
 
@@ -32,18 +33,6 @@ SAMPLE = 0.1  # seconds of measuring each engine
 # one by one wait for each other; in a row, a kernel may begin before the one in front has ended.
 ONE_BY_ONE, LATER = "one by one", ("in a row", "captured", "replayed")
 Arrays = dict[str, np.ndarray]
-
-
-def difference(actual: Arrays, expected: Arrays) -> float:
-    """The largest difference of any output, relative to that output's largest expected value."""
-    worst = 0.0
-    for name, wanted in expected.items():
-        if actual[name].shape != wanted.shape or actual[name].dtype != wanted.dtype:
-            return float("inf")
-        if wanted.size:
-            gap = np.abs(actual[name].astype(np.float64) - wanted.astype(np.float64)).max()
-            worst = max(worst, float(gap) / max(float(np.abs(wanted).max()), 1e-30))
-    return worst if np.isfinite(worst) else float("inf")
 
 
 def arrays_of(path: Path, bindings: Sequence[TensorBinding]) -> Arrays:
@@ -69,10 +58,10 @@ def check_shape(session: Session, inputs: Arrays, expected: Arrays, tolerance: f
     """The answers for one set of inputs in every stage, and times where they are right."""
     notes.stage = ONE_BY_ONE
     outputs, timings = session.profile(inputs)
-    differences = {ONE_BY_ONE: difference(outputs, expected)}
+    differences = {ONE_BY_ONE: largest_difference(outputs, expected)}
     for stage in LATER if session.device.name == "cuda" else ():
         notes.stage = stage
-        differences[stage] = difference(session.run(inputs), expected)
+        differences[stage] = largest_difference(session.run(inputs), expected)
     worst = max(differences.values())
     record = {
         "shape": {name: list(array.shape) for name, array in inputs.items()},

@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import onnxruntime
+from benchmarks.comparing import largest_difference
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
@@ -136,17 +137,8 @@ def own_difference(prototype: onnx.ModelProto, batches: list[Inputs], answers: l
 
 def differences(found: list[Answers], wanted: list[Answers]) -> list[float]:
     """The largest difference of any output, relative to the output's largest value, for each of the inputs."""
-    largest = []
-    for ours, theirs in zip(found, wanted, strict=True):
-        worst = 0.0
-        for name, value in theirs.items():
-            if ours[name].shape != value.shape or ours[name].dtype != value.dtype:
-                worst = float("inf")
-            elif value.size:
-                gap = np.abs(ours[name].astype(np.float64) - value.astype(np.float64)).max()
-                worst = max(worst, float(gap / max(np.abs(value.astype(np.float64)).max(), 1e-30)))
-        largest.append(float(f"{worst:.2g}"))
-    return largest
+    pairs = zip(found, wanted, strict=True)
+    return [float(f"{largest_difference(ours, theirs):.2g}") for ours, theirs in pairs]
 
 
 def chosen_models(options: argparse.Namespace) -> Iterator[tuple[str, Model]]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
 import onnxruntime
+from benchmarks.comparing import largest_difference
 from rich.console import Console
 from rich.table import Table
 from tests.support.zoo import MODELS
@@ -30,9 +30,7 @@ def difference(name: str, precision: str) -> float:
     names = [output.name for output in reference.get_outputs()]
     expected = dict(zip(names, reference.run(None, inputs), strict=True))
     with tilewright.compile(model.load(), precision=precision).session("emulator") as session:
-        actual = session.run(inputs)
-    largest = {output: float(np.abs(value).max()) for output, value in expected.items()}
-    return max(float(np.abs(actual[o] - value).max()) / largest[o] for o, value in expected.items())
+        return largest_difference(session.run(inputs), expected)
 
 
 def main() -> None:
