@@ -245,6 +245,11 @@ class Scalar:
         """The larger one; NaN when either is NaN."""
         return self._binary("max", other)
 
+    def maximum_number(self, other: ScalarLike) -> Scalar:
+        """The larger one of two floats; where one is NaN the other."""
+        right = self._coerce(other)
+        return Scalar(arith.MaxNumFOp(self.value, right.value).result, self.dtype)
+
     def minimum(self, other: ScalarLike) -> Scalar:
         """The smaller one; NaN when either is NaN."""
         return self._binary("min", other)

@@ -16,6 +16,7 @@ COMMUTATIVE = frozenset(
         "arith.addf",
         "arith.mulf",
         "arith.maximumf",
+        "arith.maxnumf",
         "arith.minimumf",
         "arith.addi",
         "arith.muli",

@@ -13,7 +13,7 @@ from mlir import ir
 from ...dialects import graph_builder
 from ...dialects.tensors import Shape, element_of, shape_of, tensor_type
 from ...runtime.symbolic import ONE, Expression
-from .rewriting import body_of, captures, clone_into, operations_of, producer, users
+from .rewriting import body_of, captures, clone_into, inner_operations, operations_of, producer, users
 
 _CONVERSIONS = ("arith.extf", "arith.truncf")
 
@@ -37,15 +37,25 @@ class Cut:
 
 
 def cut_value(value: ir.Value, cut: Cut, reader: ir.Operation) -> ir.Value:
-    """The value in its new shape, computed so where it is a map that only `reader` needs, or a conversion."""
+    """The value in its new shape, computed so where it is a map that only `reader` needs, or a conversion, and that
+    does not ask where it is.
+    """
     shape = cut.shape(shape_of(value))
     owner = producer(value)
     if owner is None or owner.name != "graph.map" or not (users(value) == [reader] or _is_conversion(owner)):
+        return graph_builder.reshape(value, shape)
+    if asks_where(owner):
         return graph_builder.reshape(value, shape)
     values = {inner.operands[0]: cut_value(inner.operands[0], cut, owner) for inner in captures(owner)}
     made = clone_into(owner, values, ir.InsertionPoint(cut.before))
     made.results[0].set_type(tensor_type(shape, element_of(value)))
     return made.results[0]
+
+
+def asks_where(operation: ir.Operation) -> bool:
+    """Whether a map looks at its position, or at others', which a dimension more would change."""
+    moved = {"graph.index", "graph.element_at"}
+    return any(inner.name in moved or len(inner.regions) for inner in inner_operations(operation))
 
 
 def _is_conversion(operation: ir.Operation) -> bool:

@@ -43,6 +43,7 @@ from .rewriting import (
 )
 from .row_terms import Line, Term, Terms, column_factors, find_terms
 
+USUAL_FACTOR = 16.0  # weights times factors up to this, or one over it, keep to the range of f16
 LEAST_LINES = 64  # of a product whose kernel works on tiles: fewer are bound by the weights, and by launches
 
 
@@ -88,7 +89,9 @@ def _fold(unit: Unit, normalisation: ir.Operation) -> None:
     if not products or not all(_is_residual(own, value) for own in residuals):
         return
     terms = find_terms(value)
-    if terms is None or len(terms.shifts) > 1 or not _is_operand(unit, terms.tensor, element_of(value)):
+    if terms is None or len(terms.shifts) > 1 or not all(own.lines for own in terms.shifts):
+        return
+    if not _is_operand(unit, terms.tensor, element_of(value)):
         return
     for own in products:
         _rewrite(unit, own, terms)
@@ -111,7 +114,7 @@ def _is_operand(unit: Unit, tensor: ir.Value, element: str) -> bool:
     """Whether products of such elements may take the tensor itself: it has them, or will be stored in 16 bits."""
     if element in NARROW and element_of(_stored(tensor, element)) == element:
         return True
-    return unit.precision in NARROW and _stays_inside(tensor)
+    return element in ("f32", unit.precision) and unit.precision in NARROW and _stays_inside(tensor)
 
 
 def _stored(tensor: ir.Value, element: str) -> ir.Value:
@@ -195,11 +198,12 @@ def _rewrite(unit: Unit, matmul: ir.Operation, terms: Terms) -> None:
         own = clone_into(half, {result: sums}, ir.InsertionPoint(half)).results[0]
         own.set_type(tensor_type(shape_of(own), "f32"))
         with building_before(half, matmul.location):
-            made = _behind(own, scale, shift, constants.rows(slice(number, None, 2)), element_of(result))
+            rows = constants.rows(slice(number, None, 2))
+            made = _behind(own, scale, shift, rows, constants.unit, element_of(result))
         half.results[0].replace_all_uses_with(made)
     if has_uses(last.results[0]):
         with building_before(last, fused_location([matmul.location, last.location])):
-            made = _behind(sums, scale, shift, constants.rows(slice(None)), element_of(last.results[0]))
+            made = _behind(sums, scale, shift, constants.rows(slice(None)), constants.unit, element_of(last.results[0]))
         last.results[0].replace_all_uses_with(made)
 
 
@@ -231,7 +235,7 @@ def _recompute(unit: Unit, reader: ir.Operation, value: ir.Value, terms: Terms) 
 
 
 def _line(lines: tuple[Line, ...]) -> ir.Value:
-    """The product of the factors of a line."""
+    """The product of the factors of a line; in f32, as a quotient of 16 bits may be too large for them."""
     values = [value for value, _ in lines]
     if len(lines) == 1 and not lines[0][1]:
         return values[0]
@@ -239,7 +243,8 @@ def _line(lines: tuple[Line, ...]) -> ir.Value:
     def multiplied(*factors: Scalar) -> Scalar:
         total: Scalar | None = None
         for factor, (_, divides) in zip(factors, lines, strict=True):
-            own = 1.0 / factor if divides else factor
+            wide = factor.cast("f32")
+            own = 1.0 / wide if divides else wide
             total = own if total is None else total * own
         assert total is not None
         return total
@@ -248,9 +253,14 @@ def _line(lines: tuple[Line, ...]) -> ir.Value:
 
 
 def _behind(
-    sums: ir.Value, scale: ir.Value, shift: ir.Value | None, rows: tuple[ir.Value | None, ir.Value | None], element: str
+    sums: ir.Value,
+    scale: ir.Value,
+    shift: ir.Value | None,
+    rows: tuple[ir.Value | None, ir.Value | None],
+    unit: float,
+    element: str,
 ) -> ir.Value:
-    """(sums + shift * the first row) * scale + the second row."""
+    """(sums + shift * the first row) * scale * unit + the second row."""
     first, second = rows
     inputs = {name: value for name, value in zip("hfb", (shift, first, second), strict=True) if value is not None}
 
@@ -259,6 +269,7 @@ def _behind(
         if "f" in given:
             own = own + given["h"].cast("f32") * given["f"]
         own = own * factor.cast("f32")
+        own = own if unit == 1 else own * unit
         return own + given["b"] if "b" in given else own
 
     return graph_builder.map([sums, scale, *inputs.values()], finished, shape=shape_of(sums), element=element)
@@ -280,6 +291,15 @@ class _Constants:
     bias: str | None  # handle
 
     @cached_property
+    def unit(self) -> float:
+        """A power of two that the factors of columns are near to where they are far from one: the sums are multiplied
+        by it, not the weights, which have the range of 16 bits.
+        """
+        largest = float(np.abs(column_factors(self.weights, self.scale, self.depth)).max(initial=0.0))
+        usual = 1 / USUAL_FACTOR <= largest <= USUAL_FACTOR or not 0 < largest < np.inf
+        return 1.0 if usual else float(2.0 ** np.floor(np.log2(largest)))
+
+    @cached_property
     def handle(self) -> str:
         """Of the weights with the factors of columns."""
         return self.weights.add(f"{self.original}.normalised", self._folded)
@@ -296,7 +316,7 @@ class _Constants:
 
     def _folded(self) -> Array:
         factors, array = column_factors(self.weights, self.scale, self.depth), self.weights.view(self.original)
-        factors = (factors if self.turned else factors[:, None]).astype(np.float32)
+        factors = ((factors if self.turned else factors[:, None]) / self.unit).astype(np.float32)
         return np.asarray(array.astype(np.float32, copy=False) * factors).astype(array.dtype)
 
     def _shift_row(self) -> Array:

@@ -51,7 +51,8 @@ def _kept(inner: ir.Operation, signed_zeros: bool) -> ir.Value | None:
         return None
     neutral, places = _NEUTRAL.get(inner.name, (0, ()))
     for place in places:
-        if _number(inner.operands[place]) == neutral:
+        number = _number(inner.operands[place])
+        if number == neutral and not (signed_zeros and inner.name == "arith.subf" and math.copysign(1.0, number) < 0):
             return inner.operands[1 - place]
     return None
 

@@ -78,6 +78,9 @@ def round_quotients(unit: Unit) -> None:
                 erase_unused(body)
 
 
+_LIMITS = {"arith.maxnumf": "low", "arith.maximumf": "low", "arith.minimumf": "high"}
+
+
 @dataclass(frozen=True)
 class _Quantisation:
     """clamp(round(x / scale) + zero) to `low` .. `high`, which the operation `last` gives."""
@@ -106,12 +109,12 @@ def _recognise(rounding: ir.Operation) -> _Quantisation | None:
             return None
         if operation.name == "arith.addf" and not limits:
             zero += numbers[0]
-        elif operation.name in ("arith.maximumf", "arith.minimumf") and operation.name not in limits:
-            limits[operation.name] = numbers[0]
+        elif (limit := _LIMITS.get(operation.name)) is not None and limit not in limits:
+            limits[limit] = numbers[0]
         else:
             return None
         if len(limits) == 2:
-            low, high = limits["arith.maximumf"], limits["arith.minimumf"]
+            low, high = limits["low"], limits["high"]
             found = _Quantisation(quotient.operands[0], operation, scale, int(zero), int(low), int(high))
             return found if low < high else None
         operation = only_reader(operation)

@@ -105,6 +105,8 @@ def _expand(value: ir.Value, shape: Shape) -> list[Term] | None:
     maker = producer(value)
     if maker is not None and maker.name == "graph.constant" and all(size == 1 for size in own):
         return [Term(float(constant_array(maker).reshape(-1)[0]))]
+    if not own:
+        return None
     if maker is not None and maker.name == "graph.weight" and own[-1:] == shape[-1:]:
         return [Term(columns=(string(maker, "handle"),))] if all(size == 1 for size in own[:-1]) else None
     if own == (*shape[:-1], own[-1]) and own[-1] == 1:

@@ -16,7 +16,7 @@ from ...dialects.tensors import element_of, rank_of, shape_of
 from ...runtime.dtypes import dtype
 from ..target import find_target
 from ..unit import Unit, register_pass
-from .cut_values import Cut, cut_value
+from .cut_values import Cut, asks_where, cut_value
 from .rewriting import (
     blocks_within,
     building_before,
@@ -24,7 +24,6 @@ from .rewriting import (
     erase_dead,
     functions,
     has_uses,
-    inner_operations,
     integers,
     operations_of,
     producer,
@@ -147,8 +146,7 @@ def _can_follow(value: ir.Value, reader: ir.Operation) -> bool:
     owner = producer(value)
     if owner is None or owner.name != "graph.map" or users(value) != [reader]:
         return True
-    moved = {"graph.index", "graph.element_at"}
-    if any(inner.name in moved or len(inner.regions) for inner in inner_operations(owner)):
+    if asks_where(owner):
         return False
     return all(_can_follow(inner.operands[0], owner) for inner in captures(owner))
 

@@ -214,17 +214,24 @@ class Pixels:
         """Elements of a line of the shared tile."""
         return self.span // byte_width(scalar_type(self.element))
 
+    @property
+    def upper(self) -> tuple[Expression, ...]:
+        """The last corner, from the end of each dimension: base pixels of a line of the result are low, low + stride,
+        ... as many as the result has.
+        """
+        window = self.window
+        return tuple(
+            (count - 1) * step + 1 - low - extent
+            for count, step, low, extent in zip(window.pixels[1:], window.strides, self.low, window.sizes, strict=True)
+        )
+
     def layout(self) -> SharedLayout:
         return SharedLayout("rows", self.line, self.span)
 
     def boxed(self, lines: int, depth: int) -> BoxedTensor:
         size = byte_width(scalar_type(self.element))
         window = self.window
-        # Base pixels of a line of the result: low, low + stride, ... as many as the result has.
-        upper = tuple(
-            (count - 1) * step + 1 - low - extent
-            for count, step, low, extent in zip(window.pixels[1:], window.strides, self.low, window.sizes, strict=True)
-        )
+        upper = self.upper
         return BoxedTensor(
             ("input", self.source),
             DATA_TYPES[self.element],
@@ -374,4 +381,6 @@ def _pixels(builder: TileBuilder, view: Contraction) -> Pixels | None:
     if max(*known_low, *reach, 0) + max(window.strides) > farthest:
         return None
     source, shape = builder.inputs.index(memory.argument), shape_of(tensor)
-    return Pixels(source, element, window, shape, memory.strides, memory.origin, tuple(known_low), span)
+    found = Pixels(source, element, window, shape, memory.strides, memory.origin, tuple(known_low), span)
+    last = [corner.as_constant() for corner in found.upper]
+    return None if any(corner is not None and not -farthest <= corner <= farthest for corner in last) else found

@@ -61,7 +61,7 @@ def join_statistics(unit: Unit) -> None:
     Every kernel still has one call: equal ones become one later.
     """
     target = find_target(unit.target)
-    if not target.wgmma:
+    if not target.wgmma or unit.precision == "strict":  # what is added up has not been rounded to what is stored
         return
     load_rules()
     with unit.module.context, ir.Location.unknown(), typical_sizes(unit.hints):
@@ -231,7 +231,7 @@ def _wide_result(end: ir.Operation) -> ir.Value:
 def _ends_wide(value: ir.Value) -> bool:
     """Whether a value is f32, or what a map rounds to its type in the end."""
     maker = producer(value)
-    if element_of(value) == "f32" or maker is None:
+    if element_of(value) == "f32" or maker is None or maker.name != "graph.map":
         return element_of(value) == "f32"
     *_, last, yielded = operations_of(body_of(maker))
     rounds = last.name == "arith.truncf" and yielded.operands[0] == last.results[0]

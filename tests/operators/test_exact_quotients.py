@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -42,3 +43,34 @@ def test_the_integer_of_the_exact_division(scale: float) -> None:
     assert not any("div." in engine.ptx(name) for name in engine.kernels)
     with engine.session("emulator") as session:
         np.testing.assert_array_equal(session.run({"x": x})["y"], want)
+
+
+@pytest.mark.parametrize("way", ["known scale", "given scale", "scales of channels", "table of bytes"])
+def test_no_number_is_the_least(way: str) -> None:
+    """As in onnxruntime, which is the reference: ONNX does not say."""
+    x = np.array([[np.nan, np.inf, -np.inf, 1.0]] * 4, np.float32)
+    nodes = [helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"], axis=0)]
+    given = {"scale": np.array(0.1, np.float32), "zero": np.array(3, np.int8)}
+    kind = TensorProto.FLOAT
+    if way == "scales of channels":
+        given = {"scale": np.full(4, 0.1, np.float32), "zero": np.full(4, 3, np.int8)}
+    if way == "table of bytes":
+        x, kind = np.arange(-128, 128).astype(np.int8).reshape(4, 64), TensorProto.INT8
+        nodes = [
+            helper.make_node("DequantizeLinear", ["x", "scale", "zero"], ["wide"]),
+            helper.make_node("Sqrt", ["wide"], ["root"]),
+            helper.make_node("QuantizeLinear", ["root", "scale", "zero"], ["y"]),
+        ]
+    inputs = {"x": x}
+    values = [helper.make_tensor_value_info("x", kind, x.shape)]
+    if way == "given scale":
+        inputs["scale"] = given.pop("scale")
+        values.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, []))
+    y = helper.make_tensor_value_info("y", TensorProto.INT8, x.shape)
+    weights = [numpy_helper.from_array(array, name) for name, array in given.items()]
+    graph = helper.make_graph(nodes, "numbers", values, [y], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with tilewright.compile(model).session("emulator") as session:
+        found = session.run(inputs)["y"]
+    (wanted,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, inputs)
+    np.testing.assert_array_equal(found, wanted)

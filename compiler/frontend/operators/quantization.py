@@ -45,9 +45,11 @@ def parameter(node: Node, tensor: Tensor, x: Tensor) -> Tensor:
 
 
 def saturated(x: Scalar, dtype: str) -> Scalar:
-    """A float, already rounded, as an integer of that dtype, clamped to its range."""
+    """A float, already rounded, as an integer of that dtype, clamped to its range; no number is the least, as in
+    onnxruntime.
+    """
     low, high = integer_range(dtype)
-    return x.clip(float(low), float(high)).cast("i32").cast(dtype)
+    return x.maximum_number(float(low)).minimum(float(high)).cast("i32").cast(dtype)
 
 
 @onnx_operator("QuantizeLinear")

@@ -135,6 +135,12 @@ def test_other_types_have_the_same_loop(element: str, precision: str, instructio
     assert len(re.findall(instruction, disassemble(assembly.cubin))) == 4
 
 
+def test_padding_past_the_farthest_corner_goes_another_way() -> None:
+    """A box of pixels may begin 128 in front of an image, and end as far behind it."""
+    kernel = verify_convolution(window((9, 10), (3, 3), pads=(1, 1, 140, 1), images=1), "f16", target=HOPPER)
+    assert kernel is not None and "im2col" not in kernel.ptx
+
+
 def test_what_boxes_cannot_take_goes_another_way() -> None:
     """Rows of 300 halves do not begin at multiples of 16 bytes: mma.sync on padded tiles."""
     kernel = verify(Case("f16", sizes={"m": 300, "n": 100, "k": 70}), target=HOPPER)

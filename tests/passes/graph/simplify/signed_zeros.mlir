@@ -1,5 +1,6 @@
 // RUN: tilewright opt %s --from simplify
-// Unless kernels compute in 16 bits a sum with +0 stays, which makes +0 of -0; one with -0 changes nothing.
+// Unless kernels compute in 16 bits a sum with +0 stays, which makes +0 of -0; one with -0 changes nothing. With a
+// difference it is the other way around.
 
 !x = tensor<4x5xf32>
 
@@ -7,7 +8,9 @@
 // CHECK: arith.addf
 // CHECK: math.exp
 // CHECK-NOT: arith.addf
-func.func @main(%x: !x) -> (!x, !x) {
+// CHECK: arith.subf
+// CHECK-NOT: arith.subf
+func.func @main(%x: !x) -> (!x, !x, !x) {
   %0 = "graph.map"() ({
     %a = "graph.element"(%x) : (!x) -> f32
     %zero = arith.constant 0.0 : f32
@@ -22,5 +25,13 @@ func.func @main(%x: !x) -> (!x, !x) {
     %c = math.log %b : f32
     gpu.yield %c : f32
   }) : () -> !x
-  return %0, %1 : !x, !x
+  %2 = "graph.map"() ({
+    %a = "graph.element"(%x) : (!x) -> f32
+    %zero = arith.constant -0.0 : f32
+    %b = arith.subf %a, %zero : f32
+    %plus = arith.constant 0.0 : f32
+    %c = arith.subf %b, %plus : f32
+    gpu.yield %c : f32
+  }) : () -> !x
+  return %0, %1, %2 : !x, !x, !x
 }
