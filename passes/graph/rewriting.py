@@ -339,6 +339,7 @@ def _read_bfloat16(text: str, kind: np.dtype[Any]) -> Any:
         return np.array([int(text, 16)], np.uint16).view(kind)[0]
     return kind.type(float(text))
 
+
 def only_reader(operation: ir.Operation) -> ir.Operation | None:
     """The operation that reads the result, where there is one use of it."""
     uses = list(operation.results[0].uses)
