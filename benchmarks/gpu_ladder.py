@@ -7,6 +7,7 @@ fails says what within seconds, before large models fail for the same reason. Ex
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,13 +16,15 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from benchmarks.workloads import VARIANTS, WORKLOADS
+from benchmarks.workloads import PERIOD, VARIANTS, WORKLOADS, model
+from onnx import helper
 
 _BUILDERS = {work.family: work.build for work in (*VARIANTS, *WORKLOADS)}
 _POINTWISE = next(work.build for work in WORKLOADS if work.name.startswith("silu"))
 _ROWS = next(work.build for work in WORKLOADS if work.name.startswith("Softmax"))
 
 _UNKNOWN = ("bf16", "e4m3")
+_TERMS = 16  # of three products in a row: a deviation of 90 where inputs have one of 1.4
 
 # What a kernel needs, by what its PTX has. Where a rung fails, these are the suspects.
 FEATURES = {
@@ -111,6 +114,20 @@ def _of(family: str, name: str, *parameters: Any, target: str = "") -> Rung:
     return Rung(name, _BUILDERS[family], parameters, target=target, tolerance=tolerance)
 
 
+def _chain(rows: int, *widths: int) -> onnx.ModelProto:
+    """Products with one weight after the other, a kernel each: weights of the next are fetched while this one runs.
+
+    Weights are -1, 0 and 1, about `_TERMS` of them in a column not 0, so that all results are below 2048 and exact.
+    """
+    random = np.random.default_rng(0)
+    nodes, weights, names = [], {}, ["a", *(f"x{step}" for step in range(1, len(widths) - 1)), "y"]
+    for step, shape in enumerate(itertools.pairwise(widths)):
+        numbers = random.choice((-1, 1), PERIOD) * (random.random(PERIOD) < _TERMS / shape[0])
+        weights[f"w{step}"] = np.resize(numbers.astype(np.float16), shape)
+        nodes.append(helper.make_node("MatMul", [names[step], f"w{step}"], [names[step + 1]], f"product {step}"))
+    return model(nodes, {"a": (rows, widths[0])}, (rows, widths[-1]), weights)
+
+
 RUNGS = (
     Rung("pointwise", _POINTWISE, (64, 512)),
     _of("transpose", "transpose", (192, 256), (1, 0)),
@@ -134,6 +151,10 @@ RUNGS = (
     _of("matmul", "roles", 1408, 1792, 2048),
     _of("matmul", "multicast", 777, 1336, 512),
     _typed("f16", (777, 512), (512, 1336), False, False, stored=True, name="multicast-weights"),
+    # 32 blocks a kernel on the 132 multiprocessors of an H100: those of the next begin while these run. In the other
+    # rung, clusters that take the whole card, then 104 blocks without clusters, then clusters again.
+    Rung("in-a-row", _chain, (128, 128, 128, 128, 128), tolerance=0),
+    Rung("in-a-row-multicast", _chain, (777, 512, 1336, 512, 1336), tolerance=0),
     _of("matmul", "shared-tiles", 896, 1408, 2048),
     _of("matmul + epilogue", "residual-boxes", 256, 512, 128),
     _of("convolution", "pixels", 1, 64, 14, 64, 3, 1),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from benchmarks.gpu_ladder import FEATURES, RUNGS, features
+from onnx import numpy_helper
 
 import tilewright
 
-EMULATED = ("mma-sync", "wgmma-two-panels", "f16-TN", "e4m3-NT", "split-cluster", "pixels-stride", "decode")
+CHAINS = ("in-a-row", "in-a-row-multicast")
+EMULATED = ("mma-sync", "wgmma-two-panels", "f16-TN", "e4m3-NT", "split-cluster", "pixels-stride", "decode", *CHAINS)
 
 
 def test_every_feature_has_a_rung_and_answers_are_right() -> None:
@@ -28,3 +30,21 @@ def test_every_feature_has_a_rung_and_answers_are_right() -> None:
                 assert gap <= rung.tolerance * np.abs(wanted).max(), rung.name
     assert set(needed) == set(FEATURES)
     assert len({rung.name for rung in RUNGS}) == len(RUNGS)
+
+
+def test_chains_are_kernels_in_a_row_that_fetch_weights_early() -> None:
+    for rung in (own for own in RUNGS if own.name in CHAINS):
+        engine = tilewright.compile(rung.model(), target="sm_90a", precision=rung.precision)
+        launched = [launch.kernel for launch in engine.program.launches]
+        needs = [features([engine.ptx(kernel)]) for kernel in launched]
+        assert len(launched) == 3 and all("weights before the wait" in own for own in needs), rung.name
+        clustered = ["multicast" in own for own in needs]
+        assert clustered == ([True, False, True] if rung.name.endswith("multicast") else [False] * 3)
+        blocks = [launch.grid[0].evaluate({}) for launch in engine.program.launches]
+        assert blocks == ([132, 104, 132] if rung.name.endswith("multicast") else [32] * 3)
+        inputs, expected = rung.case()
+        product = inputs["a"].astype(np.float64)
+        for weight in rung.model().graph.initializer:
+            product = product @ numpy_helper.to_array(weight).astype(np.float64)
+            assert np.abs(product).max() < 2048  # exact in f16
+        np.testing.assert_array_equal(expected["y"], product)
