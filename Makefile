@@ -43,7 +43,8 @@ gpu-bundle: $(READY)
 	@$(BIN)/python -m benchmarks.gpu_bundle
 
 # Run where nothing can be installed: with the machine's own Python. A part that fails does not keep the others from running.
-# A part starts nothing after --seconds and is cut off a minute later: 25 minutes in all. RESUME=--resume goes on after a cut.
+# A part starts nothing after --seconds and is cut off a minute later (each sanitizer 15 seconds): 25 minutes in all.
+# RESUME=--resume goes on after a cut.
 BUNDLE ?= build/gpu-bundle
 RESUME ?=
 DEVICE ?= cuda
@@ -72,7 +73,7 @@ gpu-compiled:
 	@$(call gpu_part,300,benchmarks/gpu_speed.py) --seconds 240 --out $(RESULTS)/gpu-compiled.json --family $(COMPILED)
 
 gpu-models:
-	@$(call gpu_part,420,benchmarks/gpu_models.py) --seconds 400 --out $(RESULTS)/gpu-models.json
+	@$(call gpu_part,420,benchmarks/gpu_models.py) --seconds 360 --out $(RESULTS)/gpu-models.json
 
 report: $(READY)
 	@$(BIN)/python -m benchmarks.report

@@ -181,7 +181,7 @@ class AnnouncingDevice(CudaDevice):
         self, kernel: CudaKernel, grid: Extents, block: Extents, shared_bytes: int, arguments: Sequence[LaunchArgument]
     ) -> None:
         """Start a kernel."""
-        early = ", may begin early" if kernel.waits else ""
+        early = ", may begin early" if self.may_begin_early(kernel) else ""
         self._notes(f"kernel {kernel.name}, grid {grid}, block {block}, {shared_bytes} bytes of shared memory{early}")
         super().launch(kernel, grid, block, shared_bytes, arguments)
 

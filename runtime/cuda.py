@@ -277,6 +277,10 @@ class CudaDevice:
         with self._active():
             return encode(self._call, self._driver, description)
 
+    def may_begin_early(self, kernel: CudaKernel) -> bool:
+        """Whether a launch of this kernel, put into the stream now, may begin before the work in front has ended."""
+        return kernel.waits and self._has_dependent_launch and self._order.after_kernel
+
     def launch(
         self,
         kernel: CudaKernel,
@@ -295,7 +299,7 @@ class CudaDevice:
                 self._call("cuFuncSetAttribute", kernel.function, attribute, shared_bytes)
                 kernel.shared_limit = shared_bytes
             parameters = (values, types) if values else 0
-            if kernel.waits and self._has_dependent_launch and self._order.after_kernel:
+            if self.may_begin_early(kernel):
                 early = dependent_configuration(self._driver, grid, block, shared_bytes, self._stream)
                 self._call("cuLaunchKernelEx", early, kernel.function, parameters, 0)
                 return

@@ -78,15 +78,20 @@ from tilewright.runtime.cuda import CudaDevice
 device = CudaDevice()
 out = np.zeros(16, "u8")
 kernel = device.load("peek", ".target sm_90 // peek\\n griddepcontrol.wait;")
+told = []
 for _ in range(3):
+    told.append(device.may_begin_early(kernel))
     device.launch(kernel, (1, 1, 1), (128, 1, 1), 64, [("bytes", bytes(range(128))), ("pointer", out.ctypes.data)])
     assert out.tobytes() == bytes(range(128))
 device.fill(out.ctypes.data, 0xFF, 64)
 device.wait_for(None)
 assert out.tobytes() == bytes([255] * 64) + bytes(range(64, 128))
-print("early:", ctypes.CDLL("libcuda.so.1").stand_in_early())
+told.append(device.may_begin_early(kernel))
+print("early:", told, ctypes.CDLL("libcuda.so.1").stand_in_early())
 device.close()
 """
+
+EARLY_EXPECTED = "early: [False, True, True, False] 2\n"  # behind a launch each, and none behind a fill
 
 # Type, rank, address, interleave, swizzle, promotion, fill; extent, step and stride of each dimension; box; the rest.
 MAPS_EXPECTED = """\
@@ -95,7 +100,7 @@ MAPS_EXPECTED = """\
 """
 
 
-TALKS = [("session", SCRIPT, EXPECTED), ("maps", MAPS, MAPS_EXPECTED), ("early", EARLY, "early: 2\n")]
+TALKS = [("session", SCRIPT, EXPECTED), ("maps", MAPS, MAPS_EXPECTED), ("early", EARLY, EARLY_EXPECTED)]
 
 
 @pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="needs a C compiler on Linux")
