@@ -43,7 +43,6 @@ from .rewriting import (
 )
 from .row_terms import Line, Term, Terms, column_factors, find_terms
 
-USUAL_FACTOR = 16.0  # weights times factors up to this, or one over it, keep to the range of f16
 LEAST_LINES = 64  # of a product whose kernel works on tiles: fewer are bound by the weights, and by launches
 
 
@@ -199,11 +198,11 @@ def _rewrite(unit: Unit, matmul: ir.Operation, terms: Terms) -> None:
         own.set_type(tensor_type(shape_of(own), "f32"))
         with building_before(half, matmul.location):
             rows = constants.rows(slice(number, None, 2))
-            made = _behind(own, scale, shift, rows, constants.unit, element_of(result))
+            made = _behind(own, scale, shift, rows, element_of(result))
         half.results[0].replace_all_uses_with(made)
     if has_uses(last.results[0]):
         with building_before(last, fused_location([matmul.location, last.location])):
-            made = _behind(sums, scale, shift, constants.rows(slice(None)), constants.unit, element_of(last.results[0]))
+            made = _behind(sums, scale, shift, constants.rows(slice(None)), element_of(last.results[0]))
         last.results[0].replace_all_uses_with(made)
 
 
@@ -257,10 +256,9 @@ def _behind(
     scale: ir.Value,
     shift: ir.Value | None,
     rows: tuple[ir.Value | None, ir.Value | None],
-    unit: float,
     element: str,
 ) -> ir.Value:
-    """(sums + shift * the first row) * scale * unit + the second row."""
+    """(sums + shift * the first row) * scale + the second row."""
     first, second = rows
     inputs = {name: value for name, value in zip("hfb", (shift, first, second), strict=True) if value is not None}
 
@@ -269,7 +267,6 @@ def _behind(
         if "f" in given:
             own = own + given["h"].cast("f32") * given["f"]
         own = own * factor.cast("f32")
-        own = own if unit == 1 else own * unit
         return own + given["b"] if "b" in given else own
 
     return graph_builder.map([sums, scale, *inputs.values()], finished, shape=shape_of(sums), element=element)
@@ -291,15 +288,6 @@ class _Constants:
     bias: str | None  # handle
 
     @cached_property
-    def unit(self) -> float:
-        """A power of two that the factors of columns are near to where they are far from one: the sums are multiplied
-        by it, not the weights, which have the range of 16 bits.
-        """
-        largest = float(np.abs(column_factors(self.weights, self.scale, self.depth)).max(initial=0.0))
-        usual = 1 / USUAL_FACTOR <= largest <= USUAL_FACTOR or not 0 < largest < np.inf
-        return 1.0 if usual else float(2.0 ** np.floor(np.log2(largest)))
-
-    @cached_property
     def handle(self) -> str:
         """Of the weights with the factors of columns."""
         return self.weights.add(f"{self.original}.normalised", self._folded)
@@ -316,7 +304,7 @@ class _Constants:
 
     def _folded(self) -> Array:
         factors, array = column_factors(self.weights, self.scale, self.depth), self.weights.view(self.original)
-        factors = ((factors if self.turned else factors[:, None]) / self.unit).astype(np.float32)
+        factors = (factors if self.turned else factors[:, None]).astype(np.float32)
         return np.asarray(array.astype(np.float32, copy=False) * factors).astype(array.dtype)
 
     def _shift_row(self) -> Array:
