@@ -161,6 +161,7 @@ NOTHING = 2**63 - 1
     [
         (0, -9, 1), (2, -3, 1), (-9, NOTHING, 1), (4, NOTHING, 1), (-7, -2, 1), (-4, 3, 2), (0, 6, 1), (3, -1, 1),
         (-1, -NOTHING, -1), (-3, -NOTHING, -1), (4, -NOTHING, -2), (-2, -6, -1), (NOTHING, 2, -1),
+        (NOTHING, 1, -1), (4, 1, -2), (1, -NOTHING, -1), (1, -3, -1), (NOTHING, 0, -1), (1, 0, -1), (0, -NOTHING, -1),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 9, 12])

@@ -204,7 +204,8 @@ def _bound(node: Node, value: Expression, size: Expression, low: Expression, hig
     """A start or end within [low, high].
 
     A symbolic end of a constant dimension (positions[:s]) is assumed to lie inside, and a symbolic dimension whose last
-    element is left out (x[:-1]) to have one, so that sizes stay sums: constraints that are checked at run time.
+    or first element is left out (x[:-1], x[1:], x[:0:-1]) to have one, so that sizes stay sums: constraints that are
+    checked at run time.
     """
     constant, static = value.as_constant(), size.as_constant()
     if constant is not None and static is not None:
@@ -222,7 +223,7 @@ def _bound(node: Node, value: Expression, size: Expression, low: Expression, hig
             return position if (position - low).is_nonnegative() else maximum(position, low)
         if constant == 0 and low == 0:
             return ZERO
-        return _least(node, value, high, assume=constant <= 1)
+        return _least(node, value, high, assume=constant == low + 1)
     if (-value).is_nonnegative():  # x[-s:]
         position = value + size
         # Where s is 0 this is x[0:]: the same only where s is the whole dimension.
