@@ -31,6 +31,7 @@ class Case:
     operator: str = "MatMul"
     instruction: str = "wgmma"
     target: str = "sm_90a"
+    zeros: bool = False  # a zero point for each column, too
 
     @property
     def weight(self) -> Array:
@@ -49,13 +50,14 @@ class Case:
         nodes = [
             helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
             helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["a"]),
-            helper.make_node("DequantizeLinear", ["w", "scales"], ["b"], axis=axis),
+            helper.make_node("DequantizeLinear", ["w", "scales", *["zeros"] * self.zeros], ["b"], axis=axis),
             helper.make_node(self.operator, ["a", "b"], ["p"], **turned),
             helper.make_node("Relu", ["p"], ["y"]),
         ]
         weights = [
             helper.make_tensor("w", self.kind, self.weight.shape, self.weight.tobytes(), raw=True),
             helper.make_tensor("zero", self.kind, (), b"\0", raw=True),
+            *[helper.make_tensor("zeros", self.kind, (n,), bytes(n), raw=True)] * self.zeros,
             numpy_helper.from_array(np.float32(SCALE), "scale"),
             numpy_helper.from_array(self.scales, "scales"),
         ]
@@ -73,6 +75,7 @@ class Case:
 CASES = {
     "e4m3": Case(),
     "e5m2, weights of a Gemm": Case(E5M2, operator="Gemm"),
+    "zero points of columns": Case(zeros=True),
     "a few rows": Case(sizes=(6, 64, 200)),
     "lines that no tensor map has": Case(sizes=(33, 68, 66), instruction="m16n8k32.row.col.f32.e4m3.e4m3"),
     "e5m2, such lines": Case(E5M2, (20, 100, 34), instruction="m16n8k32.row.col.f32.e5m2.e5m2"),

@@ -6,6 +6,7 @@ Out: maps; products of quantised tensors are computed in i32 and rescaled.
 
 from __future__ import annotations
 
+import numpy as np
 from mlir import ir
 
 from ....dialects import graph_builder as build
@@ -84,7 +85,7 @@ def dequantize_linear(node: Node) -> ir.Value:
     kind = node.get("output_dtype", 0)
     dtype = node.importer.element_name(kind) if kind else node.dtype(1)
     inputs = [x, parameter(node, node.input(1), x)]
-    if node.has(2):
+    if node.has(2) and not _changes_nothing(node.input(2)):
         inputs.append(parameter(node, node.input(2), x))
 
     def body(v: Scalar, scale: Scalar, *zero: Scalar) -> Scalar:
@@ -93,6 +94,13 @@ def dequantize_linear(node: Node) -> ir.Value:
         return (centred.cast("f32") * scale.cast("f32")).cast(dtype)
 
     return node.map(inputs, body, shape=x.shape)
+
+
+def _changes_nothing(zero: Tensor) -> bool:
+    """Zeros of narrow floats, which exporters write for each channel or block: products of such floats multiply those
+    that a scale alone decodes. Integers with such zeros are recognised as they are.
+    """
+    return is_narrow_float(zero.dtype) and zero.is_constant and not np.any(zero.array())
 
 
 @onnx_operator("DynamicQuantizeLinear")
