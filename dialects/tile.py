@@ -191,7 +191,15 @@ OPERATIONS = (
         {},
         {"blocks": "integer"},
     ),
-    OperationDefinition("tile.cluster_barrier", "Wait for all threads of all blocks of the cluster.", (), ()),
+    OperationDefinition(
+        "tile.cluster_barrier",
+        "Wait for all threads of all blocks of the cluster. With `relaxed`, of what a thread has done before it others learn that barriers "
+        "have been made, and nothing else.",
+        (),
+        (),
+        {},
+        {"relaxed": "any"},
+    ),
     OperationDefinition(
         "tile.await",
         "Wait until the phase of barrier `index` with this parity has ended.",

@@ -113,7 +113,11 @@ def _barriers(context: LoweringContext, operation: ir.Operation) -> None:
 
 @lowering("tile.cluster_barrier")
 def _cluster_barrier(context: LoweringContext, operation: ir.Operation) -> None:
-    nvvm.cluster_arrive()
+    """ptxas puts a fence of the whole device in front of an arrival that is not relaxed. New barriers have a fence of
+    their own, which is enough for them.
+    """
+    arrive = nvvm.cluster_arrive_relaxed if "relaxed" in operation.attributes else nvvm.cluster_arrive
+    arrive()
     nvvm.cluster_wait()
 
 

@@ -77,7 +77,7 @@ class WarpSpecialized:
         if self._beside is not None:
             self.beside_map = self._result_map(self._beside)
             self.arrived = make_barriers(consumers // CONSUMER_GROUP, 1)
-        self._meet()
+        self._begin()
         parts = (maps, self.tiles, self.filled, self.emptied, self.weights)
         producer = Producer(self.builder, self.schedule, self.operands, self.work, *parts)
         if producer.ahead:
@@ -90,12 +90,18 @@ class WarpSpecialized:
             with region(self.builder, "tile.single"):
                 producer.run()
             if self.schedule.split > 1:
-                self._meet()  # with the consumers of all blocks, whose partial sums are then complete
+                _meet()  # with the consumers of all blocks, whose partial sums are then complete
         if self.schedule.together > 1:
-            self._meet()  # a block that has ended could still be written to, or read from
+            _meet()  # a block that has ended could still be written to, or read from
 
-    def _meet(self) -> None:
-        ir.Operation.create("tile.cluster_barrier" if self.schedule.together > 1 else "tile.barrier")
+    def _begin(self) -> None:
+        """Wait until the barriers are made which this block's threads look at, or arrive at: other blocks' too where
+        boxes go to all of them.
+        """
+        if self.schedule.cluster > 1:
+            ir.Operation.create("tile.cluster_barrier", attributes={"relaxed": ir.UnitAttr.get()})
+        else:
+            ir.Operation.create("tile.barrier")
 
     # The consumers --------------------------------------------------------------------------------------------------
     def _consume(self, epilogue: Epilogue) -> None:
@@ -300,7 +306,7 @@ class WarpSpecialized:
         own = rows // self.schedule.split
         ir.Operation.create("tile.barrier")  # all consumers have read their last boxes
         ir.Operation.create("tile.put", operands=[self.scratch, self.builder.index(0), accumulator])
-        self._meet()
+        _meet()
         first = self.work.rank * own
         type_, attributes = self._stored_sums(own, columns)
         sums = ir.Operation.create(
@@ -331,6 +337,10 @@ class WarpSpecialized:
         with ir.InsertionPoint(branch.then_block):
             ir.Operation.create("tile.arrive", operands=[self.emptied, previous], attributes=self._everywhere())
             scf.yield_([])
+
+
+def _meet() -> None:
+    ir.Operation.create("tile.cluster_barrier")
 
 
 def _allocate(box: Boxes, shape: tuple[int, int], stages: int) -> ir.Value:

@@ -64,3 +64,18 @@ func.func @apart() attributes {tile.threads = 256 : i64} {
   }) {first = 0 : i64, count = 8 : i64, apart} : () -> ()
   return
 }
+
+// -----
+// Blocks meet: what was written before is there for all of them, unless the barrier is relaxed.
+
+// CHECK: llvm.func @meet
+// CHECK: nvvm.cluster.arrive.relaxed
+// CHECK-NEXT: nvvm.cluster.wait
+// CHECK-NEXT: nvvm.cluster.arrive
+// CHECK-NOT: relaxed
+// CHECK-NEXT: nvvm.cluster.wait
+func.func @meet() attributes {tile.threads = 128 : i64, tile.cluster = 2 : i64} {
+  "tile.cluster_barrier"() {relaxed} : () -> ()
+  "tile.cluster_barrier"() : () -> ()
+  return
+}

@@ -9,7 +9,7 @@
 // HOPPER: func.func @dot_0({{.*}}, %[[LEFT:[^:]*]]: !tile.tensor_map<{{[^>]*}}>, %[[RIGHT:[^:]*]]: !tile.tensor_map<
 // HOPPER-NEXT: "tile.begin_next"()
 // HOPPER: "tile.make_barriers"
-// HOPPER: "tile.cluster_barrier"()
+// HOPPER: "tile.cluster_barrier"() {relaxed}
 // HOPPER: "tile.prefetch_map"(%[[LEFT]])
 // HOPPER-NEXT: "tile.prefetch_map"(%[[RIGHT]])
 // HOPPER: "tile.await_previous"()

@@ -68,6 +68,7 @@ func.func private @dot_0(%x: !x, %w: !w) -> !y attributes {graph.kernel = "dot",
 // HOPPER: func.func @dot_0({{.*}}tile.cluster = 8{{.*}}split = 8
 // HOPPER: %[[LEFT:.*]] = "tile.allocate"()
 // HOPPER: %[[PARTIAL:.*]] = "tile.allocate"(%[[LEFT]])
+// HOPPER: "tile.barrier"
 // HOPPER: "tile.warps"
 // HOPPER: %[[RANK:.*]] = arith.remui
 // HOPPER: %[[SUM:.*]] = "tile.dot_wait"{{.*}}pending = 0
