@@ -46,6 +46,7 @@ def package(unit: Unit, kernels: Mapping[str, CompiledKernel], dumps: Mapping[st
         kernels=tuple(_description(unit, kernels[name]) for name in used),
         program=program,
         equalities=_equalities(unit.host),
+        notes=tuple(unit.notes),
     )
     weights = [(lambda handle=handle: unit.weights.get(handle)) for handle in handles]
     return Engine.build(manifest, {name: kernels[name].ptx for name in used}, dumps, weights)

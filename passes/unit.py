@@ -155,6 +155,7 @@ class Unit:
     kernels: dict[str, KernelProgram] = field(default_factory=dict)  # by kernel function name, after `tile`
     host: ir.Module | None = None  # the host program, after `plan-host`
     on_kernel: Callable[[KernelProgram], None] | None = None  # told of each tile program when it is made
+    notes: list[str] = field(default_factory=list)  # what whoever compiles this should know, a line each
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,7 @@ class Manifest:
     kernels: tuple[KernelDescription, ...]
     program: Program
     equalities: tuple[Equality, ...] = ()
+    notes: tuple[str, ...] = ()
     producer: str = "tilewright 0.1.0"
     sha256: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
@@ -288,6 +289,7 @@ class Manifest:
             "kernels": [kernel.to_json() for kernel in self.kernels],
             "program": self.program.to_json(),
             "equalities": [equality.to_json() for equality in self.equalities],
+            "notes": list(self.notes),
         }
 
     @staticmethod
@@ -314,6 +316,7 @@ class Manifest:
             kernels=record.array("kernels", KernelDescription.from_json),
             program=Program.from_json(record.take("program")),
             equalities=record.array("equalities", Equality.from_json, ()),
+            notes=record.array("notes", read_text, ()),
         )
         record.done()
         return result

@@ -58,5 +58,7 @@ def command(
     if spills:
         parts.append(f"{spills} kernels spill registers")
     click.echo(f"{path}: {', '.join(parts)}")
+    for note in engine.manifest.notes:
+        click.echo(f"note: {note}")
     if dump:
         click.echo(f"IR of every stage: {dump}")

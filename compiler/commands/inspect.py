@@ -74,6 +74,8 @@ def _overview(engine: Engine, everything: bool) -> None:
     out.print(
         f"  {len(engine.kernels)} kernels, {len(engine.program.launches)} launches, {weights}", markup=False
     )
+    for note in manifest.notes:
+        out.print(f"  note: {note}", markup=False)
     out.print(f"  IR kept: {', '.join(engine.ir_stages) or 'none'}\n", markup=False)
     _kernels(engine, everything)
     _buffers(engine, everything)

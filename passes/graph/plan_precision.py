@@ -1,8 +1,8 @@
 """Pass `plan-precision`: which element type matrix products and convolutions multiply in.
 
-In: f32 products and the unit's precision. Out: `model`, `strict`: nothing changes; `tf32`: products carry `precision =
-"tf32"`; `f16` and `bf16`: their operands are cast (weights at compile time) and the result stays f32,
-straight from the accumulator.
+In: f32 products and the unit's precision. Out: `strict`: nothing changes; `model`: nothing but a note on products that
+stay in f32; `tf32`: products carry `precision = "tf32"`; `f16` and `bf16`: their operands are cast (weights at compile
+time) and the result stays f32, straight from the accumulator.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from ...dialects.tensors import element_of, shape_of
 from ...runtime.dtypes import dtype
 from ..unit import Unit, WeightStore, register_pass
 from .fold_constants import fold_constants
-from .rewriting import blocks_within, building_before, erase_dead, functions, operations_of, producer, string
+from .rewriting import (
+    blocks_within,
+    building_before,
+    erase_dead,
+    functions,
+    node_names,
+    operations_of,
+    producer,
+    string,
+)
 
 PRODUCTS = ("graph.matmul", "graph.convolution", "graph.convolution_transpose")
 NARROW = ("f16", "bf16")
@@ -36,6 +45,8 @@ def plan_precision(unit: Unit) -> None:
         %0 = "graph.matmul"(%h, %v) : (tensor<4x8xf16>, tensor<8x8xf16>) -> tensor<4x8xf32>
     """
     if unit.precision in AS_EXPORTED:
+        if unit.precision == "model":
+            _note_plain_products(unit)
         return
     with unit.module.context, ir.Location.unknown():
         main = functions(unit.module)["main"]
@@ -46,6 +57,26 @@ def plan_precision(unit: Unit) -> None:
                     _plan(unit, operation, casts)
         erase_dead(main)
     fold_constants(unit)
+
+
+def _note_plain_products(unit: Unit) -> None:
+    """Say how many products go past the tensor cores because the model multiplies in f32: TensorRT would have taken
+    tf32 there without a word, so whoever compares the two should hear of it.
+    """
+    products = [
+        operation
+        for block in blocks_within(functions(unit.module)["main"])
+        for operation in operations_of(block)
+        if operation.name in PRODUCTS
+    ]
+    plain = [operation for operation in products if element_of(operation.operands[0]) == "f32"]
+    if not plain:
+        return
+    first = next((name for operation in plain for name in node_names(operation.location)), "")
+    unit.notes.append(
+        f"{len(plain)} of {len(products)} products and convolutions multiply in f32, as the model does, without tensor "
+        f"cores{f' (first: {first})' if first else ''}; --precision tf32, f16 or bf16 uses them"
+    )
 
 
 def _plan(unit: Unit, operation: ir.Operation, casts: dict[ir.Value, ir.Value]) -> None:

@@ -28,6 +28,18 @@ def make(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def products() -> onnx.ModelProto:
+    """Two products, the first in f16 and the second in f32."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], name="Cast_0", to=TensorProto.FLOAT16),
+        helper.make_node("MatMul", ["h", "v"], ["p"], name="MatMul_1"),
+        helper.make_node("Cast", ["p"], ["q"], name="Cast_1", to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["q", "w"], ["y"], name="MatMul_2"),
+    ]
+    weights = {"v": np.ones((16, 24), np.float16), "w": np.ones((24, 16), np.float32)}
+    return make(nodes, {"x": ["n", 16]}, {"y": ["n", 16]}, weights)
+
+
 def softmax() -> onnx.ModelProto:
     """softmax(relu(x + w)) with a dynamic batch: one kernel."""
     nodes = [

@@ -135,6 +135,20 @@ def test_compile_dumps_and_opt_reads_them(invoke: Invoke, model: Path, tmp_path:
     assert ".target sm_80" in (tmp_path / "k.ptx").read_text()
 
 
+def test_products_without_tensor_cores_are_noted(invoke: Invoke, tmp_path: Path) -> None:
+    path, engine = tmp_path / "products.onnx", tmp_path / "m.tw"
+    onnx.save(models.products(), path)
+    note = (
+        "note: 1 of 2 products and convolutions multiply in f32, as the model does, without tensor cores "
+        "(first: MatMul_2); --precision tf32, f16 or bf16 uses them"
+    )
+    for _ in range(2):  # a cached engine says the same
+        assert note in invoke("compile", path, "-o", engine, "--target", "sm_80").output.splitlines()
+    assert "  " + note in " ".join(invoke("inspect", engine).output.splitlines())
+    assert "note" not in invoke("compile", path, "-o", engine, "--target", "sm_80", "--precision", "f16").output
+    assert "note" not in invoke("compile", path, "-o", engine, "--target", "sm_80", "--precision", "strict").output
+
+
 def test_opt_errors(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "bad.mlir").write_text("this is not IR")
     assert "there is no stage 'fuze'" in invoke("opt", tmp_path / "bad.mlir", "--from", "fuze").stderr
