@@ -18,6 +18,7 @@ from ...dialects import graph_builder
 from ...dialects.scalar import Scalar
 from ...dialects.tensors import element_of, shape_of, tensor_type
 from ...runtime.dtypes import dtype
+from ...runtime.errors import ModelError
 from ...runtime.symbolic import product
 from ..target import find_target
 from ..unit import Unit, WeightStore, register_pass
@@ -43,6 +44,8 @@ from .rewriting import (
 )
 from .row_terms import Line, Term, Terms, column_factors, find_terms
 
+USUAL_FACTORS = (1 / 16, 16.0)  # the largest factor of a column: within these the range of f16 takes usual weights
+USUAL_WEIGHTS = (2.0**-8, 2.0**15)  # the largest weight with its factor: within these all keep to the range of f16
 LEAST_LINES = 64  # of a product whose kernel works on tiles: fewer are bound by the weights, and by launches
 
 
@@ -63,7 +66,8 @@ def fold_normalisations(unit: Unit) -> None:
     Only of products in f16 and bf16, on targets whose products leave room for it in the epilogue (wgmma). The tensor is
     stored narrow either way (one that the model keeps in f32 beside 16-bit products is left alone); its normalised
     values are not rounded any more, and rounding of the weights cannot bring the mean back, because s is the sum of
-    what is multiplied.
+    what is multiplied. Where factors of columns are far from one and take the weights out of the range of f16, a power
+    of two goes to the scale instead.
     """
     if not find_target(unit.target).wgmma:
         return
@@ -198,11 +202,11 @@ def _rewrite(unit: Unit, matmul: ir.Operation, terms: Terms) -> None:
         own.set_type(tensor_type(shape_of(own), "f32"))
         with building_before(half, matmul.location):
             rows = constants.rows(slice(number, None, 2))
-            made = _behind(own, scale, shift, rows, element_of(result))
+            made = _behind(own, scale, shift, rows, constants.unit, element_of(result))
         half.results[0].replace_all_uses_with(made)
     if has_uses(last.results[0]):
         with building_before(last, fused_location([matmul.location, last.location])):
-            made = _behind(sums, scale, shift, constants.rows(slice(None)), element_of(last.results[0]))
+            made = _behind(sums, scale, shift, constants.rows(slice(None)), constants.unit, element_of(last.results[0]))
         last.results[0].replace_all_uses_with(made)
 
 
@@ -256,9 +260,10 @@ def _behind(
     scale: ir.Value,
     shift: ir.Value | None,
     rows: tuple[ir.Value | None, ir.Value | None],
+    unit: float,
     element: str,
 ) -> ir.Value:
-    """(sums + shift * the first row) * scale + the second row."""
+    """(sums + shift * the first row) * (scale * unit) + the second row."""
     first, second = rows
     inputs = {name: value for name, value in zip("hfb", (shift, first, second), strict=True) if value is not None}
 
@@ -266,7 +271,8 @@ def _behind(
         given = dict(zip(inputs, others, strict=True))
         if "f" in given:
             own = own + given["h"].cast("f32") * given["f"]
-        own = own * factor.cast("f32")
+        factor = factor.cast("f32")
+        own = own * (factor if unit == 1 else factor * unit)
         return own + given["b"] if "b" in given else own
 
     return graph_builder.map([sums, scale, *inputs.values()], finished, shape=shape_of(sums), element=element)
@@ -288,6 +294,27 @@ class _Constants:
     bias: str | None  # handle
 
     @cached_property
+    def unit(self) -> float:
+        """A power of two that is taken out of the weights with their factors, where f16 has no room for them.
+
+        Weights are looked at only where the factors are unusual. One where they are not known: IR can be rewritten
+        without its weights.
+        """
+        if self.precision != "f16":
+            return 1.0
+        try:
+            factors = np.abs(column_factors(self.weights, self.scale, self.depth))
+            if USUAL_FACTORS[0] <= factors.max(initial=0.0) <= USUAL_FACTORS[1]:
+                return 1.0
+            array = self.weights.view(self.original)
+        except (KeyError, ModelError):
+            return 1.0
+        largest = float((factors * np.abs(array).max(0 if self.turned else 1)).max(initial=0.0))
+        if not 0 < largest < np.inf or USUAL_WEIGHTS[0] <= largest <= USUAL_WEIGHTS[1]:
+            return 1.0
+        return float(2.0 ** np.floor(np.log2(largest / USUAL_WEIGHTS[1])))
+
+    @cached_property
     def handle(self) -> str:
         """Of the weights with the factors of columns."""
         return self.weights.add(f"{self.original}.normalised", self._folded)
@@ -304,7 +331,7 @@ class _Constants:
 
     def _folded(self) -> Array:
         factors, array = column_factors(self.weights, self.scale, self.depth), self.weights.view(self.original)
-        factors = (factors if self.turned else factors[:, None]).astype(np.float32)
+        factors = ((factors if self.turned else factors[:, None]) / self.unit).astype(np.float32)
         return np.asarray(array.astype(np.float32, copy=False) * factors).astype(array.dtype)
 
     def _shift_row(self) -> Array:
