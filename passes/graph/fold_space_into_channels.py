@@ -46,6 +46,8 @@ def fold_space_into_channels(unit: Unit) -> None:
         %b = reshape and transpose of %p             // tensor<?x115x115x12xf16>, then 16 channels
         %0 = "graph.convolution"(%b, %w2) {strides = [1, 1], pads = ["0", "0", "0", "0"], ...}
             : (tensor<?x16x115x115xf16>, tensor<64x16x4x4xf16>) -> tensor<?x64x112x112xf32>
+
+    A value that is not finite then reaches the windows whose blocks it is in, as NaN: only in f16 and bf16.
     """
     if not find_target(unit.target).wgmma:
         return
