@@ -75,6 +75,11 @@ class Schedule:
     def threads(self) -> int:
         return (self.consumers + PRODUCER_WARPS) * 32
 
+    def keys_of_block(self, length: int) -> int:
+        """What a block has to do, in keys, where there are `length`: tiles are shared in runs."""
+        tiles = -(-length // self.keys)
+        return -(-tiles // self.split) * (self.keys + TURN_KEYS)
+
     def instruction(self, columns: int) -> str:
         """A wgmma with that many columns."""
         return f"m64n{columns}k16.{self.element}"
@@ -99,8 +104,8 @@ def hopper_schedules(
     row = lines[0] * LINE_BYTES
     row += 0 if row >= EXCHANGE_BYTES else EXCHANGE_BYTES
     padded = -(-width // EXCHANGE_COLUMNS) * EXCHANGE_COLUMNS
-    found = []
-    for own in range(groups, 0, -1):
+    found: list[Schedule] = []
+    for own in _groups(first, groups, target):
         for columns in _keys_of_tiles(keys, first.columns.as_constant(), plain and own == 2):
             room = target.shared_per_block - own * GROUP_ROWS * row - BARRIERS
             stages = min(MOST_STAGES, room // (columns * sum(lines) * LINE_BYTES))
@@ -108,7 +113,22 @@ def hopper_schedules(
             found += [
                 Schedule(own, columns, -(-head // 16) * 16, padded, element, stages, split) for split in splits
             ]
-    return found
+    length = first.columns.as_constant()
+    if length is None or found[0].split == 1:
+        return found
+    return sorted(found, key=lambda own: own.keys_of_block(length))  # smaller tiles where more blocks can share them
+
+
+def _groups(first: Contraction, most: int, target: Target) -> list[int]:
+    """How many groups a block may have, the predicted number first. That is `most`, which hide each other's softmax,
+    unless blocks of fewer queries still find a multiprocessor each: then a block has less to do, and waits for less.
+    """
+    queries, batch = first.rows.as_constant(), size_guess(first.batch)
+    found = range(most, 0, -1)
+    if queries is None:
+        return list(found)
+    at_once = [own for own in found if batch * -(-queries // (own * GROUP_ROWS)) <= target.multiprocessors]
+    return sorted(found, key=lambda own: own != min(at_once, default=most))
 
 
 def _keys_of_tiles(keys: int, length: int | None, plain: bool) -> list[int]:

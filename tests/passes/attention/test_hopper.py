@@ -98,21 +98,23 @@ class Case:
 
 
 CASES = {
-    "three groups, edges in both directions": Case(tokens=(200, 300)),
-    "causal, keys past the diagonal": Case(tokens=(260, 400), attributes={"is_causal": 1}, sizes=(128, 128)),
-    "fewer keys than queries": Case(tokens=(320, 73), attributes={"is_causal": 1}),
-    "a window": Case(tokens=(400, 400), attributes={"is_causal": 1, "left_window_size": 50}, heads=(1, 1)),
+    "three groups, edges in both directions": Case(tokens=(200, 300), dynamic="n"),
+    "three blocks of a group each": Case(tokens=(150, 130), heads=(1, 1)),
+    "causal, keys past the diagonal": Case(tokens=(260, 400), attributes={"is_causal": 1}, sizes=(128, 128), dynamic="n"),
+    "fewer keys than queries": Case(tokens=(320, 73), attributes={"is_causal": 1}, dynamic="n"),
+    "a window": Case(tokens=(400, 400), attributes={"is_causal": 1, "left_window_size": 50}, heads=(1, 1), dynamic="n"),
     "a window that no key is in": Case(tokens=(400, 100), attributes={"left_window_size": 20}, heads=(1, 1)),
     "four heads of queries for one of keys": Case(heads=(4, 1), batch=2, attributes={"is_causal": 1}),
     "heads in the last dimension": Case(heads=(4, 2), joined=True, sizes=(128, 64), element="bf16"),
     "sizes known at run time": Case(heads=(2, 1), batch=2, dynamic="nst", tokens=(137, 201), bias=True, sizes=(32, 32)),
     "a bias, and scores below a cap": Case(bias=True, attributes={"softcap": 3.0}, sizes=(96, 40)),
+    "one query, smaller tiles that more blocks share": Case(tokens=(1, 513)),
     "one query, keys shared by blocks": Case(tokens=(1, 1100), heads=(4, 2), sizes=(128, 128)),
     "few queries, a cache of any length": Case(tokens=(3, 401), heads=(2, 2), dynamic="t", sizes=(64, 96)),
     "seven queries, heads of 80 and values of 112": Case(tokens=(7, 150), heads=(1, 1), sizes=(80, 112)),
     "heads of 256": Case(heads=(1, 1), sizes=(256, 256), attributes={"is_causal": 1}),
-    "tiles of 176 keys": Case(heads=(1, 1), tokens=(100, 350), sizes=(128, 128)),
-    "tiles of 80 keys": Case(heads=(1, 1), tokens=(100, 150), sizes=(256, 256), element="bf16"),
+    "tiles of 176 keys": Case(heads=(2, 2), tokens=(100, 350), sizes=(128, 128), dynamic="n"),
+    "tiles of 80 keys": Case(heads=(2, 2), tokens=(100, 150), sizes=(256, 256), element="bf16", dynamic="n"),
 }
 
 
@@ -129,7 +131,9 @@ def test_against_float64(case: Case) -> None:
 
 
 SANITIZED = {
-    "groups that take turns": Case(tokens=(136, 272), heads=(1, 1), attributes={"is_causal": 1}, sizes=(128, 128)),
+    "groups that take turns": Case(
+        tokens=(136, 272), heads=(1, 1), attributes={"is_causal": 1}, sizes=(128, 128), dynamic="n"
+    ),
     "keys shared by blocks": Case(tokens=(2, 600), heads=(1, 1), sizes=(64, 64)),
 }
 
