@@ -84,8 +84,8 @@ def _spread(chunk: Chunk, per_cluster: Array) -> Array:
     return np.repeat(per_cluster, chunk.geometry.padded * chunk.cluster_blocks)
 
 
-def cluster_arrive(chunk: Chunk, mask: Mask, line: int, *, count: int) -> tuple[()]:
-    """barrier.cluster.arrive."""
+def cluster_arrive(chunk: Chunk, mask: Mask, line: int, *, relaxed: bool, count: int) -> tuple[()]:
+    """barrier.cluster.arrive; `relaxed` matters to observers only."""
     if chunk.cluster_barrier is None:
         chunk.cluster_barrier = ClusterBarrier(chunk)
     state: Any = chunk.cluster_barrier
@@ -96,7 +96,7 @@ def cluster_arrive(chunk: Chunk, mask: Mask, line: int, *, count: int) -> tuple[
     state.arrived = state.arrived | chosen
     state.joined = np.where(chosen, _spread(chunk, state.generation), state.joined)
     if chunk.observer is not None:
-        chunk.observer.cluster_barrier_arrived(mask, line)
+        chunk.observer.cluster_barrier_arrived(mask, line, relaxed)
     release_clusters(chunk)
     return ()
 

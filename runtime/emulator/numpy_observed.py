@@ -158,8 +158,9 @@ def call_after(instruction: Instruction) -> str:
             return f"wait_for_copies(T, {{mask}}, {line}, None)"
         if instruction.has("wait_group") and isinstance(instruction.operands[0], Immediate):
             return f"wait_for_copies(T, {{mask}}, {line}, {instruction.operands[0].bits})"
-    if opcode in _FENCES and not instruction.has("mbarrier_init"):
+    if opcode in _FENCES:
         kind = "memory" if not instruction.has("proxy") else "async" if instruction.has("async") else ""
+        kind = "mbarrier_init" if instruction.has("mbarrier_init") else kind
         return f"T.observer.fenced({{mask}}, {line}, {kind!r})" if kind else ""
     if opcode == "griddepcontrol" and instruction.has("wait"):
         return f"T.observer.previous_awaited({{mask}}, {line})"

@@ -84,7 +84,8 @@ class Observer:
 
     # Synchronisation of threads.
     def fenced(self, mask: Mask, line: int, kind: str) -> None:
-        """A fence: `async` (fence.proxy.async), `memory` (membar, fence.acq_rel, fence.sc), `wgmma`."""
+        """A fence: `async` (fence.proxy.async), `memory` (membar, fence.acq_rel, fence.sc), `mbarrier_init`, `wgmma`.
+        """
 
     def warps_met(self, mask: Mask, line: int) -> None:
         """bar.warp.sync, a shuffle, a vote: the lanes of each warp have synchronised."""
@@ -114,8 +115,8 @@ class Observer:
         """test_wait or try_wait answered true: the threads know that the last phase before the current is complete.
         """
 
-    def cluster_barrier_arrived(self, mask: Mask, line: int) -> None:
-        """barrier.cluster.arrive."""
+    def cluster_barrier_arrived(self, mask: Mask, line: int, relaxed: bool) -> None:
+        """barrier.cluster.arrive; `relaxed`: without release."""
 
     def cluster_barrier_passed(self, mask: Mask, line: int) -> None:
         """barrier.cluster.wait has let these threads, of every block of their clusters, go on."""

@@ -21,6 +21,7 @@ from .sanitizer_findings import Findings
 from .sanitizer_flags import Flags
 from .sanitizer_global import GlobalShadow
 from .sanitizer_kernel import KernelFacts
+from .sanitizer_mbarriers import MadeBarriers
 from .sanitizer_shared import Actors, SharedShadow
 
 _MBARRIER_BYTES = 8
@@ -50,6 +51,7 @@ class ChunkSanitizer(Observer):
         self._chunk, self._facts, self._global = chunk, facts, shadow
         self._clocks = Clocks(chunk, chunk.cluster_blocks)
         self._shared = SharedShadow(chunk, self._clocks, facts.shared_granule, facts.describe, findings)
+        self._barriers = MadeBarriers(chunk, self._clocks, facts.describe, findings)
         self._flags = Flags()
         shadow.enter(chunk, self._clocks)
         self._everyone: Array = np.arange(chunk.threads)
@@ -154,6 +156,8 @@ class ChunkSanitizer(Observer):
         block = own_block if block is None else block
         clocks = self._clocks
         if mbarrier is not None:
+            if kind == WRITE:
+                self._barriers.use(block, mbarrier, np.array([thread, *others]), line, copies=True)
             agent, clock = clocks.mbarrier_agent(block, mbarrier)
         else:
             agent, clock = clocks.asynchronous_group(thread, group or BULK)
@@ -184,12 +188,16 @@ class ChunkSanitizer(Observer):
     def fenced(self, mask: Mask, line: int, kind: str) -> None:
         if kind == "async":
             self._clocks.fence_proxies(mask)
+        elif kind == "mbarrier_init":
+            self._barriers.fence(mask)
         elif kind == "memory" and self._facts.flags:
             warps = self._clocks.warps_of(mask)
             for warp in warps.tolist():
                 self._clocks.known[:, warp] = self._flags.fence(warp, self._clocks.known[:, warp])
             self._global.fence(self._chunk, self._everyone if mask is None else np.flatnonzero(mask))
             self._clocks.tick(warps)
+        if line in self._facts.cluster_fences:
+            self._clocks.fence_cluster(mask)
 
     # Synchronisation of threads.
     def previous_awaited(self, mask: Mask, line: int) -> None:
@@ -204,19 +212,24 @@ class ChunkSanitizer(Observer):
     def barrier_passed(self, mask: Mask, number: int, complete: Mask) -> None:
         self._clocks.barrier_passed(mask, number)
 
-    def cluster_barrier_arrived(self, mask: Mask, line: int) -> None:
-        self._clocks.cluster_arrived(mask)
+    def cluster_barrier_arrived(self, mask: Mask, line: int, relaxed: bool) -> None:
+        self._clocks.cluster_arrived(mask, relaxed)
 
     def cluster_barrier_passed(self, mask: Mask, line: int) -> None:
         self._clocks.cluster_passed(mask)
 
     def mbarrier_initialised(self, mask: Mask, line: int, address: Values) -> None:
         self.accessed(mask, line, WRITE, "shared", address, _MBARRIER_BYTES)
+        acting, padded = self._acting(mask, address), self._chunk.geometry.padded
+        for thread, where in zip(acting.threads.tolist(), acting.addresses.tolist(), strict=True):
+            self._barriers.make(thread, thread // padded, where, line)
 
     def mbarrier_arrived(
         self, mask: Mask, line: int, address: Values, block: Values | None = None, kind: str = "thread"
     ) -> None:
-        for place, where, warps in self._objects(mask, address, block):
+        for place, where, threads in self._objects(mask, address, block):
+            warps = np.unique(threads // 32)
+            self._barriers.use(place, where, threads, line)
             self._clocks.mbarrier_arrived(warps, place, where)
             if kind == COPY:
                 self._clocks.copies_arrived(mask, warps, place, where)
@@ -225,18 +238,19 @@ class ChunkSanitizer(Observer):
         self._clocks.mbarrier_completed(block, address)
 
     def mbarrier_waited(self, mask: Mask, line: int, address: Values, block: Values | None = None) -> None:
-        for place, where, warps in self._objects(mask, address, block):
-            self._clocks.mbarrier_waited(warps, place, where)
+        for place, where, threads in self._objects(mask, address, block):
+            self._barriers.use(place, where, threads, line)
+            self._clocks.mbarrier_waited(np.unique(threads // 32), place, where)
 
     def _objects(self, mask: Mask, address: Values, block: Values | None) -> list[tuple[int, int, Array]]:
-        """(block, address, warps) of each mbarrier that threads of `mask` name."""
+        """(block, address, threads) of each mbarrier that threads of `mask` name."""
         acting = self._acting(mask, address)
         blocks = acting.threads // self._chunk.geometry.padded
         if block is not None:
             blocks = np.broadcast_to(block, (self._chunk.threads,))[acting.threads].astype(np.int64)
         combined = blocks * (1 << 32) + acting.addresses.astype(np.int64)
         return [
-            (int(key) >> 32, int(key) & 0xFFFFFFFF, np.unique(acting.threads[combined == key] // 32))
+            (int(key) >> 32, int(key) & 0xFFFFFFFF, acting.threads[combined == key])
             for key in np.unique(combined)
         ]
 

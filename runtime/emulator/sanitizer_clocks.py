@@ -4,10 +4,10 @@ In: barriers, mbarriers, waits and fences as they happen. Out: for each warp the
 may rely on. Why: a race is a matter of what synchronises, not of the order in which the emulator happens to run the
 warps; with clocks a missing wait is found even where the answer was right.
 
-An agent is a warp, the cp.async of a warp, the bulk copies of a warp, the wgmma of a warpgroup, an mbarrier (for what
-completes there), or the kernels in front, as one. Warps of one cluster share a numbering of agents. Clocks of
-asynchronous agents number their groups, those of an mbarrier its phases. There are two layers: what a warp knows to
-have happened, and of that what a fence.proxy.async has made visible to the asynchronous proxy.
+An agent is a warp, the cp.async of a warp, the bulk copies of a warp, the wgmma of a warpgroup, an mbarrier (that it
+was made, and what completes there), or the kernels in front, as one. Warps of one cluster share a numbering of agents.
+Clocks of asynchronous agents number their groups, those of an mbarrier its phases. There are two layers: what a warp
+knows to have happened, and of that what a fence.proxy.async has made visible to the asynchronous proxy.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class _Groups:
 
 @dataclass(slots=True)
 class _Phases:
-    """An mbarrier: its phase (from 1), and what arrivals of this phase, and of the one before it, brought."""
+    """An mbarrier: its phase (that it was made counts as one), and what arrivals of this phase, and of the one before
+    it, brought.
+    """
 
     phase: int
     gathering: Array
@@ -90,6 +92,8 @@ class Clocks:
         """Of each agent, whether it writes through the generic proxy."""
         self._barriers: dict[int, _Barrier] = {}
         self._cluster_gathered = np.zeros((2, self.warps // self.group_warps, self.capacity), np.uint32)
+        self._offered = np.zeros_like(self.known)
+        """What each warp has fenced for its cluster: a relaxed arrival brings that and nothing else."""
         self._groups: dict[str, _Groups] = {}
         self._mbarriers: dict[tuple[int, int], _Phases] = {}
 
@@ -120,6 +124,7 @@ class Clocks:
         self.known = wider(self.known)
         self.generic = wider(self.generic)
         self._cluster_gathered = wider(self._cluster_gathered)
+        self._offered = wider(self._offered)
         for barrier in self._barriers.values():
             barrier.gathered = wider(barrier.gathered)
         for phases in self._mbarriers.values():
@@ -185,16 +190,23 @@ class Clocks:
         self.learn(warps, barrier.gathered[:, blocks])
         barrier.passed[blocks] = True
 
-    def cluster_arrived(self, mask: Mask) -> None:
-        """barrier.cluster.arrive: what these warps know is there for those of their cluster. It stays there: a warp
-        that passes late may learn of arrivals at the next phase too.
+    def fence_cluster(self, mask: Mask) -> None:
+        """A fence of at least the cluster's scope: a relaxed arrival behind it may tell what these warps know now."""
+        warps = self.warps_of(mask)
+        self._offered[:, warps] = self.known[:, warps]
+        self.tick(warps)
+
+    def cluster_arrived(self, mask: Mask, relaxed: bool) -> None:
+        """barrier.cluster.arrive: what these warps know, or only what they have fenced, is there for those of their
+        cluster. It stays there: a warp that passes late may learn of arrivals at the next phase too.
         """
         warps = self.warps_of(mask)
         brought = np.zeros_like(self.known)
-        brought[:, warps] = self.known[:, warps]
+        brought[:, warps] = (self._offered if relaxed else self.known)[:, warps]
         joined = brought.reshape(2, -1, self.group_warps, self.capacity).max(axis=2)
         self._cluster_gathered = np.maximum(self._cluster_gathered, joined)
-        self.tick(warps)
+        if not relaxed:
+            self.tick(warps)
 
     def cluster_passed(self, mask: Mask) -> None:
         """barrier.cluster.wait."""
@@ -277,6 +289,21 @@ class Clocks:
     def mbarrier_agent(self, block: int, address: int) -> tuple[int, int]:
         """(agent, clock) of what completes in the current phase of an mbarrier."""
         return self.agent(MBARRIER, block % self.cluster, address), self.mbarrier(block, address).phase
+
+    def mbarrier_made(self, warp: int, block: int, address: int) -> tuple[int, int]:
+        """mbarrier.init: (agent, clock) of that event, which so far only `warp` knows."""
+        agent, clock = self.mbarrier_agent(block, address)
+        phases = self.mbarrier(block, address)
+        phases.gathering[:] = 0
+        phases.published[:] = 0
+        phases.phase += 1
+        self.known[HAPPENED, warp, agent] = clock
+        return agent, clock
+
+    def offer(self, warp: int, agent: int, clock: int) -> None:
+        """fence.mbarrier_init of a warp that made an mbarrier."""
+        self.known[VISIBLE, warp, agent] = max(clock, int(self.known[VISIBLE, warp, agent]))
+        self._offered[:, warp, agent] = np.maximum(self._offered[:, warp, agent], np.uint32(clock))
 
     def mbarrier_arrived(self, warps: Array, block: int, address: int) -> None:
         """Warps bring what they know."""

@@ -25,7 +25,8 @@ class KernelFacts:
     of volatile, relaxed, acquire and release accesses, which do not race with each other. `flags`: strong accesses
     and fences may order others, and `releases` and `acquires` are the lines of those that are fences themselves;
     `noncoherent` those of loads through the cache that stores do not reach. `begins_early`: the kernel waits itself for
-    those in front (griddepcontrol.wait), so that it may be launched while they run.
+    those in front (griddepcontrol.wait), so that it may be launched while they run. `cluster_fences`: where there are
+    relaxed arrivals at the cluster's barrier, the lines of fences that such an arrival may follow.
     """
 
     module: Module
@@ -37,6 +38,7 @@ class KernelFacts:
     noncoherent: frozenset[int]
     flags: bool
     begins_early: bool
+    cluster_fences: frozenset[int]
 
     @classmethod
     def of(cls, program: Program) -> KernelFacts:
@@ -53,11 +55,27 @@ class KernelFacts:
         flags = bool(strong or atomics) and (fences or bool(releases) or bool(acquires))
         noncoherent = _lines(touching, "ld ldu", ("nc",)) | _lines(touching, "ldu", ("global",))
         early = any(instruction.opcode == "griddepcontrol" and instruction.has("wait") for instruction in instructions)
-        return cls(program.module, shared, everywhere, strong, releases, acquires, noncoherent, flags, early)
+        return cls(
+            program.module, shared, everywhere, strong, releases, acquires, noncoherent, flags, early,
+            _cluster_fences(instructions),
+        )  # fmt: skip
 
     def describe(self, line: int) -> str:
         """The text of a PTX line."""
         return self.module.text(line)
+
+
+def _cluster_fences(instructions: list[Instruction]) -> frozenset[int]:
+    """Lines of the fences of at least a cluster, if one of its barriers is arrived at without release."""
+    if not any(own.opcode == "barrier" and own.has("cluster") and own.has("relaxed") for own in instructions):
+        return frozenset()
+    return frozenset(
+        own.line
+        for own in instructions
+        if (own.opcode == "membar" and own.has("gl", "sys"))
+        or (own.opcode == "fence" and own.has("cluster", "gpu", "sys") and own.has("acq_rel", "sc", "release"))
+        if not own.has("proxy", "mbarrier_init")
+    )
 
 
 def _lines(instructions: list[Instruction], opcodes: str, modifiers: tuple[str, ...]) -> frozenset[int]:

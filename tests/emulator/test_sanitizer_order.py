@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.emulator.harness import CUDA, Runner
+from tests.emulator.harness import Runner
 
 from tilewright.runtime.emulator.control_flow import build
 from tilewright.runtime.emulator.device import EmulatorDevice
@@ -174,25 +174,3 @@ def _faults(*lines: str) -> list[str]:
 )  # fmt: skip
 def test_registers_of_wgmma(lines: tuple[str, ...], kinds: list[str]) -> None:
     assert _faults(*lines) == kinds
-
-
-# Clusters
-def _exchange(early: bool) -> list[str]:
-    """Kinds of findings of the exchange through a cluster's shared memory; `early`: blocks arrive before they write."""
-    ptx = (CUDA / "cluster.ptx").read_text()
-    begin = ptx.index(".entry exchange(")
-    head, body = ptx[:begin], ptx[begin:]
-    write, arrive = "st.shared::cluster.u32 [%r5], %r9;", "barrier.cluster.arrive.release.aligned;"
-    if early:
-        assert write in body and arrive in body
-        body = body.replace(write, "", 1).replace(arrive, f"{arrive} {write}", 1)
-    sanitizer = Sanitizer()
-    runner = Runner(head + body)
-    runner.device = EmulatorDevice(instrument=sanitizer)
-    runner("exchange", np.zeros(4 * 64 * 3, "i4"), grid=(4,), block=(64,))
-    return [finding.kind for finding in sanitizer.findings.list()]
-
-
-def test_a_cluster_barrier_orders_what_came_before_the_arrival() -> None:
-    assert not _exchange(early=False)
-    assert "race" in _exchange(early=True)

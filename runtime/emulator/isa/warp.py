@@ -84,4 +84,4 @@ def warp_barrier(instruction: Instruction, emit: Emitter) -> None:
     Block-wide barriers and barrier.cluster.wait end a block and never get here.
     """
     if instruction.has("cluster"):
-        emit.call("cluster_arrive", [], [])
+        emit.call("cluster_arrive", [], [], relaxed=instruction.has("relaxed"))
