@@ -204,7 +204,7 @@ class CudaDevice:
             with self._active():
                 if self._copies is None:
                     self._copies = self._new_stream()
-                self._staging.upload(address, array, self._copies)
+                self._staging.upload(address, array, self._copies, ahead=True)
 
     def order_uploads(self) -> None:
         """What comes into the stream from now on waits for the uploads that went ahead."""

@@ -17,7 +17,7 @@ from .errors import DeviceError
 
 PIECE = 4 << 20  # bytes: a tenth of a millisecond on the bus, so that the calls for a piece are little beside it
 PIECES = 4
-DIRECT = 64 << 10  # bytes up to which the driver copies within the call
+DIRECT = 64 << 10  # bytes of ordinary memory up to which the driver copies within the call
 
 
 class Staging:
@@ -30,10 +30,15 @@ class Staging:
         self._events: list[Any] = []
         self._next = 0
 
-    def upload(self, address: int, array: np.ndarray[Any, Any], stream: Any) -> None:
-        """Start the copy of a C-contiguous array; its memory may change as soon as this returns."""
+    def upload(self, address: int, array: np.ndarray[Any, Any], stream: Any, ahead: bool = False) -> None:
+        """Start the copy of a C-contiguous array; its memory may change as soon as this returns.
+
+        Memory that the caller has locked himself (a tensor that torch has pinned) the GPU reads when the stream comes
+        to it. A run waits for its stream before it returns; for what goes `ahead` of its run nobody does, so that
+        small arrays take the way of large ones.
+        """
         source = array.ctypes.data
-        if array.nbytes <= DIRECT:
+        if array.nbytes <= DIRECT and not ahead:
             self._call("cuMemcpyHtoDAsync", address, source, array.nbytes, stream)
             return
         self._prepare()

@@ -68,6 +68,14 @@ class LateDriver(FakeDriver):
         return super().cuGraphLaunch(executable, stream)
 
 
+class LockedDriver(LateDriver):
+    """The caller's memory is page-locked as well."""
+
+    def cuMemcpyHtoDAsync(self, target: int, source: int, nbytes: int, stream: int) -> tuple[Status]:
+        self.queues.setdefault(stream, []).append(lambda: ctypes.memmove(target, source, nbytes))
+        return (OK,)
+
+
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_staging, "PIECE", 1000)
@@ -88,6 +96,19 @@ def test_pieces_arrive_whole(nbytes: int) -> None:
     device.free(address)
     device.close()
     assert not driver.live and driver.pushed == 0
+
+
+def test_locked_memory_of_the_caller_may_change() -> None:
+    device = CudaDevice(LockedDriver())
+    given = np.arange(64, dtype=np.uint8)
+    sent, address, back = given.copy(), device.allocate(64), np.empty_like(given)
+    device.upload_ahead(address, sent)
+    sent[:] = 0
+    device.order_uploads()
+    device.download(address, back)
+    np.testing.assert_array_equal(back, given)
+    device.free(address)
+    device.close()
 
 
 def batches(*sizes: int) -> list[dict[str, np.ndarray]]:
