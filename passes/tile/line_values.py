@@ -61,11 +61,16 @@ def _line_tile(rest: Rest, tile: ResultTile, position: Position, value: ir.Value
     return made
 
 
-def bind_tiles(emitter: ElementEmitter, tiles: Mapping[ir.Value, ir.Value]) -> None:
-    """Let elements of values be those of register tiles, at the place of the map that asks."""
+def bind_tiles(emitter: ElementEmitter, tiles: Mapping[ir.Value, ir.Value], place: Indices) -> None:
+    """Let elements of values at `place` be those of register tiles: along dimensions of one element at the only one,
+    and of values with other dimensions the first. Elsewhere they are computed.
+    """
 
-    def held(value: ir.Value, tile: ir.Value) -> Callable[[Indices], ir.Value]:
-        return lambda _: element(tile, scalar_type(element_of(value)))
+    def held(value: ir.Value, tile: ir.Value) -> Callable[[Indices], ir.Value | None]:
+        shape = shape_of(value)
+        near = place if len(place) == len(shape) else (ZERO,) * len(shape)
+        here = tuple(ZERO if size == 1 else index for size, index in zip(shape, near, strict=True))
+        return lambda indices: element(tile, scalar_type(element_of(value))) if indices == here else None
 
     for value, tile in tiles.items():
         emitter.bind(value, held(value, tile))

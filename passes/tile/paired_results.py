@@ -89,8 +89,8 @@ def store_pair(rest: Rest, pair: tuple[tuple[ir.Value, ir.Value], str], place: P
         values[_position(view, place, number)] = value
     emitter = ElementEmitter(builder)
     emitter.bind(result, values.get)
-    bind_tiles(emitter, rest.lines)
     position = _position(view, place, 0)
+    bind_tiles(emitter, rest.lines, position)
     for argument, made in zip(builder.outputs, rest.returned, strict=True):
         indices = forward_position(builder, result, position, made)
         offset = builder.offset(argument, indices)

@@ -96,11 +96,11 @@ def _mapped(
     made_of = next(iter(known))
 
     def body(row: Expression, column: Expression, _: ir.Value) -> ir.Value:
-        emitter = ElementEmitter(rest.builder)
-        bind_tiles(emitter, known)
         place = rest.view.result(position[0], row, column)
         if shape_of(value) != shape_of(made_of):  # by parts; what it is made of is bound, wherever it lies
             place = (ZERO,) * len(shape_of(value))
+        emitter = ElementEmitter(rest.builder)
+        bind_tiles(emitter, known, place)
         return emitter.element(value, place)
 
     made = map_sums(rest, tile, position, known[made_of], body, scalar_type(element_of(value)))

@@ -95,8 +95,8 @@ class _Results:
             builder.varying.update((own, value))
         self.emitter = ElementEmitter(builder)
         self.emitter.bind(self.result, lambda _: value)
-        bind_tiles(self.emitter, rest.lines)
         self.position = view.result(*place)
+        bind_tiles(self.emitter, rest.lines, self.position)
 
     def indices(self, made: ir.Value) -> Indices:
         """Where in `made` the element lies."""
