@@ -19,6 +19,7 @@ from ..runtime.errors import InternalError, ModelError
 from ..runtime.tuning import read_tuning
 from .compilation import Compilation, Listener, Options, Shapes
 from .custom_operators import any_registered, load_operators
+from .libraries import load_libraries
 
 if TYPE_CHECKING:
     import onnx
@@ -107,6 +108,7 @@ def compile_fully(source: Any, options: Options, progress: Listener | None = Non
     from .backend.workers import shared_pool
 
     shared_pool(options.jobs)  # the workers load MLIR while this process reads the model
+    load_libraries()
     from .kernels import give_up
     from .pipeline import run_pipeline
 

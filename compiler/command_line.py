@@ -1,6 +1,7 @@
 """The command line `tilewright`: one command a file in compiler/commands, found by folder.
 
-In: the words after `tilewright`. Out: an exit status: 0, 1 with a message for our errors, 2 for wrong usage.
+In: the words after `tilewright`. Out: an exit status: 0, 1 with a message for our errors, 2 for wrong usage, 130 after
+Ctrl-C as in a shell.
 A command's module is imported when it is called, so that `tilewright run` on an engine loads no compiler.
 """
 
@@ -10,6 +11,7 @@ import errno
 import io
 import os
 import pkgutil
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -45,6 +47,15 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         click.echo(f"error: {self.message}", err=True)
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C, with the exit status that shells give it."""
+
+    exit_code = 128 + signal.SIGINT
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"\n{self.message}", err=True)
 
 
 def describe(error: Exception) -> str:
@@ -95,6 +106,8 @@ class Commands(click.Group):
             if error.errno == errno.EPIPE:
                 raise  # whoever read the output has gone, which click takes quietly
             raise Failure(": ".join(filter(None, [error.strerror or str(error), error.filename]))) from error
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted") from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:

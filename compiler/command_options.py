@@ -7,14 +7,17 @@ only results are printed.
 from __future__ import annotations
 
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ..passes.target import DEFAULT_TARGET, TARGETS
 from ..runtime.errors import ModelError
@@ -28,13 +31,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Command = Callable[..., Any]
+Value = TypeVar("Value")
+COMPILE_TIME = ("target", "precision", "tuning", "operators")  # options that say nothing about an engine's run
 PLAIN_WIDTH = 200  # columns where there is no terminal, so that tables are not cut
 
 
 @dataclass(frozen=True)
 class Choices:
     """What the user chose about compiling, the same for every command that does. `target` is None where it was left
-    to the command: that of the GPU at hand.
+    to the command: that of the GPU at hand. `chosen` are the options that were given and that an engine has behind it.
     """
 
     target: str | None
@@ -44,6 +49,7 @@ class Choices:
     jobs: int | None
     cached: bool
     tuning: Path | None
+    chosen: Sequence[str] = ()
 
     def options(
         self,
@@ -73,7 +79,9 @@ def compile_options(default_target: str | None = DEFAULT_TARGET) -> Callable[[Co
             for file in operators:
                 load_operators(file)  # for the whole process: no command has to hand them on
             fixed, typical = parse_shapes(shapes), parse_hints(hints)
-            return command(choices=Choices(target, precision, fixed, typical, jobs, not no_cache, tuning), **others)
+            chosen = tuple(name for name in COMPILE_TIME if _is_given(name))
+            choices = Choices(target, precision, fixed, typical, jobs, not no_cache, tuning, chosen)
+            return command(choices=choices, **others)
 
         function: Command = with_choices
         for option in _options(default_target):
@@ -81,6 +89,10 @@ def compile_options(default_target: str | None = DEFAULT_TARGET) -> Callable[[Co
         return function
 
     return decorate
+
+
+def _is_given(option: str) -> bool:
+    return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
 def _options(default_target: str | None) -> Sequence[Callable[[Command], Command]]:
@@ -127,20 +139,44 @@ def target_option(default: str | None = DEFAULT_TARGET) -> Callable[[Command], C
     )
 
 
+def seed_option(default: int | None = 0) -> Callable[[Command], Command]:
+    """`--random`, of the inputs that are not given; without a default, each has to be."""
+    return click.option(
+        "--random",
+        "seed",
+        type=click.IntRange(0),
+        default=default,
+        show_default=default is not None,
+        metavar="SEED",
+        help="Random arrays for inputs that are not given.",
+    )
+
+
+def input_option() -> Callable[[Command], Command]:
+    """`--input`, whose words `read_arrays` takes."""
+    return click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="NAME=FILE.npy",
+        help="An input array; FILE.npz alone for all of its arrays by name.",
+    )
+
+
 def parse_hints(words: Sequence[str]) -> dict[str, int]:
     """``["batch=1,sequence=384"]`` -> ``{"batch": 1, "sequence": 384}``."""
-    hints = {}
+    hints: dict[str, int] = {}
     for item in [item for word in words for item in word.split(",")]:
         name, _, size = item.partition("=")
         if not name or not size.isdecimal() or not int(size):
             raise click.BadParameter(f"{item!r} is not batch=1", param_hint="--hint")
-        hints[name] = int(size)
+        _put(hints, name, int(size), "--hint")
     return hints
 
 
 def parse_shapes(words: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
     """``["x=8x3xhxw"]`` -> ``{"x": (8, 3, "h", "w")}``; commas separate too, for names with an x in them."""
-    shapes = {}
+    shapes: dict[str, tuple[int | str, ...]] = {}
     for word in words:
         name, separator, text = word.rpartition("=")
         if not separator or not name:
@@ -148,24 +184,46 @@ def parse_shapes(words: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
         parts = text.split("," if "," in text else "x") if text else []
         if any(not part.isidentifier() and not part.isdecimal() for part in parts):
             raise click.BadParameter(f"{text!r} is not a shape such as 8x3x224x224", param_hint="--shape")
-        shapes[name] = tuple(int(part) if part.isdecimal() else part for part in parts)
+        _put(shapes, name, tuple(int(part) if part.isdecimal() else part for part in parts), "--shape")
     return shapes
 
 
-def read_arrays(words: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """``["x=file.npy"]`` -> arrays by name. Raises ModelError for files that cannot be read."""
-    import numpy as np
+def _put(values: dict[str, Value], name: str, value: Value, option: str) -> None:
+    if name in values:
+        raise click.BadParameter(f"{name!r} is given twice", param_hint=option)
+    values[name] = value
 
-    arrays = {}
+
+def read_arrays(words: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """``["x=file.npy", "others.npz"]`` -> arrays by name. Raises ModelError for files that cannot be read."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
     for word in words:
         name, separator, path = word.partition("=")
-        if not separator:
-            raise click.BadParameter(f"{word!r} is not NAME=FILE.npy", param_hint="--input")
-        try:
-            arrays[name] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ModelError(f"cannot read the array {path} for input {name!r}: {error}") from None
+        if not separator and not word.endswith(".npz"):
+            raise click.BadParameter(f"{word!r} is not NAME=FILE.npy, nor a FILE.npz", param_hint="--input")
+        for key, array in _read_arrays(Path(path), name) if separator else _read_arrays(Path(word)):
+            _put(arrays, key, array, "--input")
     return arrays
+
+
+def _read_arrays(path: Path, name: str = "") -> list[tuple[str, np.ndarray[Any, Any]]]:
+    """The array of an .npy file as `name`, or those of an .npz file under their own names."""
+    import numpy as np
+
+    what = f"the array {path} for input {name!r}" if name else f"the arrays of {path}"
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray) and name:
+            return [(name, found)]
+        if isinstance(found, np.ndarray):
+            raise ModelError(f"{path} holds one array without a name\n  give --input NAME={path}")
+        with found:
+            if name:
+                raise ModelError(f"{path} holds arrays with names: {', '.join(found)}\n  give --input {path}")
+            return list(found.items())
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ModelError(f"cannot read {what}: {reason or error}") from None
 
 
 def console(stderr: bool = False) -> Console:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..runtime.archive import ENGINE_FILE
 from ..runtime.cache import Cache, make_key
 from ..runtime.engine import Engine
 from ..runtime.errors import ModelError
@@ -80,7 +81,7 @@ def save_engine(engine: Engine, path: Path) -> None:
     if engine.path is None or not engine.path.exists():  # evicted meanwhile: its mapping is still there
         engine.save(path)
         return
-    with whole_file(path, "the engine file") as target, open(engine.path, "rb") as source:
+    with whole_file(path, ENGINE_FILE) as target, open(engine.path, "rb") as source:
         shutil.copyfileobj(source, target, _CHUNK)
 
 

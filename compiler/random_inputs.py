@@ -39,6 +39,7 @@ def fill_inputs(
             f"{item.name}: {item.dtype}[{', '.join(map(str, item.shape))}]" for item in missing
         )
         raise ModelError(f"no array for input {wanted}\n  give --input NAME=FILE.npy, or --random SEED")
+    _check_sizes(engine, shapes, hints or {})
     generator = np.random.default_rng(seed)
     symbols = _symbols(engine, given, shapes, hints or {})
     arrays = dict(given)
@@ -46,6 +47,25 @@ def fill_inputs(
         shape = evaluate_shape(binding.shape, symbols, f"input {binding.name!r}")
         arrays[binding.name] = random_array(generator, binding.name, shape, binding.dtype)
     return arrays
+
+
+def _check_sizes(engine: Engine, shapes: Mapping[str, Sequence[int | str]], hints: Mapping[str, int]) -> None:
+    """Raises ModelError for sizes that are none of this engine's."""
+    inputs = {binding.name: binding for binding in engine.inputs}
+    for name, given in shapes.items():
+        if name not in inputs:
+            raise ModelError(f"the model has no input {name!r}\n  inputs: {', '.join(inputs) or 'none'}")
+        shape = inputs[name].shape
+        fixed = [extent.as_constant() for extent in shape]
+        if len(given) != len(shape) or any(
+            isinstance(size, int) and known not in (None, size) for size, known in zip(given, fixed, strict=True)
+        ):
+            said, wanted = (", ".join(map(str, sizes)) for sizes in (given, shape))
+            raise ModelError(f"input {name!r} cannot have the shape [{said}]\n  wanted: [{wanted}]")
+    unknown = sorted(hints.keys() - engine.symbols.keys())
+    if unknown:
+        known = ", ".join(engine.symbols) or "none, all sizes are fixed"
+        raise ModelError(f"hint for {unknown[0]!r}, which is no dynamic dimension of the model\n  dynamic: {known}")
 
 
 def _symbols(

@@ -22,6 +22,8 @@ from .whole_file import whole_file
 
 Chunks = Callable[[], Iterable[memoryview]]
 
+ENGINE_FILE = "the engine file"  # in messages
+
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold; the real one would change the bytes
 _ZIP64_SIZES = struct.Struct("<2H2Q")  # an extra field: the sizes of a member in 64 bits
@@ -67,7 +69,7 @@ def write(path: Path, members: Iterable[Member]) -> None:
     written.
     """
     with (
-        whole_file(path, "the engine file") as handle,
+        whole_file(path, ENGINE_FILE) as handle,
         zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED, allowZip64=True) as target,
     ):
         for member in members:

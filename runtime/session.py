@@ -15,7 +15,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -89,6 +89,10 @@ class Session:
             with contextlib.suppress(DeviceError):
                 self.close()
             raise
+
+    def __reduce__(self) -> NoReturn:
+        """Two sessions with one device would free it under each other."""
+        raise TypeError("a session holds a device and cannot be copied or pickled; open another: Engine.session")
 
     # Running ----------------------------------------------------------------------------------------------
     def run(self, inputs: Mapping[str, Any], device_outputs: bool = False) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -30,6 +29,7 @@ from .errors import DeviceError, Error, ModelError
 from .hollow import load_hollow, save_hollow
 from .session import Session
 from .tuning import Choice, Decision, Tuning
+from .whole_file import whole_file
 
 PLAN = "variants.json"
 INPUTS = "inputs.npz"
@@ -181,12 +181,8 @@ def _time_kernels(path: Path, device: str, inputs: Mapping[str, Any]) -> Timed:
 
 def write_tuning(tuning: Tuning, path: Path) -> None:
     """Write a tuning file, or replace one as a whole. Raises ModelError."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(json.dumps(tuning.to_json(), indent=1) + "\n")
-        os.replace(scratch, path)
-    except OSError as error:
-        raise ModelError(f"cannot write {path}: {error.strerror or error}") from None
+    with whole_file(path) as stream:
+        stream.write((json.dumps(tuning.to_json(), indent=1) + "\n").encode())
 
 
 def main() -> None:

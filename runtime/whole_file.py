@@ -7,10 +7,11 @@ written to and never replaced.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -34,8 +35,29 @@ def whole_file(path: Path, what: str = "") -> Iterator[IO[bytes]]:
         if not special:
             os.replace(partial, path)
     except OSError as error:
-        named = f"{what} {path}" if what else str(path)
-        raise ModelError(f"cannot write {named}: {error.strerror or error}") from error
+        raise _cannot_write(path, what, error) from error
     finally:
         if not special:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # there is none, and a disk that is read-only says so otherwise
+                partial.unlink()
+
+
+def check_place(path: Path, what: str = "") -> None:
+    """Raises what `whole_file` would for a folder that is missing or not to be written to: before the work is done."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        return
+    folder = path.parent
+    number = (
+        errno.EISDIR if path.is_dir()
+        else errno.ENOENT if not folder.exists()
+        else errno.ENOTDIR if not folder.is_dir()
+        else errno.EACCES if not os.access(folder, os.W_OK)
+        else 0
+    )  # fmt: skip
+    if number:
+        raise _cannot_write(path, what, OSError(number, os.strerror(number)))
+
+
+def _cannot_write(path: Path, what: str, error: OSError) -> ModelError:
+    named = f"{what} {path}" if what else str(path)
+    return ModelError(f"cannot write {named}: {error.strerror or error}")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from ...runtime.archive import ENGINE_FILE
+from ...runtime.whole_file import check_place
 from ..api import compile_with
 from ..command_options import Choices, compile_options, progress_bar, size_text
 from ..engine_cache import save_engine
@@ -39,9 +41,13 @@ def command(
     """Compile MODEL.onnx to an engine of PTX kernels. No GPU is needed."""
     started = time.perf_counter()
     options = choices.options(dump=dump, override=override)
+    path = output or model.with_suffix(".tw")
+    if model.exists():  # else that is the news
+        if path.exists() and path.samefile(model):
+            raise click.UsageError(f"the engine would replace the model {model}: -o names another file")
+        check_place(path, ENGINE_FILE)
     with progress_bar() as progress:
         engine, compilation = compile_with(model, options, progress)
-    path = output or model.with_suffix(".tw")
     save_engine(engine, path)
     seconds = time.perf_counter() - started
     if timings and compilation:

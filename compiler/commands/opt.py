@@ -12,9 +12,20 @@ import click
 
 from ...runtime.errors import ModelError
 from ..command_options import target_option
+from ..libraries import load_libraries
 
 
-@click.command(name="opt")
+class WithStages(click.Command):
+    """A command whose help ends with the names of the pipeline's stages, looked up when help is asked for."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        from ..pipeline import STAGES
+
+        with formatter.section("Stages, and the level that each leaves"):
+            formatter.write_dl([(f"{number} {stage.name}", stage.level) for number, stage in enumerate(STAGES, 1)])
+
+
+@click.command(name="opt", cls=WithStages)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--from", "first", required=True, metavar="STAGE", help="First stage to run, by name or number."
@@ -37,8 +48,7 @@ def command(
 ) -> None:
     """Run stages on FILE.mlir: the dump of the stage before --from, or any module of that level.
 
-    Weights are read from the folder `weights` beside the file. The stages are those of `tilewright opt
-    --help`'s pipeline table: see docs/architecture.md, or give a wrong name to have them listed.
+    Weights are read from the folder `weights` beside the file.
     """
     text = run(file, first, last or first, target, precision, dump)
     if output is None:
@@ -59,6 +69,7 @@ def run(
     dump: Path | None = None,
 ) -> str:
     """The text that `--to` leaves. Kernels of a tile-level file are taken as they are."""
+    load_libraries()
     from ..reentry import reenter
 
     return reenter(file, first, last, target, precision, dump)

@@ -20,7 +20,9 @@ from ..command_options import (
     Choices,
     compile_options,
     console,
+    input_option,
     read_arrays,
+    seed_option,
     size_text,
     table,
 )
@@ -36,8 +38,8 @@ COLUMNS = (
 
 @click.command(name="profile")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input array.")
-@click.option("--random", "seed", type=int, default=0, show_default=True, metavar="SEED", help="Of the other inputs.")
+@input_option()
+@seed_option()
 @click.option("--device", type=click.Choice(["auto", "cuda", "emulator"]), default="auto", show_default=True)
 @click.option("--gpu", metavar="GPU", help=f"Of the roofline: {', '.join(GPUS)} [default: by target].")
 @click.option("--all", "everything", is_flag=True, help="Every kernel, not only the slowest.")

@@ -19,13 +19,15 @@ from ...runtime.device import DeviceChoice, choose_device
 from ...runtime.engine import Engine
 from ...runtime.errors import ModelError
 from ...runtime.measuring import Measurement
-from ...runtime.whole_file import whole_file
+from ...runtime.whole_file import check_place, whole_file
 from ..command_options import (
     Choices,
     compile_options,
     console,
+    input_option,
     progress_bar,
     read_arrays,
+    seed_option,
     table,
 )
 from ..random_inputs import fill_inputs
@@ -35,10 +37,8 @@ Array = np.ndarray[Any, Any]
 
 @click.command(name="run")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input array.")
-@click.option(
-    "--random", "seed", type=int, metavar="SEED", help="Random arrays for inputs that are not given."
-)
+@input_option()
+@seed_option(default=None)
 @click.option(
     "--save", type=click.Path(path_type=Path, dir_okay=False), help="Write the outputs to an .npz file."
 )
@@ -69,6 +69,8 @@ def command(
     at hand.
     """
     given = read_arrays(inputs)
+    if save is not None:
+        check_place(save)
     if sanitized and (device == "cuda" or profile or repeat > 1):
         raise click.UsageError("--sanitize runs once, on the emulator")
     if order and not sanitized:
@@ -116,6 +118,9 @@ def _sanitized(engine: Engine, arrays: dict[str, Array], order: str, save: Path 
 def engine_of(file: Path, choices: Choices, target: str = DEFAULT_TARGET) -> Engine:
     """The engine in `file`, or the one that the ONNX model in it compiles to, for `target` where none was chosen."""
     if is_engine(file):
+        if choices.chosen:
+            flag = f"--{choices.chosen[0]}"
+            raise click.UsageError(f"{file} is compiled already: {flag} is for models, and would change nothing")
         return Engine.load(file)
     from ..api import compile_with
 

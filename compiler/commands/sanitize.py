@@ -17,7 +17,9 @@ from ..command_options import (
     Choices,
     compile_options,
     console,
+    input_option,
     read_arrays,
+    seed_option,
 )
 from ..random_inputs import fill_inputs
 from .run import engine_of
@@ -27,8 +29,8 @@ SHOWN = 20  # findings, unless --all
 
 @click.command(name="sanitize")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input array.")
-@click.option("--random", "seed", type=int, default=0, show_default=True, metavar="SEED", help="Of the other inputs.")
+@input_option()
+@seed_option()
 @click.option(
     "--order", "orders", multiple=True, default=("lockstep",), show_default=True, metavar="ORDER",
     help=f"Of warps and blocks: {', '.join(ORDERS)}; several times for several runs.",

@@ -17,6 +17,7 @@ from ...runtime.engine import Engine
 from ...runtime.errors import Error, ModelError
 from ...runtime.tuner import PLAN, measure_folder, write_folder, write_tuning
 from ...runtime.tuning import Decision, Tuning, merge, read_tuning
+from ...runtime.whole_file import check_place
 from ..command_options import Choices, compile_options
 from ..random_inputs import fill_inputs
 
@@ -43,6 +44,8 @@ def command(
     What is found stands in a file for --tuning; a problem without a gain beyond the noise is left to the cost model.
     """
     save = partial(write_tuning, path=out)
+    if bundle is None:
+        check_place(out)
     if merging:
         found = merge([read_tuning(path, "") for path in files])
         save(found)

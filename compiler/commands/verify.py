@@ -17,10 +17,13 @@ from ..command_options import (
     Choices,
     compile_options,
     console,
+    input_option,
     progress_bar,
     read_arrays,
+    seed_option,
     table,
 )
+from ..libraries import load_libraries
 from ..random_inputs import fill_inputs
 
 if TYPE_CHECKING:
@@ -36,8 +39,8 @@ SHOWN = 40  # rows of a table, the worst first, unless --all
 @click.command(name="verify")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--layers", is_flag=True, help="Every ONNX node and every kernel too.")
-@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input array.")
-@click.option("--random", "seed", type=int, default=0, show_default=True, metavar="SEED")
+@input_option()
+@seed_option()
 @click.option("--device", type=click.Choice(["auto", "cuda", "emulator"]), default="auto", show_default=True)
 @click.option(
     "--tolerance",
@@ -58,6 +61,7 @@ def command(
     choices: Choices,
 ) -> None:
     """Compare the compiled MODEL.onnx with onnxruntime, or with onnx's reference evaluator."""
+    load_libraries()
     from .. import verification
     from ..api import compile_fully
     from .run import target_of

@@ -104,6 +104,8 @@ def _read(path: Path) -> tuple[onnx.ModelProto, dict[str, Array]]:
 
 
 def _parse(data: bytes, where: str) -> onnx.ModelProto:
+    if data.startswith(b"PK\x03\x04"):
+        raise ModelError(f"{where} is not an ONNX model but a zip file, such as an engine or a checkpoint of PyTorch")
     try:
         model: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError:

@@ -151,7 +151,7 @@ def _map_external(tensor: onnx.TensorProto, dtype: DType, shape: tuple[int, ...]
     except OSError:
         available = None
     if available is None:
-        raise ModelError(f"tensor '{tensor.name}': there is no external data file {information.location!r}")
+        raise ModelError(f"tensor '{tensor.name}': there is no external data file {information.location!r} in {folder}")
     if offset < 0 or offset + expected > available:
         raise ModelError(
             f"tensor '{tensor.name}' needs bytes {offset} to {offset + expected} of "

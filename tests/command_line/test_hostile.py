@@ -117,6 +117,19 @@ def test_what_is_no_file_is_written_to_and_never_replaced(tmp_path: Path) -> Non
         pass
 
 
+def test_a_disk_that_is_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which says so of a file to be removed too, whether there is one or not."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "scratch")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
+    message = f"cannot write the thing {tmp_path}/file: Read-only file system"
+    with pytest.raises(ModelError, match=message), whole_file(tmp_path / "file", "the thing"):
+        pass
+
+
 def test_no_room_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**options: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -150,10 +163,32 @@ main(["compile", "model.onnx", "--no-cache", "--target", "sm_80"])
     command = [sys.executable, "-c", code, str(int(number))]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     asked = number == signal.SIGINT  # the others end the process at once, as they should
-    assert (result.returncode, result.stderr.strip()) == ((1, "Aborted!") if asked else (-number, ""))
+    assert (result.returncode, result.stderr.strip()) == ((130, "interrupted") if asked else (-number, ""))
     processes = [int(text) for text in result.stdout.split()]
     assert processes and not any(_alive(process) for process in processes)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["model.onnx", "temporary"]
+
+
+def test_an_interruption_while_bindings_load_is_no_crash() -> None:
+    """An exception in the middle of loading MLIR's would be a segmentation fault: it comes when they are there."""
+    code = """
+import signal, sys
+from tilewright.compiler import libraries
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mlir._mlir_libs._mlir":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupter())
+try:
+    libraries.load_libraries()
+except KeyboardInterrupt:
+    print(all(name in sys.modules for name in libraries.LIBRARIES), signal.getsignal(signal.SIGINT).__name__)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "True default_int_handler\n", "")
 
 
 def _alive(process: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from dataclasses import replace
 from typing import Any
@@ -160,6 +162,14 @@ def test_argument_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(DeviceError, match=r"argument 4\*n = 4294967296 does not fit i32\n  nodes: Add_1"):
             session._plan({"n": 2**30})
         assert device.launches == []
+
+
+def test_a_session_is_not_copied(device: Device) -> None:
+    """The copy would free the device's memory under the session when it is collected."""
+    with Session(affine(), device) as session:
+        for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="a session holds a device and cannot be copied or pickled"):
+                attempt(session)
 
 
 def test_threads_take_turns(device: Device) -> None:
