@@ -309,7 +309,7 @@ class _Constants:
             array = self.weights.view(self.original)
         except (KeyError, ModelError):
             return 1.0
-        largest = float((factors * np.abs(array).max(0 if self.turned else 1)).max(initial=0.0))
+        largest = float((factors * np.abs(array).max(0 if self.turned else 1, initial=0.0)).max(initial=0.0))
         if not 0 < largest < np.inf or USUAL_WEIGHTS[0] <= largest <= USUAL_WEIGHTS[1]:
             return 1.0
         return float(2.0 ** np.floor(np.log2(largest / USUAL_WEIGHTS[1])))
