@@ -17,6 +17,7 @@ from .numpy_chunk import Array, Chunk, Mask, Values
 from .numpy_cluster import OFFSET_MASK
 from .observer import ATOMIC, BULK, COPY, READ, WRITE, Observer
 from .sanitizer_clocks import HAPPENED, Clocks
+from .sanitizer_ends import Ends
 from .sanitizer_findings import Findings
 from .sanitizer_flags import Flags
 from .sanitizer_global import GlobalShadow
@@ -52,6 +53,7 @@ class ChunkSanitizer(Observer):
         self._clocks = Clocks(chunk, chunk.cluster_blocks)
         self._shared = SharedShadow(chunk, self._clocks, facts.shared_granule, facts.describe, findings)
         self._barriers = MadeBarriers(chunk, self._clocks, facts.describe, findings)
+        self._ends = Ends(chunk, self._clocks, facts.describe, findings)
         self._flags = Flags()
         shadow.enter(chunk, self._clocks)
         self._everyone: Array = np.arange(chunk.threads)
@@ -72,6 +74,8 @@ class ChunkSanitizer(Observer):
         else:
             cells, bounds = self._cells(acting, nbytes)
             self._shared.touch(kind, cells, self._of_threads(acting.threads, bounds, line, strong))
+            if self._chunk.cluster_blocks > 1:
+                self._ends.touch(cells[:: bounds.each] // self._shared.cells, acting.threads, line)
             places = -1 - cells[:: bounds.each]
         if strong and self._facts.flags:
             self._flag(kind, acting.threads // 32, places, line)
@@ -156,9 +160,10 @@ class ChunkSanitizer(Observer):
         block = own_block if block is None else block
         clocks = self._clocks
         if mbarrier is not None:
+            agent, clock = clocks.mbarrier_agent(block, mbarrier)
             if kind == WRITE:
                 self._barriers.use(block, mbarrier, np.array([thread, *others]), line, copies=True)
-            agent, clock = clocks.mbarrier_agent(block, mbarrier)
+                self._ends.copy(block, agent, clock, thread, line)
         else:
             agent, clock = clocks.asynchronous_group(thread, group or BULK)
         granule = self._facts.shared_granule
@@ -230,6 +235,7 @@ class ChunkSanitizer(Observer):
         for place, where, threads in self._objects(mask, address, block):
             warps = np.unique(threads // 32)
             self._barriers.use(place, where, threads, line)
+            self._ends.touch(np.full(len(threads), place), threads, line)
             self._clocks.mbarrier_arrived(warps, place, where)
             if kind == COPY:
                 self._clocks.copies_arrived(mask, warps, place, where)
@@ -255,6 +261,7 @@ class ChunkSanitizer(Observer):
         ]
 
     def ended(self) -> None:
+        self._ends.end()
         groups = self._clocks.groups(BULK)
         left = np.flatnonzero(groups.used > groups.complete)
         if len(left):

@@ -187,6 +187,34 @@ past:
     assert len(_findings(text, "k", np.zeros(32, "u4"), blocks=1, threads=64)) == races
 
 
+_LAST = "barrier.cluster.arrive.release.aligned;\n barrier.cluster.wait.acquire.aligned;\n ret;"
+_FENCED_LAST = _LAST.replace("barrier.cluster.arrive.release", "fence.acq_rel.gpu;\n barrier.cluster.arrive.relaxed")
+_RELAXED_LAST = _LAST.replace("release", "relaxed")
+
+
+@pytest.mark.parametrize("exchange", ["the other block's", "distributed", "another warp's"])
+@pytest.mark.parametrize(("last", "findings"), [(_LAST, 0), (_FENCED_LAST, 0), (_RELAXED_LAST, 1), ("ret;", 1)])
+def test_a_block_ends_when_others_have_left_its_memory(exchange: str, last: str, findings: int) -> None:
+    write, read = _EXCHANGES[exchange]
+    text = _changed(_DATA, {"WRITE": write, "ARRIVE": _RELEASED, "READ": read, _LAST: last})
+    found = _findings(text, "k", np.zeros(4 * 64, "u4"), blocks=4, threads=64)
+    # What is written before the first barrier is over then; what is read behind it in another block is not.
+    assert len(found) == (findings if exchange == "the other block's" else 0), found
+    assert all("and its block end while another may still be at its shared memory" in own for own in found)
+
+
+@pytest.mark.parametrize(("last", "findings"), [(_LAST, 0), ("ret;", 0)])
+def test_an_arrival_that_is_waited_for_needs_no_other_meeting(last: str, findings: int) -> None:
+    assert len(_findings(_changed(_SIGNAL, {_LAST: last}), "k", np.zeros(1, "u4"), blocks=4, threads=64)) == findings
+
+
+def test_a_block_ends_when_its_bulk_copies_have_come() -> None:
+    wait = "look:\n mbarrier.try_wait.parity.shared.b64 %done, [full], 0;\n @!%done bra look;\n"
+    fence = {"FENCE": "@%first fence.mbarrier_init.release.cluster;", "AGAIN": ""}
+    (found,) = _findings(_changed(_COPY, {**fence, wait: ""}), "k", np.zeros(32, "u4"), blocks=1, threads=64)
+    assert "and its block end while a bulk copy may still write to its shared memory" in found
+
+
 @pytest.mark.parametrize("early", [False, True])
 def test_a_cluster_barrier_orders_what_came_before_the_arrival(early: bool) -> None:
     """The exchange through a cluster's shared memory; `early`: blocks arrive before they write."""
