@@ -159,8 +159,10 @@ def read_unit(path: Path, **overrides: str) -> Unit:
     """
     try:
         text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"cannot read {path}: {error}") from None
+    except UnicodeDecodeError:
+        raise ModelError(f"{path} is not IR of ours: it is not text") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     return parse_unit(text, str(path), path.parent / WEIGHTS_FOLDER, **overrides)
 
 

@@ -45,6 +45,7 @@ def reenter(
     )
     options = Options(unit.target or DEFAULT_TARGET, unit.precision, dump=dump)
     compilation = Compilation(options, unit_or_none=unit, cache=Cache())
+    _check_level(compilation, file, begin, end)
     skipped = []
     if begin > stage_index("tile"):
         _adopt_kernel(compilation)
@@ -53,6 +54,18 @@ def reenter(
         skipped.append("gpu")  # the workers would make PTX, which nobody waits for: `_text` lowers here
     run_pipeline(compilation, STAGES[begin].name, STAGES[end].name, skipped)
     return _text(compilation, end)
+
+
+def _check_level(compilation: Compilation, file: Path, begin: int, end: int) -> None:
+    """Raises ModelError where the file's level is not that of the stage, which would look for what is not there."""
+    text, of_kernel = str(compilation.unit.module), begin > stage_index("tile")
+    stage = f"stage {STAGES[begin].name!r}"
+    if of_kernel and STAGES[end].level == "host":
+        raise ModelError(f"{STAGES[end].name!r} needs a model and all of its kernels\n  use: --from tile and a graph")
+    if of_kernel and ('"graph.' in text or '"host.' in text):
+        raise ModelError(f"{stage} takes one kernel, as dumps of the level tile are; {file} has a whole model")
+    if not of_kernel and '"tile.' in text:
+        raise ModelError(f"{stage} takes a whole model, as dumps of the level graph are; {file} has a kernel")
 
 
 def _adopt_kernel(compilation: Compilation) -> None:

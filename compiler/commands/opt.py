@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ...runtime.errors import ModelError
+from ...runtime.whole_file import whole_file
 from ..command_options import target_option
 from ..libraries import load_libraries
 
@@ -54,10 +54,8 @@ def command(
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
         return
-    try:
-        output.write_text(text)
-    except OSError as error:
-        raise ModelError(f"cannot write {output}: {error.strerror or error}") from None
+    with whole_file(output) as stream:
+        stream.write(text.encode())
 
 
 def run(

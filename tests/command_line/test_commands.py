@@ -47,6 +47,16 @@ def engine(model: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def dumps(model: Path) -> Path:
+    folder = model.parent / "dumps"
+    result = CliRunner().invoke(
+        main, ["compile", str(model), "--target", "sm_80", "-o", os.devnull, "--dump", str(folder)]
+    )
+    assert result.exit_code == 0, result.output
+    return folder
+
+
 def test_commands_are_those_of_the_folder(invoke: Invoke) -> None:
     there = {"compile", "run", "inspect", "opt", "replay", "verify", "doctor", "sanitize", "profile", "tune"}
     assert set(COMMANDS) == there
@@ -154,7 +164,26 @@ def test_opt_errors(invoke: Invoke, tmp_path: Path) -> None:
     assert "there is no stage 'fuze'" in invoke("opt", tmp_path / "bad.mlir", "--from", "fuze").stderr
     assert "is not IR of ours" in invoke("opt", tmp_path / "bad.mlir", "--from", "fuse").stderr
     assert "import reads an ONNX model" in invoke("opt", tmp_path / "bad.mlir", "--from", "import").stderr
-    assert "cannot read" in invoke("opt", tmp_path / "none.mlir", "--from", "fuse").stderr
+    missing = invoke("opt", tmp_path / "none.mlir", "--from", "fuse").stderr
+    assert missing == f"error: cannot read {tmp_path}/none.mlir: No such file or directory\n"
+    (tmp_path / "bad.mlir").write_bytes(b"\xff\xfe")
+    assert "is not IR of ours: it is not text" in invoke("opt", tmp_path / "bad.mlir", "--from", "fuse").stderr
+
+
+@pytest.mark.parametrize(
+    ("dump", "words", "message"),
+    [
+        ("share-numbers", ("pipeline",), "stage 'pipeline' takes one kernel, as dumps of the level tile are; "),
+        ("pipeline.row_0", ("fuse",), "stage 'fuse' takes a whole model, as dumps of the level graph are; "),
+        ("share-numbers", ("plan-host",), "'plan-host' needs a model and all of its kernels"),
+        ("pipeline.row_0", ("lower", "--to", "plan-host"), "'plan-host' needs a model and all of its kernels"),
+    ],
+)
+def test_a_dump_of_another_level(
+    invoke: Invoke, dumps: Path, dump: str, words: tuple[str, ...], message: str
+) -> None:
+    result = invoke("opt", next(dumps.glob(f"*.{dump}.mlir")), "--from", *words)
+    assert (result.exit_code, result.stdout) == (1, "") and result.stderr.startswith(f"error: {message}")
 
 
 def test_verify(invoke: Invoke, model: Path) -> None:
