@@ -40,7 +40,8 @@ _INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+\s+)?([A-Z0-9_.]+)"
 _GLOBAL = re.compile(r"^(LDG|STG|LDGSTS)\b")
 _MATRIX = ("HGMMA", "IGMMA", "QGMMA", "HMMA", "IMMA", "QMMA")
 _ARITHMETIC = (*_MATRIX, "FFMA", "HFMA2", "DFMA")
-_EARLY = re.compile(r"^(LDG|STG|LDGSTS|RED|ATOMG|UTMALDG|UTMASTG|UBLKCP)\b")  # of what waits for ACQBULK
+# In front of ACQBULK none of these: accesses of global memory, and a thread that ends without having waited.
+_EARLY = re.compile(r"^(LDG?|STG?|LDGSTS|RED|ATOMG?|UTMALDG|UTMASTG|UBLKCP|EXIT)\b")
 _FETCH = re.compile(r"\b(UTMALDG|UBLKCP)\b")
 _BULK = re.compile(r"^(UTMALDG|UTMASTG|UBLKCP)")
 
@@ -128,7 +129,9 @@ def _fetches_weights(tile_ir: str, kernel: str) -> bool:
 
 
 def _early(instructions: list[str], fetches_weights: bool) -> str:
-    """The first access of global memory in front of the wait for earlier kernels, where there is such a wait."""
+    """The first access of global memory, or end of a thread, in front of the wait for earlier kernels, where there is
+    such a wait.
+    """
     if "ACQBULK" not in instructions:
         return ""
     before = instructions[: instructions.index("ACQBULK")]

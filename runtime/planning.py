@@ -21,6 +21,7 @@ from .symbolic import Expression
 from .tensor_map import Im2col, TensorMap
 
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)  # of every CUDA target
+_FETCHED_LINES = "128b"  # what the second-level cache fetches for a box at least, as with CUTLASS and Triton
 _RANGES = {"i32": 2**31, "i64": 2**63}
 
 
@@ -286,7 +287,8 @@ class Planner:
                 "  engines for targets without tensor maps, such as sm_90, run such sizes"
             )
         start, swizzle = evaluate(argument.offset, self._symbols, place), argument.swizzle
-        boxes = TensorMap(argument.data_type, start, shape, strides, argument.box, steps, swizzle, im2col=im2col)
+        where = (argument.data_type, start, shape, strides, argument.box, steps)
+        boxes = TensorMap(*where, swizzle, _FETCHED_LINES, im2col=im2col)
         return TensorMapStep(argument.buffer, boxes)
 
 
