@@ -63,6 +63,22 @@ OPERATIONS = (
         {"lanes": "string"},
     ),
     OperationDefinition(
+        "tile.load_run",
+        "In a map: the elements of a memref from `offset` on that fill the result, a vector or a wider integer; zeros where a predicate "
+        "does not hold. `lanes` tells how the offset moves along the columns of a vector: contiguous, by as many elements.",
+        ("memory", "offset", "predicate?"),
+        ("elements",),
+        {"lanes": "string"},
+    ),
+    OperationDefinition(
+        "tile.select_bytes",
+        "In a map: a word of four of the eight bytes of two, those of `low` being 0 to 3; the last hexadecimal digit of `selector` says "
+        "which is the lowest.",
+        ("low", "high"),
+        ("word",),
+        {"selector": "integer"},
+    ),
+    OperationDefinition(
         "tile.store", "In a map: write one element.", ("element", "memory", "offset"), (), {"lanes": "string"}
     ),
     OperationDefinition(

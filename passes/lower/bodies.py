@@ -180,6 +180,51 @@ def _load(emitter: BodyEmitter, operation: ir.Operation) -> None:
     emitter.values[result] = finished[0] if lanes == 1 else finished
 
 
+def _load_run(emitter: BodyEmitter, operation: ir.Operation) -> None:
+    """Neighbouring elements as one value a lane: integers of all lanes in one access, vectors each in its own."""
+    context, width = emitter.context, emitter.group.width
+    memory, type_ = context.get(operation.operands[0]), operation.results[0].type
+    assert isinstance(memory, Memory)
+    masked = len(operation.operands) == 3
+
+    def place(lane: int) -> ir.Value:
+        offset = emitter.lane(operation.operands[1], lane)
+        if masked:
+            offset = arith.select(emitter.lane(operation.operands[2], lane), offset, context.integer(0))
+        return context.offset_pointer(memory.pointer, offset, memory.element)
+
+    def finish(value: ir.Value, lane: int) -> ir.Value:
+        if not masked:
+            return value
+        zeros = context.constant(type_, _zeros(type_))
+        return arith.select(emitter.lane(operation.operands[2], lane), value, zeros)
+
+    kind = ir.StringAttr(operation.attributes["lanes"]).value
+    if kind == "contiguous" and width > 1:
+        found = load_vector(context, place(0), context.integer(0), type_, width)
+    else:
+        found = [_load_wide(context, place(lane), type_) for lane in range(1 if kind == "uniform" else width)]
+    values = [finish(value, lane) for lane, value in enumerate(found)]
+    emitter.values[operation.results[0]] = values if len(values) > 1 else values[0]
+
+
+def _load_wide(context: LoweringContext, pointer: ir.Value, type_: ir.Type) -> ir.Value:
+    """One integer, or a vector through accesses of at most 16 bytes."""
+    if not isinstance(type_, ir.VectorType):
+        return llvm.load(type_, pointer, alignment=byte_width(type_))
+    vector_type = ir.VectorType(type_)
+    values = load_vector(context, pointer, context.integer(0), vector_type.element_type, vector_type.shape[0])
+    return vector.from_elements(type_, values)
+
+
+def _zeros(type_: ir.Type) -> ir.Attribute:
+    if not isinstance(type_, ir.VectorType):
+        return ir.IntegerAttr.get(type_, 0)
+    element = ir.VectorType(type_).element_type
+    zero = ir.FloatAttr.get(element, 0.0) if isinstance(element, ir.FloatType) else ir.IntegerAttr.get(element, 0)
+    return ir.DenseElementsAttr.get_splat(type_, zero)
+
+
 def load_vector(
     context: LoweringContext, pointer: ir.Value, offset: ir.Value, stored: ir.Type, width: int
 ) -> list[ir.Value]:
@@ -271,6 +316,24 @@ def tile_lanes(tile: RegisterTile, group: Group) -> Lanes:
     raise InternalError(f"a tile of layout {tile.layout} is read by a map of another layout")
 
 
+def _select_bytes(emitter: BodyEmitter, operation: ir.Operation) -> None:
+    context, result = emitter.context, operation.results[0]
+    selector = context.integer(ir.IntegerAttr(operation.attributes["selector"]).value)
+    operands = [emitter.get(operand) for operand in operation.operands]
+    width = emitter.group.width if any(isinstance(operand, list) for operand in operands) else 1
+    words = [
+        llvm.call_intrinsic(
+            result.type,
+            ir.StringAttr.get("llvm.nvvm.prmt"),
+            [*(emitter.lane(operand, lane) for operand in operation.operands), selector],
+            [],
+            [],
+        )
+        for lane in range(width)
+    ]
+    emitter.values[result] = words if width > 1 else words[0]
+
+
 def _for(emitter: BodyEmitter, operation: ir.Operation) -> None:
     """A loop inside a body: bounds are the same for all lanes, carried values may differ."""
     width = emitter.group.width
@@ -294,6 +357,8 @@ _HANDLERS: dict[str, Callable[[BodyEmitter, ir.Operation], None]] = {
     "tile.atomic": _atomic,
     "tile.load": _load,
     "tile.masked_load": _load,
+    "tile.load_run": _load_run,
+    "tile.select_bytes": _select_bytes,
     "tile.store": _store,
     "tile.element": _element,
     "scf.for": _for,

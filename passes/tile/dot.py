@@ -44,6 +44,7 @@ from .schedule import (
 )
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
 from .skinny import few_rows, plan_few_rows, plan_skinny
+from .skinny_packed import plan_few_packed, plan_packed
 from .tile_order import tile_count, tile_position
 from .tile_types import full, i64, program_id, tile_of
 from .warp_plan import Fitting, find_fitting, plan_warp_specialized
@@ -163,14 +164,22 @@ def dot_program(request: Request) -> KernelProgram:
 
 def _plan_suited(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, request: Request) -> DotProgram:
     return (
-        plan_skinny(builder, view, arithmetic.accumulator, request)
+        _plan_skinny(builder, view, arithmetic, request)
         or plan_warp_specialized(builder, view, arithmetic.instruction != "fma", request)
         or _plan_tiled(builder, view, arithmetic, request)
     )
 
 
+def _plan_skinny(
+    builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, request: Request
+) -> DotProgram | None:
+    own = builder, view, arithmetic.accumulator, request
+    return plan_packed(*own) or plan_skinny(*own)
+
+
 def _plan_few(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, request: Request) -> DotProgram | None:
-    return plan_few_rows(builder, view, arithmetic.accumulator, request)
+    own = builder, view, arithmetic.accumulator, request
+    return plan_few_packed(*own) or plan_few_rows(*own)
 
 
 def study(request: Request) -> Fitting | None:
@@ -180,7 +189,7 @@ def study(request: Request) -> Fitting | None:
 
     def plan(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, request: Request) -> DotProgram | None:
         may_be_few = has_hints(mentioned_symbols(request.function)) and few_rows(view) is not None
-        if not may_be_few and plan_skinny(builder, view, arithmetic.accumulator, request) is None:
+        if not may_be_few and _plan_skinny(builder, view, arithmetic, request) is None:
             found.append(find_fitting(builder, view, arithmetic.instruction != "fma", request))
         return None
 

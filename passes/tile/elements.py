@@ -16,11 +16,11 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from mlir import ir
-from mlir.dialects import arith
+from mlir.dialects import arith, vector
 
 from ...dialects.tensors import element_of, scalar_type, shape_of
 from ...runtime.errors import InternalError
-from ...runtime.symbolic import ZERO, Expression, expression
+from ...runtime.symbolic import ZERO, Expression, expression, product
 from ..graph.rewriting import constant_array
 from .builder import Argument, TileBuilder
 
@@ -66,6 +66,7 @@ class ElementEmitter:
     builder: TileBuilder
     bindings: dict[ir.Value, Callable[[Indices], ir.Value | None]] = field(default_factory=dict)
     guard: ir.Value | None = None  # loads are only valid where this i1 holds
+    run: int = 1  # elements, neighbours in memory, that one load brings where a position and those near it are wanted
     # Elements by (value, position, guard), conditions by what they are of: a scope for each nested region.
     _memo: list[dict[Hashable, ir.Value]] = field(default_factory=lambda: [{}])
 
@@ -75,7 +76,7 @@ class ElementEmitter:
 
     def fresh(self) -> ElementEmitter:
         """The same bindings for another body: nothing emitted before is visible there."""
-        return ElementEmitter(self.builder, dict(self.bindings))
+        return ElementEmitter(self.builder, dict(self.bindings), run=self.run)
 
     def element(self, value: ir.Value, indices: Sequence[Expression]) -> ir.Value:
         """The scalar at `indices` (one a dimension of the value)."""
@@ -119,6 +120,10 @@ class ElementEmitter:
     def load_offset(self, argument: Argument, offset: Expression) -> ir.Value:
         """A load at a flat offset."""
         builder = self.builder
+        if self.run > 1:
+            found = self._of_run(argument, offset)
+            if found is not None:
+                return found
         lanes = builder.lanes(offset, argument.element)
         result_type = scalar_type(argument.element)
         operands = [argument.memory, builder.index(offset)]
@@ -135,12 +140,44 @@ class ElementEmitter:
             builder.varying.add(operation.result)
         return operation.result
 
+    def _of_run(self, argument: Argument, offset: Expression) -> ir.Value | None:
+        """One element of an aligned run that is read as a whole; None where the run may leave the tensor."""
+        number = dict(offset.terms).get((), 0) % self.run
+        first = offset - number
+        end = product(argument.shape) - first - self.run
+        if argument.place is not None or not first.divisible_by(self.run):
+            return None
+        if not end.is_nonnegative(self.builder.extents):
+            return None
+        type_ = ir.VectorType.get([self.run], scalar_type(argument.element))
+        elements = self._once((argument.memory, first, self.guard), lambda: self.load_run(argument, first, type_, 0))
+        return self.track(vector.extract(elements, [], [number]), elements)
+
+    def load_run(self, argument: Argument, offset: Expression, type_: ir.Type, step: int) -> ir.Value:
+        """The elements from a flat offset on that fill a vector or an integer, zeros where the guard does not hold.
+        Lanes that are `step` elements apart, where that is not 0, share an access.
+        """
+        builder, index = self.builder, self.builder.index(offset)
+        operands = [argument.memory, index, *([] if self.guard is None else [self.guard])]
+        lanes = "scattered" if any(operand in builder.varying for operand in operands) else "uniform"
+        if step and builder.vector is not None and self.guard not in builder.varying:
+            apart, first = builder.along_lanes(offset)
+            if apart is not None and apart == step and first.divisible_by(step * builder.vector.width):
+                lanes = "contiguous"
+        attributes = {"lanes": ir.StringAttr.get(lanes)}
+        operation = ir.Operation.create("tile.load_run", results=[type_], operands=operands, attributes=attributes)
+        return self.track(operation.result, *operands)
+
     def guarded(self, conditions: Sequence[ir.Value]) -> ElementEmitter:
         """An emitter whose loads are valid only where all conditions hold too."""
         guard = self.guard
         for condition in conditions:
             guard = condition if guard is None else self.both(guard, condition)
-        return ElementEmitter(self.builder, self.bindings, guard, self._memo)
+        return ElementEmitter(self.builder, self.bindings, guard, self.run, self._memo)
+
+    def in_runs(self, length: int) -> ElementEmitter:
+        """An emitter that reads aligned runs of `length` neighbours where it is asked for one of them."""
+        return ElementEmitter(self.builder, self.bindings, self.guard, length, self._memo)
 
     def both(self, left: ir.Value, right: ir.Value) -> ir.Value:
         return self._once(("both", left, right), lambda: self.track(arith.andi(left, right), left, right))
@@ -182,7 +219,7 @@ class ElementEmitter:
 
     def scope(self) -> ElementEmitter:
         """An emitter for a nested region: it sees what was emitted before and forgets its own at the end."""
-        return ElementEmitter(self.builder, self.bindings, self.guard, [*self._memo, {}])
+        return ElementEmitter(self.builder, self.bindings, self.guard, self.run, [*self._memo, {}])
 
     # Addresses -----------------------------------------------------------------------------------------------------
     def address(self, value: ir.Value, indices: Sequence[Expression]) -> Address | None:

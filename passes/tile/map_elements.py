@@ -13,6 +13,7 @@ from mlir import ir
 from mlir.dialects import arith
 
 from ...runtime.symbolic import Expression, expression, floor_divide, modulo
+from ..graph.rewriting import producer
 from .elements import ElementEmitter, Indices, element_rule
 
 _SYMBOLIC: dict[str, Callable[[Expression, Expression], Expression]] = {
@@ -45,15 +46,19 @@ class _Body:
             operation = view.operation
             if operation.name == "gpu.yield":
                 return self.value(operation.operands[0])
-            handler = _HANDLERS.get(operation.name)
-            instead = self.emitter.builder.replaced.get(operation.results[0])
-            if instead is not None:
-                self.values[operation.results[0]] = self.value(instead)
-            elif handler is not None:
-                handler(self, operation)
-            else:
-                self._clone(operation)
+            self.visit(operation)
         raise AssertionError("a map's body ends in gpu.yield")
+
+    def visit(self, operation: ir.Operation) -> None:
+        """Inline one operation, whose operands were visited before."""
+        handler = _HANDLERS.get(operation.name)
+        instead = self.emitter.builder.replaced.get(operation.results[0])
+        if instead is not None:
+            self.values[operation.results[0]] = self.value(instead)
+        elif handler is not None:
+            handler(self, operation)
+        else:
+            self._clone(operation)
 
     def value(self, value: ir.Value) -> ir.Value:
         """The emitted scalar; positions are turned into i64 values only when something asks for them."""
@@ -149,3 +154,27 @@ _HANDLERS: dict[str, Callable[[_Body, ir.Operation], None]] = {
 @element_rule("graph.map")
 def _map(emitter: ElementEmitter, operation: ir.Operation, indices: Indices) -> ir.Value:
     return _Body(emitter, indices).run(operation.regions[0].blocks[0])
+
+
+def scalar_of_map(emitter: ElementEmitter, operation: ir.Operation, wanted: ir.Value, indices: Indices) -> ir.Value:
+    """The scalar `wanted` of a map's body at a position, and of the body only what it is made of."""
+    body, needed = _Body(emitter, indices), operations_behind(wanted)
+    for view in operation.regions[0].blocks[0].operations:
+        if view.operation in needed:
+            body.visit(view.operation)
+    return body.value(wanted)
+
+
+def operations_behind(wanted: ir.Value) -> set[ir.Operation]:
+    """The operations of a map's body that a scalar of it is made of."""
+    found: set[ir.Operation] = set()
+    waiting = [wanted]
+    while waiting:
+        owner = producer(waiting.pop())
+        if owner is not None and owner not in found:
+            found.add(owner)
+            if owner.name not in ("graph.element", "graph.element_at"):
+                waiting += owner.operands
+            else:
+                waiting += list(owner.operands)[1:]  # the tensor is no scalar
+    return found

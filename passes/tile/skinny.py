@@ -63,6 +63,16 @@ class Skinny:
         return self.schedule.count
 
     @property
+    def depth(self) -> Expression:
+        """The length of a line of weights, in elements of a tile."""
+        return self.view.depth
+
+    @property
+    def source(self) -> str:
+        """The dtype of a tile of weights."""
+        return element_of(self.view.right(ZERO, ZERO, ZERO).tensor)
+
+    @property
     def layout(self) -> str:
         """Layout text of a tile of weights, and of the partial sums of one row."""
         down, across = self.schedule.threads
@@ -97,17 +107,16 @@ class Skinny:
         type_ = scalar_type(self.accumulator)
         start = full(*schedule.shape, self.layout, zero(type_))
         step = schedule.depth * schedule.unroll
-        bounds = (builder.index(value) for value in (0, self.view.depth, step))
+        bounds = (builder.index(value) for value in (0, self.depth, step))
         loop = scf.ForOp(*bounds, [start] * self.rows)
         with ir.InsertionPoint(loop.body), builder.region():
-            depth = builder.variable(loop.induction_variable, "depth", self.view.depth)
+            depth = builder.variable(loop.induction_variable, "depth", self.depth)
             origins = [self._origin(depth + number * schedule.depth) for number in range(schedule.unroll)]
-            source = element_of(self.view.right(ZERO, ZERO, ZERO).tensor)
-            tiles = [self._tile(origin, source, self._weight) for origin in origins]
+            tiles = [self._tile(origin, self.source, self._weight) for origin in origins]
             sums = list(loop.inner_iter_args)
             for origin, tile in zip(origins, tiles, strict=True):
                 sums = [
-                    self._tile(origin, self.accumulator, self._multiply(row, tile, source, total))
+                    self._tile(origin, self.accumulator, self._multiply(row, tile, total))
                     for row, total in enumerate(sums)
                 ]
             scf.yield_(sums)
@@ -121,11 +130,11 @@ class Skinny:
     def _tile(self, origin: tuple[ir.Value, ir.Value], made: str, body: Body) -> ir.Value:
         """A map of dtype `made` over a tile of weights, in which loads from outside the weights give zero."""
         builder, schedule, view = self.builder, self.schedule, self.view
-        blocks = ((view.depth, schedule.depth * schedule.unroll), (view.columns, schedule.columns))
+        blocks = ((self.depth, schedule.depth * schedule.unroll), (view.columns, schedule.columns))
 
         def element_at(i: ir.Value, j: ir.Value) -> ir.Value:
             depth, column = (j, i) if schedule.depth_contiguous else (i, j)
-            place = (builder.variable(depth, "k", view.depth), builder.variable(column, "column", view.columns))
+            place = (builder.variable(depth, "k", self.depth), builder.variable(column, "column", view.columns))
             with builder.vectorised(place[0 if schedule.depth_contiguous else 1], schedule.vector):
                 builder.varying.add(j)
                 checks = [
@@ -150,7 +159,7 @@ class Skinny:
         place = self.view.right(self.batch, depth, column)
         return emitter.element(place.tensor, place.indices)
 
-    def _multiply(self, row: int, tile: ir.Value, source: str, total: ir.Value) -> Body:
+    def _multiply(self, row: int, tile: ir.Value, total: ir.Value) -> Body:
         """total + weight * the element of this row at the weight's k."""
 
         def body(emitter: ElementEmitter, depth: Expression, column: Expression) -> ir.Value:
@@ -158,7 +167,7 @@ class Skinny:
             own = emitter.element(place.tensor, place.indices)
             factors = (
                 convert(own, element_of(place.tensor), self.accumulator),
-                convert(element(tile, scalar_type(source)), source, self.accumulator),
+                convert(element(tile, scalar_type(self.source)), self.source, self.accumulator),
             )
             before = element(total, scalar_type(self.accumulator))
             if is_float(self.accumulator):
@@ -261,13 +270,22 @@ def _plan(builder: TileBuilder, turned: Contraction, rows: int, accumulator: str
     most = MOST_ROWS_BESIDE_WGMMA if request.target.wgmma else MOST_ROWS
     if rows > most.get(size, 2) or operand.vector * size < LEAST_ACCESS:
         return None
-    sizes = size_guess(turned.batch), rows, size_guess(turned.columns), depth
-    problem = WeightsProblem(*sizes, size, operand.vector, operand.fast == 0)
+    problem = WeightsProblem(*sizes_of(turned, rows, depth), size, operand.vector, operand.fast == 0)
+    schedule = chosen_schedule(turned, problem, request)
+    if schedule is None:
+        return None
+    return Skinny(builder, turned, accumulator, request.returned, schedule, rows)
+
+
+def sizes_of(turned: Contraction, rows: int, depth: int) -> tuple[int, int, int, int]:
+    """Batch, rows, columns and depth of a problem."""
+    return size_guess(turned.batch), rows, size_guess(turned.columns), depth
+
+
+def chosen_schedule(turned: Contraction, problem: WeightsProblem, request: Request) -> SkinnySchedule | None:
+    """The schedule for a problem, or None when none suits it."""
     candidates = skinny_candidates(problem, request.target)
     schedules = [replace(found.schedule, cycles=found.cycles) for found in candidates]
     if turned.pairs is not None:  # a thread has both of a pair
         schedules = [own for own in schedules if (own.lines if own.depth_contiguous else own.vector) % 2 == 0]
-    if not schedules:
-        return None
-    schedule = request.choose("skinny", describe(problem), schedules)
-    return Skinny(builder, turned, accumulator, request.returned, schedule, rows)
+    return request.choose("skinny", describe(problem), schedules) if schedules else None

@@ -22,6 +22,9 @@ _MEMORY = 15.0  # its share of the memory's bandwidth
 _ALONE = 24.0  # what one gets when the others ask for nothing
 _LATENCY = 1200.0  # of memory that is busy
 _REDUCTION = 40.0  # a sum in each of its rounds, a barrier included
+_INSTRUCTIONS = 128.0  # of threads
+_WIDENING, _PRODUCT, _FACTOR = 2.4, 1.1, 0.6  # instructions: a packed weight, its product with a row, the row's element
+_FACTORS = 16  # registers for elements of a row that packed weights are multiplied with
 _LINE_SHARE = {16: 0.4, 32: 0.6, 64: 0.9}  # of the bandwidth, where a warp's access takes so many bytes of a line
 
 
@@ -38,6 +41,13 @@ class WeightsProblem:
     element_bytes: int
     vector: int
     depth_contiguous: bool
+
+
+@dataclass(frozen=True)
+class PackedProblem(WeightsProblem):
+    """Elements that are words of `packed` weights each, which are widened before they are multiplied."""
+
+    packed: int
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ def _schedules(problem: WeightsProblem) -> Iterator[SkinnySchedule]:
                     schedule = SkinnySchedule(
                         (threads // across, across), problem.vector, lines, unroll, problem.depth_contiguous
                     )
-                    whole = problem.depth % (schedule.depth * unroll) == 0
+                    whole = problem.depth % (schedule.depth * unroll) == 0 or isinstance(problem, PackedProblem)
                     if unroll * lines <= MOST_WAITING and (whole or unroll == 1):
                         yield schedule
 
@@ -110,11 +120,17 @@ def _cycles(problem: WeightsProblem, schedule: SkinnySchedule, target: Target) -
     steps = -(-problem.depth // (schedule.depth * schedule.unroll))
     block_bytes = schedule.count * schedule.lines * schedule.unroll * access * steps
     registers = problem.rows * problem.vector * schedule.lines + schedule.unroll * schedule.lines * access // 4 + 32
+    if isinstance(problem, PackedProblem):
+        registers += _FACTORS * problem.rows + problem.packed
     at_once = max(1, min(2048 // schedule.count, 65536 // (registers * schedule.count)))
     most = -(-blocks // target.multiprocessors)  # of one multiprocessor
     waiting = min(most, at_once) * schedule.count * schedule.lines * schedule.unroll * access
     rate = min(_ALONE, waiting / _LATENCY) * _LINE_SHARE.get(schedule.threads[1] * access, 1.0)
     reading = max(most * block_bytes / rate, blocks * block_bytes / (_MEMORY * target.multiprocessors))
+    if isinstance(problem, PackedProblem):
+        weights = block_bytes // problem.element_bytes * problem.packed
+        work = _WIDENING + problem.rows * (_PRODUCT + _FACTOR / schedule.lines)
+        reading = max(reading, most * weights * work / _INSTRUCTIONS)
     together = schedule.threads[1] if schedule.depth_contiguous else schedule.threads[0]
     sums = problem.rows * schedule.lines * (1 if schedule.depth_contiguous else problem.vector)
     return _LATENCY + reading + -(-most // at_once) * sums * _REDUCTION * math.log2(2 * together) / 5

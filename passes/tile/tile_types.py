@@ -48,6 +48,13 @@ def element(tile: ir.Value, type_: ir.Type) -> ir.Value:
     return ir.Operation.create("tile.element", results=[type_], operands=[tile]).result
 
 
+def select_bytes(low: ir.Value, high: ir.Value, selector: int) -> ir.Value:
+    """In a tile.map: four of the eight bytes of two words, the first by the last hexadecimal digit of `selector`."""
+    return ir.Operation.create(
+        "tile.select_bytes", results=[low.type], operands=[low, high], attributes={"selector": i64(selector)}
+    ).result
+
+
 def map_(
     builder: TileBuilder,
     origin: Sequence[ir.Value],

@@ -152,3 +152,35 @@ func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %rows: index, %columns: ind
   }) {layout = "blocked<4x8, vector=1>", shape = array<i64: 4, 8>} : (index, index, index, index) -> ()
   return
 }
+
+// -----
+// Runs of neighbours: integers of all lanes in one access, a vector for every lane in its own; nothing where the predicate does
+// not hold. Bytes are chosen by prmt.
+
+// CHECK: %[[BYTES:.*]] = llvm.getelementptr %arg0[%{{.*}}] : (!llvm.ptr<1>, i32) -> !llvm.ptr<1>, i8
+// CHECK: llvm.load %{{.*}} {alignment = 16 : i64} : !llvm.ptr<1> -> vector<4xi32>
+// CHECK-COUNT-4: llvm.load %{{.*}} {alignment = 16 : i64} : !llvm.ptr<1> -> vector<8xf16>
+// CHECK: arith.select %{{.*}}, %{{.*}}, %cst : vector<8xf16>
+// CHECK-COUNT-4: llvm.call_intrinsic "llvm.nvvm.prmt"
+func.func @map(%x: memref<?xi8>, %y: memref<?xf16>, %z: memref<?xi32>, %n: index) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c128 = arith.constant 128 : index
+  %holds = arith.cmpi slt, %c1, %n : index
+  "tile.map"(%c0, %c0, %c1, %c128) ({
+  ^bb0(%i: index, %j: index):
+    %c4 = arith.constant 4 : index
+    %c8 = arith.constant 8 : index
+    %first = arith.muli %j, %c4 : index
+    %second = arith.muli %j, %c8 : index
+    %a = "tile.load_run"(%x, %first) {lanes = "contiguous"} : (memref<?xi8>, index) -> i32
+    %b = "tile.load_run"(%y, %second, %holds) {lanes = "scattered"} : (memref<?xf16>, index, i1) -> vector<8xf16>
+    %c = vector.extract %b[3] : f16 from vector<8xf16>
+    %d = arith.fptosi %c : f16 to i32
+    %e = "tile.select_bytes"(%a, %d) {selector = 30288 : i64} : (i32, i32) -> i32
+    "tile.store"(%e, %z, %j) {lanes = "contiguous"} : (i32, memref<?xi32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 128>}
+    : (index, index, index, index) -> ()
+  return
+}
