@@ -16,6 +16,7 @@ from .observer import ATOMIC, COPY, READ, WRITE
 from .ptx import TYPE_BITS, Immediate, Instruction
 
 _FENCES = ("membar", "fence")
+_ALL_LANES = 0xFFFFFFFF
 _MEETINGS = ("shfl", "vote", "match", "redux", "elect")
 
 
@@ -165,8 +166,14 @@ def call_after(instruction: Instruction) -> str:
     if opcode == "griddepcontrol" and instruction.has("wait"):
         return f"T.observer.previous_awaited({{mask}}, {line})"
     if opcode in _MEETINGS or (opcode in ("bar", "barrier") and instruction.has("warp")):
-        return f"T.observer.warps_met({{mask}}, {line})"
+        return f"T.observer.warps_met({{mask}}, {line}, {_names_all(instruction)})"
     return ""
+
+
+def _names_all(instruction: Instruction) -> bool:
+    """Whether the member mask, which comes last, is a literal of 32 ones."""
+    members = instruction.operands[-1] if instruction.has("sync") else None
+    return isinstance(members, Immediate) and members.bits & _ALL_LANES == _ALL_LANES
 
 
 ROUTINES = {

@@ -32,6 +32,16 @@ def _participants(chunk: Chunk, mask: Mask, members: Values) -> Array:
     return np.asarray(active & ((_rows(chunk, members) & _LANE_BITS) != 0))
 
 
+def require_named_lanes(chunk: Chunk, mask: Array, line: int) -> None:
+    """Hardware waits for all lanes that an instruction names and that have not ended; here each must be with it."""
+    rows = mask.reshape(-1, 32)
+    living = np.ones_like(rows) if chunk.alive is None else chunk.alive.reshape(-1, 32)
+    missing = living & ~rows & rows.any(axis=1, keepdims=True)
+    if missing.any():
+        thread = int(missing.reshape(-1).argmax())
+        chunk.fault(line, f"all lanes of the warp are named, and lane {thread % 32} does not come", thread)
+
+
 def _spread(per_warp: Array) -> Array:
     return np.repeat(per_warp, 32)
 

@@ -87,8 +87,8 @@ class Observer:
         """A fence: `async` (fence.proxy.async), `memory` (membar, fence.acq_rel, fence.sc), `mbarrier_init`, `wgmma`.
         """
 
-    def warps_met(self, mask: Mask, line: int) -> None:
-        """bar.warp.sync, a shuffle, a vote: the lanes of each warp have synchronised."""
+    def warps_met(self, mask: Mask, line: int, everyone: bool) -> None:
+        """bar.warp.sync, a shuffle, a vote: the lanes of each warp have synchronised. `everyone`: it names all 32."""
 
     def barrier_arrived(self, mask: Mask, line: int, number: int) -> None:
         """Threads have arrived at barrier `number` of their block (bar.sync, bar.arrive, bar.red)."""

@@ -15,6 +15,7 @@ import numpy as np
 from .memory import RANK_SHIFT
 from .numpy_chunk import Array, Chunk, Mask, Values
 from .numpy_cluster import OFFSET_MASK
+from .numpy_warp import require_named_lanes
 from .observer import ATOMIC, BULK, COPY, READ, WRITE, Observer
 from .sanitizer_clocks import HAPPENED, Clocks
 from .sanitizer_ends import Ends
@@ -208,7 +209,9 @@ class ChunkSanitizer(Observer):
     def previous_awaited(self, mask: Mask, line: int) -> None:
         self._clocks.await_previous(mask)
 
-    def warps_met(self, mask: Mask, line: int) -> None:
+    def warps_met(self, mask: Mask, line: int, everyone: bool) -> None:
+        if everyone and mask is not None:
+            require_named_lanes(self._chunk, mask, line)
         self._clocks.tick(self._clocks.warps_of(mask))
 
     def barrier_arrived(self, mask: Mask, line: int, number: int) -> None:

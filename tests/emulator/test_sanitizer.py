@@ -98,6 +98,24 @@ def test_lanes_of_one_warp(synchronise: str, found: int) -> None:
     assert all("two lanes of one warp" in finding.what for finding in findings)
 
 
+@pytest.mark.parametrize(
+    "instruction",
+    ["bar.warp.sync -1;", "shfl.sync.bfly.b32 %r11, %r1, 1, 31, 0xffffffff;", "vote.sync.any.pred %p2, %p1, -1;"],
+)
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [
+        ("@%p1 bra OVER;", True),
+        ("@%p1 ret;", False),  # who has ended is not waited for
+        ("setp.lt.u32 %p1, %r1, 32; @%p1 bra OVER;", False),  # nor is another warp
+    ],
+)
+def test_named_lanes_that_do_not_come(instruction: str, before: str, found: bool) -> None:
+    _, findings = _run(f"and.b32 %r12, %r1, 31; setp.eq.u32 %p1, %r12, 9; {before}\n {instruction}\nOVER:")
+    assert [finding.kind for finding in findings] == ["fault"] * found
+    assert all("lane 9 does not come" in finding.what for finding in findings)
+
+
 def test_two_warps_writing_one_word_in_the_same_instruction() -> None:
     body = "and.b32 %r5, %r5, 127; add.u32 %r6, %r4, %r5;\n st.shared.b32 [%r6], %r1;"
     (finding,) = _run(body)[1]
