@@ -7,6 +7,8 @@ of a large product with int4 weights are these bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from mlir import ir
 
@@ -14,6 +16,7 @@ from ...dialects import graph_builder as build
 from ...dialects.narrow import PACKED
 from ...dialects.scalar import Scalar
 from ...dialects.tensors import element_of, rank_of, shape_of
+from ...runtime.symbolic import Expression
 from ..unit import Unit, WeightStore, register_pass
 from .rewriting import (
     Array,
@@ -21,6 +24,7 @@ from .rewriting import (
     building_before,
     erase_dead,
     functions,
+    integer,
     operations_of,
     replace,
     string,
@@ -42,7 +46,9 @@ def pack_weights(unit: Unit) -> None:
         %b = reshape(broadcast(%w, <64x16x2>), <64x32>)
         %0 = "graph.map"() ({ extsi(element(%b) >> 4 * (index(1) & 1) & 15) ... })
 
-    What reads a weight in another order than a map of its shape keeps the weight as it is, a byte an element.
+    What reads a weight in another order than a map of its shape keeps the weight as it is, a byte an element. The
+    neighbours in a byte are those of the last dimension, but those of k where the map is the right operand of a product
+    that has k first: the weight is then stored turned, so that a program can read many along k at once.
     """
     with unit.module.context, ir.Location.unknown():
         main = functions(unit.module)["main"]
@@ -73,25 +79,40 @@ def _reader(use: ir.OpOperand) -> ir.Operation:
 
 def _pack(weights: WeightStore, operation: ir.Operation) -> None:
     weight, handle = operation.results[0], string(operation, "handle")
-    element, shape = element_of(weight), shape_of(weight)
-    count = PACKED[element]
-    fresh = weights.add(handle, lambda: packed(weights.get(handle), count))
+    element, shape, rank = element_of(weight), shape_of(weight), rank_of(weight)
+    count, turned = PACKED[element], _has_depth_first(weight)
+    order = [*range(rank - 2), rank - 1, rank - 2] if turned else [*range(rank)]
+    stored = [shape[axis] for axis in order]
+    fresh = weights.add(handle, lambda: packed(weights.get(handle).transpose(order), count))
     with building_before(operation):
-        in_bytes = build.weight(fresh, [*shape[:-1], (shape[-1] + count - 1) // count], "ui8")
+        in_bytes = build.weight(fresh, [*stored[:-1], (stored[-1] + count - 1) // count], "ui8")
     for use in list(weight.uses):
         with building_before(_reader(use)):
-            repeated = _repeated(in_bytes, count, shape)
+            repeated = _repeated(in_bytes, count, stored)
+            repeated = build.transpose(repeated, order) if turned else repeated
         inner = use.owner.operation
         with building_before(inner):
-            replace(inner, [_field(repeated, len(shape) - 1, count, element).value])
+            replace(inner, [_field(repeated, order[-1], count, element).value])
 
 
-def _repeated(in_bytes: ir.Value, count: int, shape: build.Shape) -> ir.Value:
+def _has_depth_first(weight: ir.Value) -> bool:
+    """Whether the one reader of the weight is the right operand of products along its last dimension but one."""
+    readers = [_reader(use).results[0] for use in weight.uses]
+    products = [use for value in readers for use in value.uses]
+    return len(readers) == 1 and bool(products) and all(_is_along_rows(use) for use in products)
+
+
+def _is_along_rows(use: ir.OpOperand) -> bool:
+    product = use.owner.operation
+    return product.name == "graph.matmul" and use.operand_number == 1 and not integer(product, "transpose_right")
+
+
+def _repeated(in_bytes: ir.Value, count: int, shape: Sequence[Expression]) -> ir.Value:
     """The byte of every element, at the element's place."""
     rank, sizes = len(shape), shape_of(in_bytes)
     spread = build.broadcast(build.expand_dimensions(in_bytes, [rank]), [*sizes, count])
     whole = build.reshape(spread, [*sizes[:-1], sizes[-1] * count])
-    return whole if shape_of(whole) == shape else build.slice(whole, [0] * rank, shape)
+    return whole if list(shape_of(whole)) == list(shape) else build.slice(whole, [0] * rank, shape)
 
 
 def _field(repeated: ir.Value, axis: int, count: int, element: str) -> Scalar:

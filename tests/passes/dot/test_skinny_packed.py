@@ -146,6 +146,37 @@ def test_shapes_blocks_and_zero_points(target: str, **parts: Any) -> None:
     assert is_packed(verify(Case(**parts), target))
 
 
+@pytest.mark.parametrize(("kind", "bits"), [("int4", 16), ("uint4", 32), ("uint4", 16)])
+def test_dequantised_weights(kind: str, bits: int) -> None:
+    """DequantizeLinear of weights [k, columns] with blocks along k: the engine has them turned, two along k a byte."""
+    depth, columns, block = 288, 260, 32
+    generator = np.random.default_rng(bits)
+    low = -8 if kind == "int4" else 0
+    q = generator.integers(low, low + 16, (depth, columns))
+    zeros = generator.integers(low, low + 16, (depth // block, columns))
+    scales = generator.uniform(0.01, 0.1, zeros.shape).astype(f"float{bits}")
+    x = generator.standard_normal((2, depth)).astype(scales.dtype)
+    element = helper.np_dtype_to_tensor_dtype(scales.dtype)
+    small = getattr(onnx.TensorProto, kind.upper())
+    constants = [helper.make_tensor(name, small, own.shape, own.ravel()) for name, own in (("q", q), ("z", zeros))]
+    constants.append(onnx.numpy_helper.from_array(scales, "s"))
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=0, block_size=block),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    tensors = [helper.make_tensor_value_info(*own) for own in (("x", element, (2, depth)), ("y", element, (2, columns)))]
+    graph = helper.make_graph(nodes, "dequantised", tensors[:1], tensors[1:], constants)
+    engine = tilewright.compile(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]), target="sm_90a")
+    sanitizer = Sanitizer(Order("random", 3))
+    with Session(engine, EmulatorDevice(instrument=sanitizer), checked=True) as session:
+        got = session.run({"x": x})["y"].astype(np.float64)
+    assert is_packed(engine) and not sanitizer.findings
+    spread = [np.repeat(part.astype(np.float64), block, 0) for part in (zeros, scales)]
+    want = x.astype(np.float64) @ ((q - spread[0]) * spread[1])
+    tolerance = 3e-6 if bits == 32 else 2**-10  # as above
+    np.testing.assert_allclose(got, want, rtol=0, atol=np.abs(want).max() * tolerance)
+
+
 @pytest.mark.parametrize("case", [Case(rows=5), Case(groups=True, dtype="float32"), Case(columns=64, depth=64)])
 def test_what_has_another_program(case: Case) -> None:
     """Rows for tensor cores, a scale for each k by an index, and weights too few."""

@@ -53,3 +53,29 @@ func.func @main() -> (!f, !t) {
   }) : () -> !f
   return %0, %t : !f, !t
 }
+
+// -----
+// The right operand of a product that has k first: neighbours along k share a byte, and the weight is stored turned.
+
+!x = tensor<?x6xf32, ["n", "6"]>
+!w = tensor<6x5xi4>
+!f = tensor<6x5xf32>
+!y = tensor<?x5xf32, ["n", "5"]>
+
+// CHECK-LABEL: func.func @main
+// CHECK: %[[W:.*]] = "graph.weight"() {{.*}} : () -> tensor<5x3xui8>
+// CHECK: %[[WHOLE:.*]] = "graph.reshape"({{.*}}) : (tensor<5x3x2xui8>) -> tensor<5x6xui8>
+// CHECK: %[[TURNED:.*]] = "graph.transpose"(%[[WHOLE]]) {{.*}} -> tensor<6x5xui8>
+// CHECK: "graph.element"(%[[TURNED]])
+// CHECK: "graph.index"() {axis = 0 : i64}
+func.func @main(%x: !x {graph.name = "x"}) -> !y {
+  %w = "graph.weight"() {handle = "w"} : () -> !w
+  %0 = "graph.map"() ({
+    %1 = "graph.element"(%w) : (!w) -> i8
+    %2 = arith.extsi %1 : i8 to i32
+    %3 = arith.sitofp %2 : i32 to f32
+    gpu.yield %3 : f32
+  }) : () -> !f
+  %4 = "graph.matmul"(%x, %0) {transpose_left = 0 : i64, transpose_right = 0 : i64} : (!x, !f) -> !y
+  return %4 : !y
+}
