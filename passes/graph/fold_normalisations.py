@@ -46,7 +46,9 @@ from .row_terms import Line, Term, Terms, column_factors, find_terms
 
 USUAL_FACTORS = (1 / 16, 16.0)  # the largest factor of a column: within these the range of f16 takes usual weights
 USUAL_WEIGHTS = (2.0**-8, 2.0**15)  # the largest weight with its factor: within these all keep to the range of f16
-LEAST_LINES = 64  # of a product whose kernel works on tiles: fewer are bound by the weights, and by launches
+LEAST_LINES = 64  # of a product whose kernel works on tiles, and adds the statistics of its lines up for the next one
+FEW_LINES = 4  # up to which the kernel has no tiles: it is bound by the weights, and computes the statistics itself
+LEAST_WEIGHTS = 1 << 16  # elements: only then (passes/tile/skinny.py)
 
 
 @register_pass("fold-normalisations", requires="graph", ensures="graph")
@@ -63,14 +65,12 @@ def fold_normalisations(unit: Unit) -> None:
         %p = "graph.matmul"(%x, %v)
         %y = "graph.map"() ({ (%p - %mean * %s) * %scale + %b })
 
-    Only of products in f16 and bf16, on targets whose products leave room for it in the epilogue (wgmma). The tensor is
-    stored narrow either way (one that the model keeps in f32 beside 16-bit products is left alone); its normalised
-    values are not rounded any more, and rounding of the weights cannot bring the mean back, because s is the sum of
-    what is multiplied. Where factors of columns are far from one and take the weights out of the range of f16, a power
-    of two goes to the scale instead.
+    Only of products in f16 and bf16; of many lines on targets whose products leave room for it in the epilogue (wgmma),
+    of few, such as those of decoding, on all. The tensor is stored narrow either way (one that the model keeps in f32
+    beside 16-bit products is left alone); its normalised values are not rounded any more, and rounding of the weights
+    cannot bring the mean back, because s is the sum of what is multiplied. Where factors of columns are far from one
+    and take the weights out of the range of f16, a power of two goes to the scale instead.
     """
-    if not find_target(unit.target).wgmma:
-        return
     with unit.module.context, ir.Location.unknown():
         main = functions(unit.module)["main"]
         for block in blocks_within(main):
@@ -87,7 +87,8 @@ def _fold(unit: Unit, normalisation: ir.Operation) -> None:
     """
     value = normalisation.results[0]
     readers = users(value)
-    products = [own for own in readers if _can_take(own, value)]
+    wgmma = find_target(unit.target).wgmma
+    products = [own for own in readers if _can_take(own, value, wgmma)]
     residuals = [own for own in readers if own not in products]
     if not products or not all(_is_residual(own, value) for own in residuals):
         return
@@ -102,15 +103,20 @@ def _fold(unit: Unit, normalisation: ir.Operation) -> None:
         _recompute(unit, own, value, terms)
 
 
-def _can_take(reader: ir.Operation, value: ir.Value) -> bool:
-    """A product of many lines with a constant matrix of known size."""
+def _can_take(reader: ir.Operation, value: ir.Value, wgmma: bool) -> bool:
+    """A product of many lines, or few, with a constant matrix of known size."""
     if reader.name != "graph.matmul" or reader.operands[0] != value or reader.operands[1] == value:
         return False
     lines = product(shape_of(value)[:-1]).as_constant()
     known = all(size.as_constant() is not None for size in shape_of(reader.operands[1]))
     floats = element_of(value) in ("f32", *NARROW) and element_of(reader.operands[1]) == element_of(value)
     plain = is_weight(reader.operands[1], 2) and not integer(reader, "transpose_left")
-    return plain and known and floats and (lines is None or lines >= LEAST_LINES)
+    if not (plain and known and floats):
+        return False
+    if lines is None or lines >= LEAST_LINES:
+        return wgmma
+    size = product(shape_of(reader.operands[1])).as_constant() or 0
+    return 0 < lines <= FEW_LINES and size >= LEAST_WEIGHTS
 
 
 def _is_operand(unit: Unit, tensor: ir.Value, element: str) -> bool:

@@ -43,7 +43,7 @@ from .schedule import (
     without_hints,
 )
 from .shared_operand import Operand, allocate, emit_transfer, plan_operand, shared_layout
-from .skinny import few_rows, plan_few_rows, plan_skinny
+from .skinny import Skinny, few_rows, plan_few_rows, plan_skinny
 from .skinny_packed import plan_few_packed, plan_packed
 from .tile_order import tile_count, tile_position
 from .tile_types import full, i64, program_id, tile_of
@@ -197,6 +197,20 @@ def study(request: Request) -> Fitting | None:
     _emitted(request, plan)
     fitting = found[0] if found else None
     return None if fitting is None or fitting.view.is_swapped else fitting
+
+
+def few_rows_program(request: Request) -> Skinny | None:
+    """The program of few rows that a kernel has, its rows on the left of the product as in the model; None where it
+    has, or may have at run time, another. Emits nothing that is kept.
+    """
+
+    def plan(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, request: Request) -> DotProgram | None:
+        found.append(_plan_skinny(builder, view, arithmetic, request))
+        return None
+
+    found: list[Skinny | None] = []
+    _emitted(request, plan)
+    return None if not found or found[0] is None or found[0].view.is_swapped else found[0]
 
 
 def _emitted(request: Request, plan: Planner) -> tuple[KernelProgram | None, Contraction]:

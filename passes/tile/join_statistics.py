@@ -2,8 +2,9 @@
 
 In: fused kernels, in which a row kernel reads a tensor to make a few numbers of each line, and products read those in
 their epilogue. Out: the product that makes the tensor returns sums of parts of its lines as well, each as wide as its
-tiles; whoever wants the numbers computes them from those. The tensor is not read for them, and the row kernel is gone.
-It stands here, not in passes/graph, because tiles decide: how wide the parts are, and whether it pays.
+tiles; whoever wants the numbers computes them from those. A product of few rows, each block of which reads them whole,
+computes the numbers itself. The tensor is not read for them, and the row kernel is gone. It stands here, not in
+passes/graph, because tiles decide: how wide the parts are, and whether it pays.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from mlir import ir
 
 from ...dialects import graph_builder
-from ...dialects.tensors import element_of, shape_of, tensor_type
+from ...dialects.tensors import Shape, element_of, shape_of, tensor_type
 from ..graph.line_statistics import Statistics, find_statistics
 from ..graph.rewriting import (
     body_of,
@@ -30,7 +31,7 @@ from ..graph.rewriting import (
 )
 from ..target import Target, find_target
 from ..unit import Unit, register_pass
-from .dot import study
+from .dot import few_rows_program, study
 from .elements import load_rules
 from .programs import Request
 from .schedule import size_guess, typical_sizes
@@ -58,10 +59,11 @@ def join_statistics(unit: Unit) -> None:
         %x:3 = call @dot_0(...) : (tensor<256x768xf16>, tensor<256x6xf32>, tensor<256x6xf32>)
         %y = call @dot_1(%x#0, %w, %x#1, %x#2)                               // computes mean and scale
 
-    Every kernel still has one call: equal ones become one later.
+    Every kernel still has one call: equal ones become one later. Products of few rows have the body of `@row_0`, on
+    every target.
     """
     target = find_target(unit.target)
-    if not target.wgmma or unit.precision == "strict":  # what is added up has not been rounded to what is stored
+    if unit.precision == "strict":  # what is added up has not been rounded to what is stored
         return
     load_rules()
     with unit.module.context, ir.Location.unknown(), typical_sizes(unit.hints):
@@ -69,8 +71,10 @@ def join_statistics(unit: Unit) -> None:
         calls = [own for own in inner_operations(everything["main"]) if own.name == "func.call"]
         for call in [own for own in calls if string(everything[_callee(own)], "graph.kernel") == "row"]:
             found = find_statistics(everything[_callee(call)])
-            made = producer(call.operands[0]) if found is not None else None
-            if found is None or made is None or made.name != "func.call" or made.block != call.block:
+            if found is None or _compute_in_few_rows(unit, target, everything, call):
+                continue
+            made = producer(call.operands[0])
+            if not target.wgmma or made is None or made.name != "func.call" or made.block != call.block:
                 continue
             width = _width(unit, target, everything[_callee(made)], found)
             if width:
@@ -132,6 +136,38 @@ def _comes_from(value: ir.Value, source: ir.Value) -> bool:
     return any(shape_of(own) == shape_of(source) and _comes_from(own, source) for own in read)
 
 
+# Few rows -------------------------------------------------------------------------------------------------------------
+def _compute_in_few_rows(unit: Unit, target: Target, functions: dict[str, ir.Operation], call: ir.Operation) -> bool:
+    """Let products of few rows that read the tensor compute the statistics of its lines: each block has read the lines
+    anyway, and a launch costs more than their sums. Returns whether nothing else reads the statistics.
+    """
+    tensor = call.operands[0]
+    for reader in list(dict.fromkeys(user for own in call.results for user in users(own))):
+        if reader.name != "func.call" or tensor not in list(reader.operands):
+            continue
+        function = functions[_callee(reader)]
+        if string(function, "graph.kernel") != "dot" or not _has_few_rows(unit, target, function, shape_of(tensor)):
+            continue
+        block = body_of(function)
+        point = ir.InsertionPoint(operations_of(block)[0])
+        *body, end = operations_of(body_of(functions[_callee(call)]))
+        values = {body_of(functions[_callee(call)]).arguments[0]: block.arguments[list(reader.operands).index(tensor)]}
+        for operation in body:
+            clone_into(operation, values, point)
+        made = [values[operand] for operand in end.operands]
+        _put_in_place(function, reader, dict(zip(call.results, made, strict=True)), [])
+    if any(users(own) for own in call.results):
+        return False
+    call.erase()
+    return True
+
+
+def _has_few_rows(unit: Unit, target: Target, function: ir.Operation, shape: Shape) -> bool:
+    """Whether the product's program is that of few rows, as many as there are lines of the tensor's shape."""
+    found = few_rows_program(Request(function, string(function, "sym_name"), target, unit.precision))
+    return found is not None and shape_of(found.view.operation.results[0])[:-1] == shape[:-1]
+
+
 # The change -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Join:
@@ -178,16 +214,7 @@ class _Join:
         first = operations_of(block)[0]
         with first.location:
             made = self.statistics.from_parts(own, self.width, ir.InsertionPoint(first))
-        known = dict(zip(self.call.results, made, strict=True))
-        operands = list(reader.operands)
-        for number in reversed(range(len(operands))):
-            if operands[number] in known:
-                block.arguments[number].replace_all_uses_with(known[operands[number]])
-                block.erase_argument(number)
-                del operands[number]
-        _set_type(function)
-        call = _call(reader, [*operands, *parts], [value.type for value in reader.results])
-        replace(reader, list(call.results))
+        _put_in_place(function, reader, dict(zip(self.call.results, made, strict=True)), parts)
 
     def _combined(self, parts: list[ir.Value]) -> Sequence[ir.Value]:
         """A kernel that makes the statistics from the sums of parts."""
@@ -205,6 +232,22 @@ class _Join:
         call = _call(self.call, parts, types[1])
         call.attributes["callee"] = ir.FlatSymbolRefAttr.get(name)
         return list(call.results)
+
+
+def _put_in_place(
+    function: ir.Operation, reader: ir.Operation, known: dict[ir.Value, ir.Value], more: list[ir.Value]
+) -> None:
+    """What a call passes of `known` is from now on the value in the kernel that stands there; it passes `more` too."""
+    block = body_of(function)
+    operands = list(reader.operands)
+    for number in reversed(range(len(operands))):
+        if operands[number] in known:
+            block.arguments[number].replace_all_uses_with(known[operands[number]])
+            block.erase_argument(number)
+            del operands[number]
+    _set_type(function)
+    call = _call(reader, [*operands, *more], [value.type for value in reader.results])
+    replace(reader, list(call.results))
 
 
 def _wide_result(end: ir.Operation) -> ir.Value:

@@ -22,6 +22,7 @@ from .builder import TileBuilder, bytes_of
 from .contraction import Contraction
 from .elements import ElementEmitter, zero
 from .epilogue import Rest
+from .line_values import sums_of_line
 from .paired_results import halved, halves, store_pair
 from .programs import Request
 from .results import store_results
@@ -179,7 +180,8 @@ class Skinny:
     def _finish(self, row: int, partial: ir.Value) -> None:
         """Add up the partial sums of one row, run the epilogue and store."""
         builder, schedule, view = self.builder, self.schedule, self.view
-        rest = Rest(builder, view, self.returned)
+        lines = sums_of_line(builder, view, (self.batch, self.places[row]), self.threads)
+        rest = Rest(builder, view, self.returned, lines)
         axis = 1 if schedule.depth_contiguous else 0
         shape = (schedule.shape[0], 1) if schedule.depth_contiguous else (1, schedule.shape[1])
         layout = reduced_text(axis, self.layout, *schedule.shape)

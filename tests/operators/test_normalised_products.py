@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import tilewright
+from tilewright.runtime.sanitizing import parse_order, sanitize
 
 ROWS, DEPTH = 64, 128
 Array = NDArray[np.generic]
@@ -90,3 +91,68 @@ def test_a_quotient_by_a_number_next_to_zero() -> None:
         found = session.run({"x": x, "s": s})["y"].astype(np.float64)
     wanted = x.astype(np.float64) / s.astype(np.float64) @ W
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2**-10 * float(np.abs(wanted).max()))  # as above
+
+
+def _silu(x: Array) -> Array:
+    return np.asarray(x / (1 + np.exp(-x)))
+
+
+GAMMA, BETA = (_random.uniform(0.5, 1.5, 520).astype(np.float16), _random.standard_normal(520).astype(np.float16))
+U, GATE = ((0.05 * _random.standard_normal((520, 256))).astype(np.float16) for _ in range(2))
+Few = tuple[list[onnx.NodeProto], Callable[[Array], Array]]
+FEW: dict[str, Few] = {
+    "layer norm and bias": (
+        [
+            helper.make_node("LayerNormalization", ["x", "gamma", "beta"], ["n"]),
+            helper.make_node("MatMul", ["n", "u"], ["p"]), helper.make_node("Add", ["p", "bias"], ["y"]),
+        ],
+        lambda x: (_norm(x) * GAMMA.astype(float) + BETA.astype(float)) @ U.astype(float) + BETA[:256].astype(float),
+    ),
+    "root mean square and a gate": (
+        [
+            helper.make_node("RMSNormalization", ["x", "gamma"], ["n"]),
+            helper.make_node("MatMul", ["n", "gate"], ["g"]), helper.make_node("MatMul", ["n", "u"], ["v"]),
+            helper.make_node("Sigmoid", ["g"], ["s"]), helper.make_node("Mul", ["g", "s"], ["silu"]),
+            helper.make_node("Mul", ["silu", "v"], ["y"]),
+        ],
+        lambda x: (
+            _silu((n := x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * GAMMA.astype(float)) @ GATE.astype(float))
+            * (n @ U.astype(float))
+        ),
+    ),
+    "tied weights, lines along k": (
+        [
+            helper.make_node("LayerNormalization", ["x", "gamma", "beta"], ["n"]),
+            helper.make_node("Transpose", ["turned"], ["u"], perm=[1, 0]),
+            helper.make_node("MatMul", ["n", "u"], ["y"]),
+        ],
+        lambda x: (_norm(x) * GAMMA.astype(float) + BETA.astype(float)) @ U.astype(float),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("case", FEW.values(), ids=FEW)
+def test_few_rows_are_normalised_by_the_product(case: Few, rows: int, target: str) -> None:
+    """One kernel: each block adds its rows up itself; 520 is no multiple of what its threads read at once."""
+    nodes, exact = case
+    half = TensorProto.FLOAT16
+    read = {name for node in nodes for name in node.input}
+    weights = {"gamma": GAMMA, "beta": BETA, "u": U, "gate": GATE, "bias": BETA[:256], "turned": U.T.copy()}
+    graph = helper.make_graph(
+        nodes,
+        "few",
+        [helper.make_tensor_value_info("x", half, [1, rows, 520])],
+        [helper.make_tensor_value_info("y", half, [1, rows, 256])],
+        [numpy_helper.from_array(weights[name], name) for name in sorted(read & weights.keys() - {nodes[1].output[0]})],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+    engine = tilewright.compile(model, target=target)
+    assert list(engine.kernels) == ["dot_0"] and len(engine.program.launches) == 1
+    x = (2 * np.random.default_rng(1).standard_normal((1, rows, 520)) + 3).astype(np.float16)
+    found, report = sanitize(engine, [{"x": x}], parse_order("random:1"))
+    assert not report.findings, str(report)
+    wanted = exact(x.astype(np.float64))
+    # As above: 2^-11 for weights with their factors, as much for the result; sums in f32.
+    np.testing.assert_allclose(found[0]["y"].astype(np.float64), wanted, rtol=0, atol=2**-10 * np.abs(wanted).max())

@@ -1,6 +1,6 @@
 // RUN: tilewright opt %s --from tile --target sm_90a
-// One query for a long cache: four blocks of a cluster (8 heads on 132 multiprocessors would take eight, but a block
-// should have two tiles of keys) each take a run of tiles, bring their sums to the largest maximum and add them up.
+// One query for a long cache: eight blocks of a cluster, with tiles of 64 keys because a block should have two of them,
+// each take a run of tiles, bring their sums to the largest maximum and add them up.
 
 !q = tensor<1x8x1x128xf16>
 !k = tensor<1x8x1024x128xf16>
@@ -9,21 +9,21 @@
 !line = tensor<1x8x1x1xf32>
 
 // CHECK: func.func @attention_0
-// CHECK-SAME: tile.cluster = 4 : i64
-// CHECK-SAME: tile.schedule = {groups = 1 : i64, keys = 128 : i64, rows = 64 : i64, stages = 3 : i64}
-// CHECK: %[[KEY:.*]] = "tile.allocate"() {stages = 3 : i64}{{.*}}"shared<columns, line=64, swizzle=128>"
+// CHECK-SAME: tile.cluster = 8 : i64
+// CHECK-SAME: tile.schedule = {groups = 1 : i64, keys = 64 : i64, rows = 64 : i64, stages = 4 : i64}
+// CHECK: %[[KEY:.*]] = "tile.allocate"() {stages = 4 : i64}{{.*}}"shared<columns, line=64, swizzle=128>"
 // CHECK: %[[PEAKS:.*]] = "tile.allocate"() {{.*}}[64, 1], f32
 // CHECK: %[[TOTALS:.*]] = "tile.allocate"() {{.*}}[64, 1], f32
 // CHECK: %[[PARTIAL:.*]] = "tile.allocate"(%[[KEY]])
 // CHECK: "tile.warps"() ({
 // CHECK: "tile.put"(%[[PEAKS]],
 // CHECK: "tile.cluster_barrier"()
-// CHECK: "tile.combine_blocks"(%[[PEAKS]], {{.*}}) {blocks = 4 : i64, kind = "max"}
+// CHECK: "tile.combine_blocks"(%[[PEAKS]], {{.*}}) {blocks = 8 : i64, kind = "max"}
 // CHECK: "tile.put"(%[[TOTALS]],
 // CHECK: "tile.put"(%[[PARTIAL]],
 // CHECK: "tile.cluster_barrier"()
-// CHECK: "tile.combine_blocks"(%[[PARTIAL]], {{.*}}) {blocks = 4 : i64, kind = "sum"}
-// CHECK: "tile.combine_blocks"(%[[TOTALS]], {{.*}}) {blocks = 4 : i64, kind = "sum"}
+// CHECK: "tile.combine_blocks"(%[[PARTIAL]], {{.*}}) {blocks = 8 : i64, kind = "sum"}
+// CHECK: "tile.combine_blocks"(%[[TOTALS]], {{.*}}) {blocks = 8 : i64, kind = "sum"}
 // CHECK: "tile.store"
 // CHECK: "tile.cluster_barrier"()
 // CHECK: "tile.warps"() ({
