@@ -128,7 +128,10 @@ def main() -> None:
     parser.add_argument("--together", action="store_true", help="all in this process: for ncu and compute-sanitizer")
     options = parser.parse_args()
     deadline = time.monotonic() + options.seconds
-    plan = json.loads((options.bundle / "cases.json").read_text())
+    try:
+        plan = json.loads((options.bundle / "cases.json").read_text())
+    except FileNotFoundError:
+        raise SystemExit(f"{options.bundle} holds no bundle: `make gpu-bundle` writes one") from None
     try:
         head = {"environment": environment(options.device, options.bundle), "target": plan["target"]}
     except Error as error:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import open_device
+from .device import Device, open_device
 from .engine import Engine
 from .errors import DeviceError, Error, ModelError
 from .hollow import load_hollow, save_hollow
@@ -165,11 +165,17 @@ def _alike(answers: Mapping[str, np.ndarray[Any, Any]], expected: Mapping[str, n
     return True
 
 
-def _time_kernels(path: Path, device: str, inputs: Mapping[str, Any]) -> Timed:
+def open_clock(device: str = "cuda") -> Device:
+    """The device that times. Raises DeviceError where that is no GPU."""
     opened = open_device(device)
     if opened.name != "cuda":
         opened.close()
         raise DeviceError("schedules are timed on a GPU only; the emulator's time says nothing about one")
+    return opened
+
+
+def _time_kernels(path: Path, device: str, inputs: Mapping[str, Any]) -> Timed:
+    opened = open_clock(device)
     with Session(load_hollow(path), opened) as session:
         answers = session.run(inputs)
         rounds = [session.time_launches(inputs, LAUNCHES) for _ in range(REPETITIONS)]

@@ -14,8 +14,8 @@ import click
 
 from ...passes.target import DEFAULT_TARGET
 from ...runtime.engine import Engine
-from ...runtime.errors import Error, ModelError
-from ...runtime.tuner import PLAN, measure_folder, write_folder, write_tuning
+from ...runtime.errors import DeviceError, Error, ModelError
+from ...runtime.tuner import PLAN, measure_folder, open_clock, write_folder, write_tuning
 from ...runtime.tuning import Decision, Tuning, merge, read_tuning
 from ...runtime.whole_file import check_place
 from ..command_options import Choices, compile_options
@@ -56,6 +56,8 @@ def command(
         if path.is_dir() and (path / PLAN).exists():
             found = measure_folder(path, seconds=seconds, tell=click.echo, save=save)
         else:
+            if bundle is None:
+                _check_clock()  # before minutes of compiling
             with tempfile.TemporaryDirectory(prefix="tilewright-tune-") as scratch:
                 folder = bundle or Path(scratch)
                 count = compile_variants(path, folder, candidates, choices)
@@ -64,6 +66,15 @@ def command(
                     return
                 found = measure_folder(folder, seconds=seconds, tell=click.echo, save=save)
     click.echo(f"{out}: {len(found.choices)} problems with a faster schedule than the predicted one")
+
+
+def _check_clock() -> None:
+    """Raises DeviceError where there is no GPU to time candidates on."""
+    try:
+        open_clock().close()
+    except DeviceError as error:
+        advice = "--bundle FOLDER compiles the candidates here, for a machine that has one"
+        raise DeviceError(f"there is no GPU to time schedules on: {error}\n  {advice}") from None
 
 
 def compile_variants(path: Path, folder: Path, candidates: int, choices: Choices) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-from benchmarks.gpu_check import LATER, ONE_BY_ONE, SHARING, check_shape
+from benchmarks.gpu_check import LATER, ONE_BY_ONE, SHARING, check_shape, main
 from benchmarks.gpu_ladder import RUNGS
 from benchmarks.gpu_worker import Notes
 
@@ -45,3 +48,9 @@ def test_a_stage_whose_kernels_do_nothing_is_wrong(dead_from: str, monkeypatch: 
     assert record["wrong"] == list(STAGES[STAGES.index(dead_from) :] if dead_from else ())
     assert record["right"] == (not dead_from) == ("seconds" in record)
     assert np.isinf(record["difference"]) or dead_from in ("", SHARING)
+
+
+def test_a_folder_without_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", str(tmp_path)])
+    with pytest.raises(SystemExit, match="holds no bundle: `make gpu-bundle` writes one"):
+        main()

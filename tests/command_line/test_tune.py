@@ -14,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 import tilewright
 from tilewright.compiler.api import compile_fully
 from tilewright.compiler.command_line import main
+from tilewright.compiler.commands import tune as command
 from tilewright.compiler.compilation import Options
 from tilewright.runtime import tuner
+from tilewright.runtime.device import open_device
 from tilewright.runtime.errors import ModelError
 from tilewright.runtime.tuning import Choice, Decision, Tuning, describe, merge, parse_tuning, read_tuning
 
@@ -157,6 +159,17 @@ def test_the_emulator_is_no_clock(model: Path, tmp_path: Path) -> None:
     assert invoke("tune", model, "--bundle", folder, "--candidates", 2, "--target", "sm_80")[0] == 0
     with pytest.raises(tilewright.DeviceError, match="timed on a GPU only"):
         tuner.measure_folder(folder, device="emulator")
+
+
+def test_no_gpu_is_told_before_candidates_are_compiled(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("candidates are compiled")
+
+    monkeypatch.setattr(command, "compile_variants", refuse)
+    monkeypatch.setattr(tuner, "open_device", lambda name: open_device("emulator"))
+    status, output = invoke("tune", model, "--out", model.with_name("tuning.json"))
+    assert status == 1 and output.startswith("error: there is no GPU to time schedules on: schedules are timed on")
+    assert output.endswith("\n  --bundle FOLDER compiles the candidates here, for a machine that has one\n")
 
 
 @pytest.mark.parametrize(

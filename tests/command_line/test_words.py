@@ -139,7 +139,7 @@ def test_a_place_is_looked_at_before_the_work(
 
 
 def test_models_that_are_something_else(invoke: Invoke, folder: Path) -> None:
-    for words in (("compile", "-o", folder / "other.tw"), ("verify",), ("tune", "--out", folder / "tuning.json")):
+    for words in (("compile", "-o", folder / "other.tw"), ("verify",), ("tune", "--bundle", folder / "bundle")):
         result = invoke(*words, folder / "model.tw")
         assert result.exit_code == 1
         reason = "is not an ONNX model but a zip file, such as an engine or a checkpoint of PyTorch"
