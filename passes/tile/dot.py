@@ -205,7 +205,7 @@ def few_rows_program(request: Request) -> Skinny | None:
     """
 
     def plan(builder: TileBuilder, view: Contraction, arithmetic: Arithmetic, request: Request) -> DotProgram | None:
-        found.append(_plan_skinny(builder, view, arithmetic, request))
+        found.append(plan_skinny(builder, view, arithmetic.accumulator, request))
         return None
 
     found: list[Skinny | None] = []
