@@ -49,7 +49,9 @@ def _gathers(operation: ir.Operation, value: ir.Value) -> bool:
 
 
 def alternate_columns(value: ir.Value) -> tuple[ir.Operation, ir.Operation] | None:
-    """The slices that take the even and the odd columns of the value, when only these two read it."""
+    """The slices that take the even and the odd columns of the value, when only these two read it. More than a column
+    each: the place of a single one has no number, and a kernel could not tell the halves apart by it.
+    """
     readers = users(value)
     if len(readers) != 2 or any(reader.name != "graph.slice" for reader in readers):
         return None
@@ -61,5 +63,6 @@ def alternate_columns(value: ir.Value) -> tuple[ir.Operation, ir.Operation] | No
         if starts[:-1] != zeros[:-1] or steps != [*[1] * (len(steps) - 1), 2] or starts[-1] not in (0, 1):
             return None
         found[starts[-1]] = reader
-    same = shape_of(readers[0].results[0])[-1] * 2 == shape_of(value)[-1]
+    half = shape_of(readers[0].results[0])[-1]
+    same = half != 1 and half * 2 == shape_of(value)[-1]
     return (found[0], found[1]) if len(found) == 2 and same and inputs_of(readers[0]) == [value] else None

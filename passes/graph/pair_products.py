@@ -74,7 +74,8 @@ def pair_products(unit: Unit) -> None:
         main = functions(unit.module)["main"]
         for block in blocks_within(main):
             for gate in list(_gates(block)):
-                _pair(unit.weights, gate)
+                if gate.columns != 1:  # one column each: no kernel takes them in turn (gates.py)
+                    _pair(unit.weights, gate)
         erase_dead(main)
 
 

@@ -86,6 +86,19 @@ FOUND: dict[str, tuple[str, int, dict[str, Any]]] = {
         18,
         {"x": np.array([1, -2], np.float32)},
     ),
+    "a gate of one column": (
+        "m (float[n,4] x) => (float[a,b] y) <float[4,1] u = {0.5, -1, 2, 1}, float[4,1] v = {1, 0.25, -3, 1}> "
+        "{ a = MatMul(x, u) b = MatMul(x, v) s = Sigmoid(a) y = Mul(s, b) }",
+        18,
+        {"x": RNG.normal(size=(3, 4)).astype(np.float32)},
+    ),
+    "the even and the odd column of two": (
+        "m (float[n,4] x) => (float[a,b] y) <float[4,2] w = {0.5, -1, 2, 1, 1, 0.25, -3, 1}, int64[1] zero = {0}, "
+        "int64[1] one = {1}, int64[1] two = {2}> { p = MatMul(x, w) a = Slice(p, zero, two, one, two) "
+        "b = Slice(p, one, two, one, two) s = Sigmoid(a) y = Mul(s, b) }",
+        18,
+        {"x": RNG.normal(size=(3, 4)).astype(np.float32)},
+    ),
     "the type of a folded sum of squares": (
         "m (int32[3] x) => (int32[3] y) <int32[2] c = {3, -4}, int64[1] a = {0}> "
         "{ s = ReduceSumSquare <keepdims=0> (c, a) y = BitwiseXor(s, x) }",
