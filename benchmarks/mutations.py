@@ -13,7 +13,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.support.mutants import CASES, REASONS, Verdict
+from tests.support.mutants import CASES, REASONS
+from tests.support.mutation import Verdict
 
 TABLE = Path(__file__).resolve().parent.parent / "docs" / "mutations.md"
 LONGEST = 76  # characters of a PTX line in the table
@@ -22,10 +23,11 @@ HEAD = """# Injected bugs, and what catches them
 `python -m benchmarks.mutations --write` makes this page: it breaks one PTX line of a kernel at a time and runs the
 result under the emulator's [sanitizer](sanitizer.md), with reversed warps and asynchronous copies at their latest
 moment. The kernels are our own of small models for sm_80, the warp-specialised product of tests/emulator/cuda
-(tensor copies, mbarriers, wgmma), and our own one as it stores its results (`boxes`), as a residual arrives in them
-(`residual`) and as its blocks share tiles by way of flags (`shared tiles`). `comparison` means that the answer differs
-from the right kernel's; `time limit` that the mutant loops for ever; `fault` that the emulator stopped it, for an
-mbarrier that was never initialised and the like.
+(tensor copies, mbarriers, wgmma), our own one as it stores its results (`boxes`), as a residual arrives in them
+(`residual`), as its blocks share tiles by way of flags (`shared tiles`), an operand (`cluster`) or k (`shared k`) in a
+cluster, and a softmax whose lines the blocks of a cluster share (`long lines`). `comparison` means that the answer
+differs from the right kernel's; `time limit` that the mutant loops for ever; `fault` that the emulator stopped it, for
+an mbarrier that was never initialised and the like.
 """
 
 

@@ -6,7 +6,9 @@ import functools
 
 import numpy as np
 import pytest
-from tests.support.mutants import CASES, OPERATORS, Case, HopperCase, Mutant
+from tests.support.mutant_products import HopperCase
+from tests.support.mutants import CASES
+from tests.support.mutation import OPERATORS, Case, Mutant
 
 # Kinds of bugs that no kernel gets away with, and what must be among the checks that notice them.
 _FATAL = {
@@ -68,6 +70,19 @@ def test_a_store_that_is_not_waited_for_is_caught(place: int) -> None:
 def test_a_store_before_everything_is_written_is_caught(operator: str) -> None:
     *_, mutant = (mutant for mutant in _case("boxes").mutants() if mutant.operator == operator)
     assert "race" in _case("boxes").judge(mutant).caught_by
+
+
+@pytest.mark.parametrize(
+    ("name", "operator", "place"),
+    [
+        ("cluster", "dropped fence of new mbarriers", -1),
+        ("cluster", "cluster barrier without release", 0),
+        ("shared k", "cluster barrier without release", 0),
+    ],
+)
+def test_blocks_of_a_cluster_that_do_not_meet_are_caught(name: str, operator: str, place: int) -> None:
+    mutant = [mutant for mutant in _case(name).mutants() if mutant.operator == operator][place]
+    assert "race" in _case(name).judge(mutant).caught_by, mutant
 
 
 def test_every_kind_of_bug_has_a_name_of_its_own() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.emulator.harness import Runner
-from tests.support.mutants import HopperCase
+from tests.support.mutant_products import HopperCase
 
 from tilewright.runtime.emulator.device import EmulatorDevice
 from tilewright.runtime.emulator.profile import Counts, Profile

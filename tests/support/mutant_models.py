@@ -54,6 +54,12 @@ def softmax() -> onnx.ModelProto:
     return _model([node], {"x": ["n", 2500]}, ["n", 2500])
 
 
+def long_lines() -> onnx.ModelProto:
+    """Softmax of so few and long rows that blocks of a cluster share one, where there are clusters."""
+    node = helper.make_node("Softmax", ["x"], ["y"], name="Softmax_1", axis=-1)
+    return _model([node], {"x": [2, 20000]}, [2, 20000])
+
+
 def attention() -> onnx.ModelProto:
     """Two heads of 16 over 100 words, with the projections before: a kernel of its own loads what they wrote."""
     generator = np.random.default_rng(2)
