@@ -295,9 +295,7 @@ class CudaDevice:
         types = tuple(None if kind == "bytes" else _ARGUMENT_TYPES[kind] for kind, _ in arguments)
         with self._active():
             if shared_bytes > kernel.shared_limit:
-                attribute = self._driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-                self._call("cuFuncSetAttribute", kernel.function, attribute, shared_bytes)
-                kernel.shared_limit = shared_bytes
+                self._permit(kernel, shared_bytes)
             parameters = (values, types) if values else 0
             if self.may_begin_early(kernel):
                 early = dependent_configuration(self._driver, grid, block, shared_bytes, self._stream)
@@ -306,6 +304,18 @@ class CudaDevice:
             self._call(
                 "cuLaunchKernel", kernel.function, *grid, *block, shared_bytes, self._stream, parameters, 0
             )
+
+    def _permit(self, kernel: CudaKernel, shared_bytes: int) -> None:
+        """Let a kernel have that much shared memory. Of what a multiprocessor divides between it and the first-level
+        cache, most is asked for: as many blocks fit as can, and kernels in a row agree on the division.
+        """
+        attributes, all_shared = self._driver.CUfunction_attribute, 100  # percent
+        for attribute, value in (
+            (attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes),
+            (attributes.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, all_shared),
+        ):
+            self._call("cuFuncSetAttribute", kernel.function, attribute, value)
+        kernel.shared_limit = shared_bytes
 
     def synchronize(self) -> None:
         """Wait for the stream; faults of earlier launches are raised here."""

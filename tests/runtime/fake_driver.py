@@ -44,7 +44,9 @@ class FakeDriver:
     CUstream_flags = SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
     CUevent_flags = SimpleNamespace(CU_EVENT_DEFAULT=0)
     CUjit_option = SimpleNamespace(CU_JIT_ERROR_LOG_BUFFER=5, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES=6)
-    CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8)
+    CUfunction_attribute = SimpleNamespace(
+        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT=9
+    )
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_RELAXED=2)
     CUlaunchAttributeID = SimpleNamespace(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION=6)
     CUlaunchAttribute = CUlaunchAttributeValue = CUlaunchConfig = SimpleNamespace
@@ -213,7 +215,10 @@ class FakeDriver:
         return (OK,)
 
     def cuFuncSetAttribute(self, function: str, attribute: int, value: int) -> tuple[Status]:
-        self.shared[function] = value
+        if attribute == 8:
+            self.shared[function] = value
+        else:
+            assert (attribute, value) == (9, 100)
         return (OK,)
 
     def cuLaunchKernel(self, function: str, *arguments: Any) -> tuple[Status]:

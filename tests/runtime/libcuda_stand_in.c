@@ -90,8 +90,8 @@ static int cuModuleGetFunction_(void **function, void *module, const char *name)
 }
 static int cuModuleUnload_(void *module) { free(module); live--; return 0; }
 static int cuFuncSetAttribute_(void *function, int attribute, int value) {
-    largest_shared = value;
-    return function && attribute == 8 ? 0 : 1;
+    if (attribute == 8) largest_shared = value;
+    return function && (attribute == 8 || (attribute == 9 && value == 100)) ? 0 : 1;
 }
 static int cuLaunchKernel_(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                            unsigned shared, void *stream, void **parameters, void **extra) {
