@@ -43,16 +43,24 @@ class PackedFields:
 
 def packed_fields(value: ir.Value, axis: int) -> PackedFields | None:
     """How the tensor `value` is made of fields of four bits, two a byte along `axis`; None when it is not."""
-    owner = producer(value)
-    if owner is None or owner.name != "graph.map":
-        return None
-    for read in operations_of(body_of(owner)):
-        if read.name != "graph.element" or element_of(read.operands[0]) not in ("ui8", "i8"):
-            continue
-        found = _Body(owner, read, axis).match() if shape_of(read.operands[0]) == shape_of(value) else None
+    for read in byte_reads(value):
+        found = _Body(value.owner.operation, read, axis).match()
         if found is not None:
             return found
     return None
+
+
+def byte_reads(value: ir.Value) -> list[ir.Operation]:
+    """What reads bytes, one for each element, in the map that makes a tensor; nothing where no map makes it."""
+    owner = producer(value)
+    if owner is None or owner.name != "graph.map":
+        return []
+    reads = [operation for operation in operations_of(body_of(owner)) if operation.name == "graph.element"]
+    return [
+        read
+        for read in reads
+        if element_of(read.operands[0]) in ("ui8", "i8") and shape_of(read.operands[0]) == shape_of(value)
+    ]
 
 
 class _Body:
@@ -75,7 +83,9 @@ class _Body:
         if any(operand in self.dependent for operand in operands):
             self.dependent.update(operation.results)
         if operands and understands(operation.name) and all(operand in self.known for operand in operands):
-            self.known[operation.results[0]] = apply_scalar(operation, [self.known[operand] for operand in operands])
+            with np.errstate(all="ignore"):
+                known = [self.known[operand] for operand in operands]
+                self.known[operation.results[0]] = apply_scalar(operation, known)
 
     def match(self) -> PackedFields | None:
         """The parts of the number that the map gives, or None when it is something else."""

@@ -160,13 +160,17 @@ class ElementEmitter:
         builder, index = self.builder, self.builder.index(offset)
         operands = [argument.memory, index, *([] if self.guard is None else [self.guard])]
         lanes = "scattered" if any(operand in builder.varying for operand in operands) else "uniform"
-        if step and builder.vector is not None and self.guard not in builder.varying:
+        if builder.vector is not None and self.guard not in builder.varying:
             apart, first = builder.along_lanes(offset)
-            if apart is not None and apart == step and first.divisible_by(step * builder.vector.width):
+            if apart is not None and apart == 0:
+                lanes = "uniform"
+            elif step and apart is not None and apart == step and first.divisible_by(step * builder.vector.width):
                 lanes = "contiguous"
         attributes = {"lanes": ir.StringAttr.get(lanes)}
         operation = ir.Operation.create("tile.load_run", results=[type_], operands=operands, attributes=attributes)
-        return self.track(operation.result, *operands)
+        if lanes != "uniform":
+            builder.varying.add(operation.result)
+        return operation.result
 
     def guarded(self, conditions: Sequence[ir.Value]) -> ElementEmitter:
         """An emitter whose loads are valid only where all conditions hold too."""

@@ -16,10 +16,12 @@ from mlir.dialects import arith
 
 from ...dialects.tensors import element_of, scalar_type, shape_of
 from ...runtime.symbolic import ZERO, Expression
+from ..graph.packed_fields import PackedFields
 from ..lower.dot_layouts import SharedLayout
 from .builder import TileBuilder, bytes_of
 from .contraction import Condition, Place
-from .elements import Address, ElementEmitter, zero
+from .elements import Address, ElementEmitter, Indices, zero
+from .packed_words import BYTE_FIELDS, FIELDS, fields_along, word_address
 from .scalars import convert
 from .schedule import size_guess, value_guess
 from .tile_types import ACCESS_BYTES, i64, tile_of
@@ -43,6 +45,7 @@ class Operand:
     copied: bool  # tile.copy, else tile.fill
     fast: int  # dimension along which threads and vectors run
     vector: int
+    fields: PackedFields | None = None  # of a computed operand that is read by words of `vector` of them
 
     def with_block(self, block: tuple[int, int]) -> Operand:
         """The same operand with the shape of its shared tile."""
@@ -77,7 +80,28 @@ def plan_operand(
         fast = 1 - dimension
     else:
         fast = _scalar_direction(probe, address, dimension) if widths[0] == widths[1] else int(widths[1] > widths[0])
-    return Operand(place, extents, (0, 0), dimension, element, copied, fast, max(1, widths[fast]))
+    operand = Operand(place, extents, (0, 0), dimension, element, copied, fast, max(1, widths[fast]))
+    fields = _packed_fields(builder, emitter, operand)
+    return operand if fields is None else replace(operand, fast=1 - dimension, vector=FIELDS, fields=fields)
+
+
+def _packed_fields(builder: TileBuilder, emitter: ElementEmitter, operand: Operand) -> PackedFields | None:
+    """How the operand is made of fields of four bits of which eight along k are a word; None when they are not."""
+    if operand.copied or operand.vector > 1 or bytes_of(operand.element) * FIELDS != ACCESS_BYTES:
+        return None
+    own = Expression.symbol(f"%probe{operand.dimension}")
+    fields = fields_along(lambda depth: operand.place(*_position(operand, depth, ZERO)))
+    if fields is None or not operand.extents[1 - operand.dimension].divisible_by(FIELDS):
+        return None
+    word = Expression.symbol("%probe_word")
+    builder.extents["%probe_word"] = operand.extents[1 - operand.dimension].ceil_divide(FIELDS)
+    address = word_address(emitter, fields, lambda depth: operand.place(*_position(operand, depth, own)), word)
+    return None if address is None else fields
+
+
+def _position(operand: Operand, depth: Expression, own: Expression) -> tuple[Expression, Expression]:
+    """(row, column) of an operand's matrix by k and the other dimension."""
+    return (own, depth) if operand.dimension == 0 else (depth, own)
 
 
 def _scalar_direction(probe: _Probe, address: Address | None, dimension: int) -> int:
@@ -275,11 +299,34 @@ def _yielded(
         offset = builder.index(address.offset)
         return [offset, *([_all(checks)] if checks else [])]
     inside = emitter.guarded([_all(checks)]) if checks else emitter
+    if operand.fields is not None:
+        _bind_words(builder, inside, operand, position)
     source = element_of(place.tensor)
     value = convert(inside.element(place.tensor, place.indices), source, operand.element)
     if checks:
         value = arith.select(_all(checks), value, zero(scalar_type(operand.element)))
     return [value]
+
+
+def _bind_words(
+    builder: TileBuilder, emitter: ElementEmitter, operand: Operand, position: Sequence[Expression]
+) -> None:
+    """Let the byte of a field be taken from the word that it is in, which all lanes of a vector share."""
+    fields, k = operand.fields, position[1 - operand.dimension]
+    assert fields is not None
+    word, own = builder.divide(k, FIELDS), position[operand.dimension]
+    address = word_address(emitter, fields, lambda depth: operand.place(*_position(operand, depth, own)), word)
+    assert address is not None
+    i32 = ir.IntegerType.get_signless(32)
+
+    def byte(_: Indices) -> ir.Value:
+        loaded = emitter.load_run(address.argument, address.offset, i32, 0)
+        index = builder.index(builder.divide(k - word * FIELDS, BYTE_FIELDS) * 8)
+        bits = emitter.track(arith.index_cast(i32, index), index)
+        moved = emitter.track(arith.shrui(loaded, bits), loaded, bits)
+        return emitter.track(arith.trunci(ir.IntegerType.get_signless(8), moved), moved)
+
+    emitter.bind(fields.bytes, byte)
 
 
 def below(builder: TileBuilder, value: Expression, limit: Expression) -> ir.Value:

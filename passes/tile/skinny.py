@@ -268,6 +268,8 @@ def _plan(builder: TileBuilder, turned: Contraction, rows: int, accumulator: str
     operand = plan_operand(
         builder, ElementEmitter(builder), lambda k, own: turned.right(batch, k, own), extents, 1, source
     )
+    if operand.fields is not None:
+        return None  # skinny_packed.py takes those that it can
     size = bytes_of(source)
     most = MOST_ROWS_BESIDE_WGMMA if request.target.wgmma else MOST_ROWS
     if rows > most.get(size, 2) or operand.vector * size < LEAST_ACCESS:

@@ -14,13 +14,14 @@ from mlir import ir
 from mlir.dialects import arith, math
 
 from ...dialects.tensors import element_of, scalar_type, shape_of
-from ...runtime.symbolic import ZERO, Expression, product
-from ..graph.packed_fields import BITS, SIGN, PackedFields, packed_fields
+from ...runtime.symbolic import ZERO, Expression
+from ..graph.packed_fields import BITS, SIGN, PackedFields
 from ..graph.rewriting import body_of, integer, operations_of, producer
 from .builder import TileBuilder, bytes_of
 from .contraction import Contraction
-from .elements import MOVEMENT_RULES, Address, ElementEmitter, Indices
+from .elements import MOVEMENT_RULES, ElementEmitter, Indices
 from .map_elements import operations_behind, scalar_of_map
+from .packed_words import BYTE_FIELDS, FIELDS, WORD_BYTES, fields_along, word_address
 from .programs import Request
 from .scalars import convert
 from .schedule import size_guess
@@ -30,9 +31,6 @@ from .skinny_schedule import PackedProblem
 from .tile_types import element, program_id, select_bytes
 
 MOST_ROWS = {4: 8, 2: 4}  # by the bytes of what is multiplied: beyond, tensor cores take fewer instructions
-WORD_BYTES = 4
-FIELDS = 8 * WORD_BYTES // BITS  # of a word
-BYTE_FIELDS = 8 // BITS
 _MANTISSA = 23
 _ANCHOR = 0x4B000000  # 2^23: the last place of its mantissa counts ones
 _TO_MANTISSA = 0x7650  # the byte that is chosen, below the upper three of the anchor
@@ -70,7 +68,7 @@ class PackedSkinny(Skinny):
         super().emit()
 
     def _weight(self, emitter: ElementEmitter, depth: Expression, column: Expression) -> ir.Value:
-        word = word_address(emitter, self.view, self.fields, (self.batch, depth, column))
+        word = word_address(emitter, self.fields, lambda k: self.view.right(self.batch, k, column), depth)
         assert word is not None
         return emitter.load_run(word.argument, word.offset, scalar_type(self.source), WORD_BYTES)
 
@@ -169,7 +167,7 @@ def _plan(
         return None
     if rows > MOST_ROWS.get(bytes_of(element_of(weights.tensor)), 0):
         return None
-    fields = _fields(turned)
+    fields = fields_along(lambda depth: turned.right(ZERO, depth, ZERO))
     if fields is None or (fields.rounded and request.precision == "strict"):
         return None
     found = next((own for own in (4, 2) if _is_readable(builder, turned, fields, own)), None)
@@ -181,14 +179,6 @@ def _plan(
     if schedule is None:
         return None
     return PackedSkinny(builder, turned, accumulator, request.returned, schedule, rows, fields, words)
-
-
-def _fields(turned: Contraction) -> PackedFields | None:
-    """How the weights are made of fields that are packed along k."""
-    probe = Expression.symbol("%probe_depth")
-    place = turned.right(ZERO, probe, ZERO)
-    axes = [axis for axis, index in enumerate(place.indices) if index == probe]
-    return packed_fields(place.tensor, axes[0]) if len(axes) == 1 else None
 
 
 def _words(turned: Contraction, vector: int) -> int:
@@ -205,30 +195,11 @@ def _is_readable(builder: TileBuilder, turned: Contraction, fields: PackedFields
     }  # fmt: skip
     position = (batch if turned.batch != 1 else ZERO, word, column)
     emitter = ElementEmitter(builder)
-    address = word_address(emitter, turned, fields, position)
+    address = word_address(emitter, fields, lambda depth: turned.right(position[0], depth, column), word)
     if address is None or not _is_shared(emitter, turned, fields, position):
         return False
     line = address.offset - word * WORD_BYTES
     return "%probe_word" not in line.symbols and line.divisible_by(vector * WORD_BYTES)
-
-
-def word_address(
-    emitter: ElementEmitter, view: Contraction, fields: PackedFields, position: Position
-) -> Address | None:
-    """Where the word of (batch, word, column) begins, in bytes; None where its bytes are no neighbours in memory."""
-    batch, word, column = position
-    found = []
-    for number in range(FIELDS):
-        place = view.right(batch, word * FIELDS + number, column)
-        address = emitter.address(fields.bytes, place.indices)
-        if address is None or address.inside or address.argument.place is not None:
-            return None
-        found.append(address)
-    first = found[0]
-    together = all(own.offset - first.offset == number // BYTE_FIELDS for number, own in enumerate(found))
-    size = product(first.argument.shape)
-    inside = (size - first.offset - WORD_BYTES).is_nonnegative(emitter.builder.extents)
-    return first if together and inside else None
 
 
 def _is_shared(emitter: ElementEmitter, view: Contraction, fields: PackedFields, position: Position) -> bool:
