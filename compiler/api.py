@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ def compile(
     jobs: int | None = None,
     cache: bool = True,
     progress: Listener | None = None,
-    operators: Sequence[str | os.PathLike[str]] = (),
+    operators: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     tuning: str | os.PathLike[str] | None = None,
     hints: Mapping[str, int] | None = None,
 ) -> Engine:
@@ -56,18 +56,18 @@ def compile(
     """
     if not (isinstance(source, str | os.PathLike | bytes) or _is_model(source)):
         raise ModelError(f"a {type(source).__name__} is no model\n  supported: a path, bytes, an onnx.ModelProto")
-    for path in operators:
+    for path in [operators] if isinstance(operators, str | os.PathLike) else operators:
         load_operators(path)
     options = Options(
         target=target,
         precision=precision,
-        shapes={name: tuple(_integer(extent) for extent in shape) for name, shape in (shapes or {}).items()},
+        shapes={name: _shape(shape) for name, shape in _by_name(shapes, "shapes").items()},
         dump=Path(dump) if dump is not None else None,
         override=Path(override) if override is not None else None,
         jobs=jobs,
         cached=cache,
         tuning=read_tuning(Path(tuning), target) if tuning is not None else None,
-        hints={name: _integer(size) for name, size in (hints or {}).items()},
+        hints={name: _integer(size) for name, size in _by_name(hints, "hints").items()},
     )
     return compile_with(source, options, progress)[0]
 
@@ -75,6 +75,17 @@ def compile(
 def _is_model(source: Any) -> bool:
     """Told by its class's name: importing onnx takes longer than finding an engine in the cache."""
     return any(kind.__name__ == "ModelProto" for kind in type(source).__mro__)
+
+
+def _by_name(given: Any, what: str) -> Mapping[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise ModelError(f"{what} are given as a {type(given).__name__}\n  supported: a mapping from names")
+    return given or {}
+
+
+def _shape(shape: Any) -> Any:
+    """A tuple; what is no sequence as it is, for `Options` to judge."""
+    return tuple(map(_integer, shape)) if isinstance(shape, Iterable) and not isinstance(shape, str) else shape
 
 
 def _integer(size: Any) -> Any:

@@ -51,6 +51,8 @@ class Options:
         if self.precision not in PRECISIONS:
             raise ModelError(f"unknown precision {self.precision!r}\n  known: {', '.join(PRECISIONS)}")
         for name, shape in self.shapes.items():
+            if isinstance(shape, str) or not isinstance(shape, Sequence):
+                raise ModelError(f"shape of {name!r}: {shape!r} is none\n  supported: a sequence of integers and names")
             for extent in shape:
                 if not isinstance(extent, str) and not _is_integer(extent, 0):
                     raise ModelError(f"shape of {name!r}: {extent} is no size\n  supported: integers, names")
@@ -59,6 +61,9 @@ class Options:
                 raise ModelError(f"hint {name}={size}: a typical size is at least 1, an integer")
         if self.jobs is not None and not _is_integer(self.jobs, 1):
             raise ModelError(f"{self.jobs} worker processes\n  supported: an integer, at least 1")
+
+        if self.override is not None and not self.override.is_dir():
+            raise ModelError(f"there is no folder {self.override} with edited dumps")
 
     @property
     def measured(self) -> Tuning:

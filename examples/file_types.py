@@ -17,6 +17,7 @@ import numpy as np
 from models import fetch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, track
 from rich.table import Table
 
@@ -60,6 +61,10 @@ def main() -> None:
     chosen = parser.parse_args()
     console = Console()
     files = chosen.files or [ROOT / name for name in SHOWN]
+    try:
+        contents = [path.read_bytes() for path in files]
+    except OSError as error:
+        parser.error(f"cannot read {error.filename}: {error.strerror}")
 
     console.print("fetching magika 1.0.3 (a model of 3 MB that knows 214 types of file)")
     model = fetch("magika")
@@ -81,7 +86,7 @@ def main() -> None:
     engine.save(engine_file)
     console.print(stage_table(dumps / "index.tsv"))
 
-    numbers = [features(path.read_bytes(), settings) for path in files]
+    numbers = [features(content, settings) for content in contents]
     batches = [np.stack(numbers[first : first + BATCH]) for first in range(0, len(numbers), BATCH)]
     with tilewright.load(engine_file).session() as session:
         name, answer = session.inputs[0].name, session.outputs[0].name
@@ -94,7 +99,7 @@ def main() -> None:
     table = Table("file", "type", "probability")
     for path, row in zip(files, rows, strict=True):
         shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-        table.add_row(str(shown), labels[int(row.argmax())], f"{row.max():.1%}")
+        table.add_row(escape(str(shown)), labels[int(row.argmax())], f"{row.max():.1%}")
     console.print(table)
     print(f"compiled in {compiled:.2f} s: {len(engine.kernels)} kernels for {engine.target}")
     print(f"ran {len(files)} files in {ran:.2f} s on {device}")

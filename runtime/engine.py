@@ -234,6 +234,8 @@ class Engine:
         from .session import Session
 
         if not isinstance(device, str):
+            if not hasattr(device, "launch"):
+                raise ModelError(f"{device!r} is no device\n  supported: auto, cuda, emulator, an open device")
             return Session(self, device, checked=checked)
         choice = choose_device(device)
         return Session(self, choice.device, choice.reason, checked)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # mantissa, f16 10 and
 # bf16 7, of which a deep network loses a few more.
 TOLERANCES = {"model": 1e-4, "strict": 1e-4, "tf32": 2e-2, "f16": 2e-2, "bf16": 1e-1}
+DEFAULTS = ", ".join(f"{name} {limit:g}" for name, limit in TOLERANCES.items())
 SHOWN = 40  # rows of a table, the worst first, unless --all
 
 
@@ -45,7 +46,7 @@ SHOWN = 40  # rows of a table, the worst first, unless --all
 @click.option(
     "--tolerance",
     type=float,
-    help=f"Of the largest reference value [default: by precision, {TOLERANCES}; by the inputs' or outputs' type where"
+    help=f"Of the largest reference value [default: by precision, {DEFAULTS}; by the inputs' or outputs' type where"
     " that is f16 or bf16].",
 )
 @click.option("--all", "everything", is_flag=True, help="Every row, not only the worst.")

@@ -46,3 +46,10 @@ def test_example(script: str, tmp_path: Path) -> None:
     output = run(script, tmp_path)
     missing = [text for text in EXPECTED[script][1] if text not in output]
     assert not missing, output
+
+
+def test_a_file_that_is_missing_is_told_before_the_work(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "file_types.py"), str(tmp_path / "none")]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr.endswith(f"error: cannot read {tmp_path}/none: No such file or directory\n")

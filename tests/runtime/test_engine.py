@@ -88,6 +88,9 @@ def test_unknown_names(path: Path) -> None:
         engine.ir("q")
     with pytest.raises(ModelError, match=r"unknown device 'tpu'\n  supported: auto, cuda, emulator"):
         engine.session("tpu")
+    for nothing in (None, 0):
+        with pytest.raises(ModelError, match=rf"{nothing} is no device\n  supported: auto, cuda, emulator, an open device"):
+            engine.session(nothing)
 
 
 def test_inconsistent_parts_are_our_bug() -> None:
