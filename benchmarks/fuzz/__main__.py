@@ -3,8 +3,9 @@
     python -m benchmarks.fuzz graphs --seeds 0:10000 --json benchmarks/results/fuzz.json
     python -m benchmarks.fuzz files --seeds 0:10000 --json benchmarks/results/fuzz.json
     python -m benchmarks.fuzz nodes --seeds 0:2000 --json benchmarks/results/fuzz.json
+    python -m benchmarks.fuzz motifs --seeds 0:1000 --json benchmarks/results/fuzz.json
     python -m benchmarks.fuzz graphs --again --json FILE     failures once more, with the compiler as it is now
-    python -m benchmarks.fuzz graph SEED | file SEED | node SEED | case FOLDER     one of them, in this process
+    python -m benchmarks.fuzz graph SEED | motif SEED | file SEED | node SEED | case FOLDER   one, in this process
     python -m benchmarks.fuzz rule --seeds 0:300             how small a mistake the comparison notices
 
 In: ranges of seeds. Out: a line for each failure, its shrunk case in a folder, and with --json a record that later runs
@@ -26,11 +27,17 @@ from .damaged_nodes import NODES, judge_node
 from .differential import GOOD
 from .isolation import IsolatedWorker
 from .random_graphs import GENERATOR
+from .random_motifs import MOTIFS
 from .record import Section, load_section, save_section
 from .sharpness import report
 
 SAVE_EACH = 25  # seeds between two writes of the record
-JOBS = {"graphs": ("graph", GENERATOR), "files": ("file", DAMAGE), "nodes": ("node", NODES)}
+JOBS = {
+    "graphs": ("graph", GENERATOR),
+    "motifs": ("motif", MOTIFS),
+    "files": ("file", DAMAGE),
+    "nodes": ("node", NODES),
+}
 
 
 def run_seeds(
@@ -45,8 +52,8 @@ def run_seeds(
             (section.replace if again else section.add)(seed, verdict)
             if verdict["failed"]:
                 print(f"{what} seed {seed}: {verdict['kind']}: {verdict['message']}", flush=True)
-                if what == "graphs" and options.shrink:
-                    _shrink(seed, verdict, worker, options.cases)
+                if what in ("graphs", "motifs") and options.shrink:
+                    _shrink(JOBS[what][0], seed, verdict, worker, options.cases)
             if count % SAVE_EACH == 0:
                 if options.json:
                     save_section(options.json, what, section)
@@ -56,10 +63,10 @@ def run_seeds(
         save_section(options.json, what, section)
 
 
-def _shrink(seed: int, verdict: dict[str, Any], worker: IsolatedWorker, folder: Path) -> None:
+def _shrink(kind: str, seed: int, verdict: dict[str, Any], worker: IsolatedWorker, folder: Path) -> None:
     from .shrinking import shrink_seed
 
-    case = shrink_seed(seed, verdict, worker, folder / f"graph-{seed}")
+    case = shrink_seed(kind, seed, verdict, worker, folder / f"{kind}-{seed}")
     print((case / "model.txt").read_text(), flush=True)
 
 
@@ -86,14 +93,14 @@ def run_one(what: str, subject: str) -> bool:
         from .cases import judge_folder
 
         verdict = judge_folder(Path(subject))
-    elif what == "graph":
+    elif what in ("graph", "motif"):
         import onnx.printer
 
-        from .differential import judge_seed
-        from .random_graphs import random_graph
+        from .differential import judge_seed, trial_of
 
-        print(onnx.printer.to_text(random_graph(int(subject)).model))
-        verdict = judge_seed(int(subject))
+        trial = trial_of(int(subject), what)
+        print(f"{onnx.printer.to_text(trial.graph.model)}\n{trial.target} {trial.precision}")
+        verdict = judge_seed(int(subject), what)
     elif what == "node":
         verdict = judge_node(int(subject))
     else:
@@ -113,7 +120,7 @@ def main() -> None:
         command.add_argument("--again", action="store_true", help="only seeds that are recorded as failures")
         command.add_argument("--cases", type=Path, default=Path("build/fuzz"), help="folder for failing cases")
         command.add_argument("--no-shrink", dest="shrink", action="store_false")
-    for what in ("graph", "file", "node", "case"):
+    for what in ("graph", "motif", "file", "node", "case"):
         commands.add_parser(what).add_argument("subject")
     commands.add_parser("rule").add_argument("--seeds", default="0:300", help="FIRST:END")
     options = parser.parse_args()

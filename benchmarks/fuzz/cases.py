@@ -46,7 +46,7 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def load_case(folder: Path) -> tuple[onnx.ModelProto, list[Arrays], list[str]]:
-    """What `save_case` wrote: `options` are target and precision."""
+    """What `save_case` wrote: `options` are target and precision, and `watched` for the sanitizer."""
     data = [dict(np.load(path)) for path in sorted(folder.glob("data*.npz"))]
     return onnx.load(folder / MODEL), data, (folder / "options").read_text().split()
 
@@ -54,4 +54,5 @@ def load_case(folder: Path) -> tuple[onnx.ModelProto, list[Arrays], list[str]]:
 def judge_folder(folder: Path) -> Verdict:
     """Run a case again."""
     model, data, options = load_case(folder)
-    return judge(model, data, *options)
+    target, precision, *watched = options
+    return judge(model, data, target, precision, is_watched=bool(watched))

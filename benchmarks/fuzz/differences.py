@@ -28,9 +28,9 @@ class Difference:
     message: str = ""
 
 
-def compare(got: Arrays, wanted: Arrays, noisy: Callable[[], Arrays]) -> list[Difference]:
+def compare(got: Arrays, wanted: Arrays, noisy: Callable[[], Arrays], least: float = 0.0) -> list[Difference]:
     """Every output of `wanted`. `noisy` draws the reference's outputs under noise, and is asked only where answers
-    differ.
+    differ. Differences up to `least` count as rounding: a precision has a smallest number.
     """
     found = [Difference(name, "equal") for name in wanted]
     suspects = {name for name in wanted if not _close(got[name], wanted[name])}
@@ -39,7 +39,7 @@ def compare(got: Arrays, wanted: Arrays, noisy: Callable[[], Arrays]) -> list[Di
     draws: list[Arrays] = []
     for count in (FEW, MANY):
         draws += [noisy() for _ in range(count - len(draws))]
-        open_ = {name: _explain(got[name], wanted[name], [draw[name] for draw in draws]) for name in suspects}
+        open_ = {name: _explain(got[name], wanted[name], [draw[name] for draw in draws], least) for name in suspects}
         if not any(open_.values()):
             break
     return [
@@ -61,7 +61,7 @@ def _close(got: Array, wanted: Array) -> bool:
     return bool((small | same).all())
 
 
-def _explain(got: Array, wanted: Array, draws: list[Array]) -> str:
+def _explain(got: Array, wanted: Array, draws: list[Array], least: float) -> str:
     """Why noise does not explain the difference, or nothing where it does."""
     if got.dtype != wanted.dtype:
         return f"{got.dtype}, expected {wanted.dtype}"
@@ -82,7 +82,7 @@ def _explain(got: Array, wanted: Array, draws: list[Array]) -> str:
         finite = spread[np.isfinite(spread)]
         # An element may be lucky in every draw: the root mean square of its neighbours' spreads counts for it too.
         common = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
-        allowed = SAFETY * (spread + common) + NOISE[got.dtype.name] * np.abs(right)
+        allowed = SAFETY * (spread + common) + NOISE[got.dtype.name] * np.abs(right) + least
         wrong = ~(np.abs(left - right) <= allowed)
     wrong &= ~((left == right) | (np.isnan(left) & np.isnan(right)))
     wrong &= np.isfinite(spread) | np.isnan(right)  # noise makes it finite here and infinite there

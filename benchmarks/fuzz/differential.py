@@ -6,9 +6,11 @@ process, which may die of it.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,13 @@ import onnx
 
 import tilewright
 from tilewright.runtime.errors import Error, InternalError, UnsupportedError
+from tilewright.runtime.sanitizing import sanitize
 
 from .differences import compare
+from .fired_stages import fired_stages
 from .random_graphs import random_graph
-from .reference import KEPT, Arrays, NoisyReference, Reference, Rejected, undecided, without_outputs
+from .random_motifs import Trial, random_trial
+from .reference import KEPT, LEAST, Arrays, NoisyReference, Reference, Rejected, undecided, without_outputs
 
 GOOD = ("equal", "rounding", "rejected", "compiled", "refused")
 """Verdicts of graphs (rounding explains the difference; no reference runs the graph) and of damaged files."""
@@ -30,8 +35,8 @@ PRECISIONS = ("strict", "strict", "strict", "strict", "strict", "strict", "tf32"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one job gave. `kind` is one of `GOOD` or a failure: difference, unsupported, error, internal; without an
-    answer hang, crash or memory.
+    """What one job gave. `kind` is one of `GOOD` or a failure: difference, finding (of the sanitizer), unsupported,
+    error, internal; without an answer hang, crash or memory. `stages` are those that changed the IR, where it was seen.
     """
 
     kind: str
@@ -39,6 +44,7 @@ class Verdict:
     seconds: float = 0.0
     operators: tuple[str, ...] = ()
     reference: str = "onnxruntime"
+    stages: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -56,18 +62,33 @@ def precision_of(seed: int) -> str:
     return PRECISIONS[seed % len(PRECISIONS)]
 
 
-def judge_seed(seed: int) -> Verdict:
-    """Make the graph of a seed and judge it."""
+def trial_of(seed: int, kind: str = "graph") -> Trial:
+    """What a seed means: a random `graph` or a `motif`, with its options."""
+    return random_trial(seed) if kind == "motif" else Trial(random_graph(seed), target_of(seed), precision_of(seed))
+
+
+def judge_seed(seed: int, kind: str = "graph") -> Verdict:
+    """Make the graph or the motif of a seed and judge it; of a motif it is told which stages changed the IR."""
     started = time.process_time()
-    graph = random_graph(seed)
-    verdict = judge(graph.model, graph.data, target_of(seed), precision_of(seed))
+    trial = trial_of(seed, kind)
+    graph = trial.graph
+    with tempfile.TemporaryDirectory() as folder:
+        dump = Path(folder) if kind == "motif" else None
+        verdict = judge(graph.model, graph.data, trial.target, trial.precision, trial.is_watched, dump)
+        stages = fired_stages(Path(folder))
     seconds = round(time.process_time() - started, 3)
-    operators = tuple(sorted(set(graph.operators)))
-    return Verdict(verdict.kind, verdict.message, seconds, operators, verdict.reference)
+    return replace(verdict, seconds=seconds, operators=tuple(sorted(set(graph.operators))), stages=stages)
 
 
-def judge(model: onnx.ModelProto, data: Sequence[Arrays], target: str = "sm_80", precision: str = "strict") -> Verdict:
-    """Compile once, run every data set, compare with the reference."""
+def judge(
+    model: onnx.ModelProto,
+    data: Sequence[Arrays],
+    target: str = "sm_80",
+    precision: str = "strict",
+    is_watched: bool = False,
+    dump: Path | None = None,
+) -> Verdict:
+    """Compile once, run every data set, under the sanitizer if it `is_watched`, compare with the reference."""
     try:
         reference = Reference(model)
         wanted = [reference.run(arrays) for arrays in data]
@@ -75,9 +96,14 @@ def judge(model: onnx.ModelProto, data: Sequence[Arrays], target: str = "sm_80",
         return Verdict("rejected", str(error)[:LONGEST])
     name = reference.name
     try:
-        engine = tilewright.compile(model, target=target, precision=precision, jobs=1)
-        with engine.session("emulator") as session:
-            got = [session.run(arrays) for arrays in data]
+        engine = tilewright.compile(model, target=target, precision=precision, jobs=1, dump=dump)
+        if is_watched:
+            got, report = sanitize(engine, data)
+            if report.findings:
+                return Verdict("finding", "; ".join(map(str, report.findings))[:LONGEST], reference=name)
+        else:
+            with engine.session("emulator") as session:
+                got = [session.run(arrays) for arrays in data]
     except UnsupportedError as error:
         return Verdict("unsupported", str(error)[:LONGEST], reference=name)
     except InternalError as error:
@@ -104,6 +130,7 @@ class _Noise:
 
     def __init__(self, *arguments: Any) -> None:
         self._arguments = arguments
+        self.least = LEAST.get(arguments[-1], 0.0)
         self._reference: NoisyReference | None = None
         self._generator = np.random.default_rng(0)
 
@@ -115,7 +142,7 @@ class _Noise:
 
 def _compared(model: onnx.ModelProto, inputs: Arrays, got: Arrays, wanted: Arrays, noisy: _Noise) -> tuple[str, str]:
     try:
-        found = compare(got, wanted, noisy)
+        found = compare(got, wanted, noisy, noisy.least)
     except Rejected as error:
         return "difference", f"and the reference with noise does not run: {error}"
     bad = [f"{item.output}: {item.message}" for item in found if item.kind == "unexplained"]
@@ -129,7 +156,7 @@ def _second_opinion(model: onnx.ModelProto, inputs: Arrays, got: Arrays, noisy: 
     try:
         other = Reference(model, evaluator=True).run(inputs)
         same_shapes = all(got[name].shape == other[name].shape for name in got)
-        agrees = same_shapes and all(item.kind != "unexplained" for item in compare(got, other, noisy))
+        agrees = same_shapes and all(item.kind != "unexplained" for item in compare(got, other, noisy, noisy.least))
     except (Rejected, KeyError, ValueError):
         return "; onnx's evaluator does not run it"
     return "; onnx's evaluator agrees with " + ("tilewright" if agrees else "none or onnxruntime")

@@ -72,12 +72,15 @@ class Value:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to draw the data of an input: uniform in [low, high], multiples of `step` unless it is 0."""
+    """How to draw the data of an input: uniform in [low, high], multiples of `step` unless it is 0. A few floats are of
+    `edges`, where there are some.
+    """
 
     value: Value
     low: float
     high: float
     step: float = 0.0
+    edges: tuple[float, ...] = ()
 
     def draw(self, generator: np.random.Generator, sizes: Sequence[int]) -> np.ndarray[Any, Any]:
         """An array of the given sizes."""
@@ -87,6 +90,8 @@ class Recipe:
         if dtype.kind in "iu":
             return np.asarray(generator.integers(int(self.low), int(self.high), sizes, endpoint=True).astype(dtype))
         drawn = generator.uniform(self.low, self.high, sizes)
+        if self.edges and drawn.size:
+            drawn.flat[generator.integers(0, drawn.size, 2)] = generator.choice(self.edges, 2)
         return np.asarray((np.round(drawn / self.step) * self.step if self.step else drawn).astype(dtype))
 
 
@@ -118,6 +123,7 @@ class GraphBuilder:
     constants: list[onnx.TensorProto] = field(default_factory=list)
     numbers: tuple[int, ...] = SIZES
     counter: list[int] = field(default_factory=lambda: [0])
+    float_type: str = "float32"  # that motifs compute in
     finished: list[Value] = field(default_factory=list)  # outputs that nothing may take: their sizes depend on data
 
     # Names, sizes ----------------------------------------------------------------------------------------------
@@ -203,6 +209,11 @@ class GraphBuilder:
             self._root().inputs.append(recipe)
         self._root().values.append(value)
         return value
+
+    def give(self, value: Value, low: float, high: float, edges: tuple[float, ...] = ()) -> None:
+        """Let the value be an input of the model, with the data of such a recipe."""
+        self._root().inputs.append(Recipe(value, low, high, edges=edges))
+        self._root().values.append(value)
 
     def constant(self, data: Any, dtype: str = "int64") -> str:
         """The name of a new initializer: an array, or numbers of `dtype`."""

@@ -115,13 +115,13 @@ def _resident(process: int) -> int:
 
 
 def answer(job: Job) -> dict[str, Any]:
-    """Do one job: `graph` of a seed, `case` from a folder, `file` or `node` of a seed."""
+    """Do one job: `graph` or `motif` of a seed, `case` from a folder, `file` or `node` of a seed."""
     from dataclasses import asdict
 
-    if job["what"] == "graph":
+    if job["what"] in ("graph", "motif"):
         from .differential import judge_seed
 
-        return asdict(judge_seed(job["seed"]))
+        return asdict(judge_seed(job["seed"], job["what"]))
     if job["what"] == "case":
         from .cases import judge_folder
 

@@ -57,12 +57,12 @@ def random_graph(seed: int) -> RandomGraph:
         except Unfit:
             graph.take_back(marks)
             del graph.finished[finished:]
-    model = _model(graph, seed)
-    return RandomGraph(seed, model, _data(graph, model, seed), tuple(used))
+    model = finished_model(graph, seed)
+    return RandomGraph(seed, model, drawn_data(graph, model, seed), tuple(used))
 
 
 def _bindings(rng: random.Random) -> tuple[dict[str, int], ...]:
-    """Sizes for no, one or two symbols."""
+    """Sizes for no, one or two symbols: two sets of them."""
     names = ("n", "m")[: rng.choice((0, 0, 1, 1, 2))]
     if not names:
         return ({},)
@@ -76,10 +76,12 @@ def _outputs(graph: GraphBuilder) -> list[Value]:
     leaves = [value for value in made if value.name not in taken]
     inner = [value for value in made if value.name in taken]
     chosen = leaves[-MOST_OUTPUTS:] + graph.rng.sample(inner, min(len(inner), graph.rng.choice((0, 0, 1))))
-    return chosen + graph.finished[-MOST_OUTPUTS:]
+    listed = {value.name for value in chosen}
+    return chosen + [value for value in graph.finished[-MOST_OUTPUTS:] if value.name not in listed]
 
 
-def _model(graph: GraphBuilder, seed: int) -> onnx.ModelProto:
+def finished_model(graph: GraphBuilder, seed: int) -> onnx.ModelProto:
+    """The model of what was built, without inputs and constants that nothing takes."""
     outputs = [_information(value, named=False) for value in _outputs(graph)]
     inputs = [_information(recipe.value, named=True) for recipe in graph.inputs]
     made = helper.make_graph(graph.nodes, f"seed_{seed}", inputs, outputs, graph.constants)
@@ -113,7 +115,8 @@ def _information(value: Value, named: bool) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(value.name, helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype)), sizes)
 
 
-def _data(graph: GraphBuilder, model: onnx.ModelProto, seed: int) -> tuple[Arrays, ...]:
+def drawn_data(graph: GraphBuilder, model: onnx.ModelProto, seed: int) -> tuple[Arrays, ...]:
+    """Arrays for the model's inputs, for each set of sizes."""
     kept = {value.name for value in model.graph.input}
     sets = []
     for index, binding in enumerate(graph.bindings):

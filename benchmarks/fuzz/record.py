@@ -16,12 +16,15 @@ from typing import Any
 
 @dataclass
 class Section:
-    """One kind of run: `ranges` of finished seeds (end excluded), counts of verdicts and operators, and failures."""
+    """One kind of run: `ranges` of finished seeds (end excluded), counts of verdicts, of operators or motifs, and of
+    stages that changed the IR; and failures.
+    """
 
     version: int
     ranges: list[list[int]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     operators: Counter[str] = field(default_factory=Counter)
+    stages: Counter[str] = field(default_factory=Counter)
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -30,6 +33,7 @@ class Section:
         self._finish(seed)
         self.kinds[verdict["kind"]] += 1
         self.operators.update(verdict.get("operators", ()))
+        self.stages.update(verdict.get("stages", ()))
         self.seconds = round(self.seconds + verdict.get("seconds", 0.0), 3)
         if verdict["failed"]:
             self.failures[str(seed)] = {"kind": verdict["kind"], "message": verdict["message"]}
@@ -72,6 +76,7 @@ class Section:
             "kinds": dict(sorted(self.kinds.items())),
             "seconds": self.seconds,
             "operators": dict(sorted(self.operators.items())),
+            **({"stages": dict(sorted(self.stages.items()))} if self.stages else {}),
             "failures": dict(sorted(self.failures.items(), key=lambda item: int(item[0]))),
         }
 
@@ -86,6 +91,7 @@ def load_section(path: Path | None, name: str, version: int) -> Section:
         found["ranges"],
         Counter(found["kinds"]),
         Counter(found["operators"]),
+        Counter(found.get("stages", ())),
         found["failures"],
         found["seconds"],
     )

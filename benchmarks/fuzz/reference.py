@@ -38,11 +38,16 @@ FIXED = {"Resize": (1, 2)}
 """Float inputs that are parameters rather than data: noise would make other sizes of them."""
 
 CONTRACTIONS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "Attention", "RNN", "GRU", "LSTM"})
-PRECISIONS = {"strict": 0.0, "tf32": 2.0**-10, "bf16": 2.0**-8}
+PRECISIONS = {"model": 0.0, "strict": 0.0, "tf32": 2.0**-10, "f16": 2.0**-10, "bf16": 2.0**-8}
 """The relative noise at float32 inputs of contractions, which are rounded to it: a unit of its last place."""
-KEPT = frozenset({"bf16"})  # precisions in which values between kernels are rounded too
+KEPT = {"f16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
+"""Precisions in which values between kernels are rounded too, and to what."""
 
 
+LEAST = {"f16": 2.0**-24}
+"""Differences that a precision does not know: the smallest number of f16. Functions may be good to as much there."""
+
+SMALL_FLOATS = (onnx.TensorProto.FLOAT8E4M3FN, onnx.TensorProto.FLOAT8E5M2)
 ROUNDS = "rounds__flag"  # an input of the noisy model: whether values are rounded to what they are kept in
 
 
@@ -91,14 +96,24 @@ def _session(model: onnx.ModelProto) -> Any:
 
 
 def inner_values(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Arrays:
-    """Every value of the graph, inputs and constants among them. Raises Rejected."""
+    """Every value of the graph, inputs and constants among them, but 8-bit floats, which onnxruntime does not give.
+    Raises Rejected.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    known = {value.name for value in copy.graph.output}
+    known = {value.name for value in copy.graph.output} | _small_floats(model)
     extra = [name for node in model.graph.node for name in node.output if name and name not in known]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    kept = [tensor for tensor in model.graph.initializer if tensor.data_type not in SMALL_FLOATS]
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in kept}
     return {**constants, **inputs, **Reference(copy).run(inputs)}
+
+
+def _small_floats(model: onnx.ModelProto) -> set[str]:
+    """Names of values that a QuantizeLinear makes with a zero point of an 8-bit float type."""
+    points = {tensor.name for tensor in model.graph.initializer if tensor.data_type in SMALL_FLOATS}
+    made = [node for node in model.graph.node if node.op_type == "QuantizeLinear" and points & set(node.input)]
+    return {name for node in made for name in node.output}
 
 
 def undecided(model: onnx.ModelProto, keeps: bool) -> set[str]:
@@ -142,7 +157,7 @@ class NoisyReference:
         self, model: onnx.ModelProto, inputs: Mapping[str, Array], evaluator: bool = False, precision: str = "strict"
     ) -> None:
         """Raises Rejected."""
-        self._least, self._keeps = PRECISIONS[precision], precision in KEPT
+        self._least, self._keeps, self._kept = PRECISIONS[precision], precision in KEPT, KEPT.get(precision)
         self._coarse: set[str] = set()  # factors of inputs that are rounded to the precision
         self._values = inner_values(model, inputs)
         self._inputs = dict(inputs)
@@ -190,7 +205,7 @@ class NoisyReference:
         # In some draws it is rounded as well, which alone makes numbers equal.
         steps = [f"{target}__{step}" for step in ("scaled", "narrow", "wide")]
         graph.node.append(helper.make_node("Mul", [source, factor], steps[:1]))
-        graph.node.append(helper.make_node("Cast", steps[:1], steps[1:2], to=onnx.TensorProto.BFLOAT16))
+        graph.node.append(helper.make_node("Cast", steps[:1], steps[1:2], to=self._kept))
         graph.node.append(helper.make_node("Cast", steps[1:2], steps[2:], to=onnx.TensorProto.FLOAT))
         graph.node.append(helper.make_node("Where", [ROUNDS, steps[2], steps[0]], [target]))
         return target

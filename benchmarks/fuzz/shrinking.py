@@ -17,18 +17,18 @@ import onnx
 from onnx import helper
 
 from .cases import save_case
-from .differential import precision_of, target_of
+from .differential import trial_of
 from .isolation import IsolatedWorker
-from .random_graphs import random_graph
 from .reference import Arrays, Rejected, inner_values
 
 MOST_TRIALS = 60
 Check = Callable[[onnx.ModelProto, Arrays], bool]
 
 
-def shrink_seed(seed: int, verdict: dict[str, Any], worker: IsolatedWorker, folder: Path) -> Path:
-    """Shrink the graph of a seed by trials in a worker; the smallest failing case is written to `folder`."""
-    graph, options = random_graph(seed), [target_of(seed), precision_of(seed)]
+def shrink_seed(kind: str, seed: int, verdict: dict[str, Any], worker: IsolatedWorker, folder: Path) -> Path:
+    """Shrink the graph or motif of a seed by trials in a worker; the smallest failing case is written to `folder`."""
+    made = trial_of(seed, kind)
+    graph, options = made.graph, [made.target, made.precision, *["watched"] * made.is_watched]
     trial = folder.with_name(folder.name + "-trial")
 
     def fails(model: onnx.ModelProto, data: Arrays) -> bool:

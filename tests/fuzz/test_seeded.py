@@ -10,8 +10,10 @@ import pytest
 from benchmarks.fuzz.damaged_files import judge_damaged
 from benchmarks.fuzz.differences import compare
 from benchmarks.fuzz.differential import judge, judge_seed
+from benchmarks.fuzz.motifs import motifs
 from benchmarks.fuzz.operators import entries
 from benchmarks.fuzz.random_graphs import random_graph
+from benchmarks.fuzz.random_motifs import random_trial
 from benchmarks.fuzz.record import Section, load_section, save_section
 from benchmarks.fuzz.reference import Arrays, NoisyReference
 from benchmarks.fuzz.sharpness import sharpness
@@ -24,6 +26,23 @@ FIRST = 20_000  # beyond the seeds of the recorded run
 def test_random_graphs_agree_with_onnxruntime(seed: int) -> None:
     verdict = judge_seed(seed)
     assert not verdict.failed, verdict.message
+
+
+@pytest.mark.parametrize("seed", range(FIRST + 1, FIRST + 4))
+def test_motifs_agree_with_onnxruntime(seed: int) -> None:
+    verdict = judge_seed(seed, "motif")
+    assert not verdict.failed, verdict.message
+    assert "fuse" in verdict.stages
+
+
+def test_motifs_are_valid_and_every_one_occurs() -> None:
+    found = set()
+    for seed in range(FIRST, FIRST + 150):
+        trial = random_trial(seed)
+        found |= set(trial.graph.operators)
+        onnx.checker.check_model(trial.graph.model, full_check=seed < FIRST + 30)
+    assert found == {entry.name for entry in motifs(23)}
+    assert trial.graph.model.SerializeToString() == random_trial(FIRST + 149).graph.model.SerializeToString()
 
 
 def test_damaged_files_are_refused_or_compiled() -> None:
