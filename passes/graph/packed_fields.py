@@ -18,6 +18,7 @@ from .scalar_semantics import apply_scalar, constant_value, understands
 
 BITS = 4
 SIGN = 1 << (BITS - 1)
+MOST_SHIFT = 1 << 16  # far above any zero point; programs count on sums with 2^23 being exact
 _BYTES = np.arange(256, dtype=np.uint8)
 _PLACES = np.arange(4)[:, None]  # along the dimension whose neighbours share a byte
 _FIELDS = (_BYTES >> (BITS * (_PLACES & 1)).astype(np.uint8)) & ((1 << BITS) - 1)
@@ -133,6 +134,6 @@ class _Body:
         for signed in (False, True):
             fields = (_FIELDS.astype(np.int64) ^ SIGN) - SIGN if signed else _FIELDS
             taken = fields - values
-            if np.all(taken == taken[0, 0]) and float(taken[0, 0]).is_integer():
+            if np.all(taken == taken[0, 0]) and float(taken[0, 0]).is_integer() and abs(taken[0, 0]) <= MOST_SHIFT:
                 return signed, float(taken[0, 0])
         return None

@@ -1,8 +1,8 @@
 """The program of few rows times weights of four bits: words of eight weights, read 16 bytes at a time.
 
 In: a contraction with few rows whose weights a map makes of packed fields, zero points and scales, as MatMulNBits
-does. Out: the program of skinny.py over words in the place of weights: a thread widens the eight fields of a word
-exactly, sums their products in f32 and scales the sum, since a block of k that shares a scale has whole words.
+and DequantizeLinear do. Out: the program of skinny.py over words in the place of weights: a thread widens the fields of
+a word exactly, sums their products in f32 and scales the sum, since a block of k that shares a scale has whole words.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .skinny import LEAST_WEIGHTS, Body, Skinny, chosen_schedule, few_rows, size
 from .skinny_schedule import PackedProblem
 from .tile_types import element, program_id, select_bytes
 
-MOST_ROWS = {4: 8, 2: 4}  # by the bytes of what is multiplied: beyond, tensor cores take fewer instructions
+MOST_ROWS = {4: 8, 2: 4}  # by the bytes of what is multiplied: beyond, tiles take fewer instructions a weight
 _MANTISSA = 23
 _ANCHOR = 0x4B000000  # 2^23: the last place of its mantissa counts ones
 _TO_MANTISSA = 0x7650  # the byte that is chosen, below the upper three of the anchor
@@ -170,10 +170,10 @@ def _plan(
     fields = fields_along(lambda depth: turned.right(ZERO, depth, ZERO))
     if fields is None or (fields.rounded and request.precision == "strict"):
         return None
-    found = next((own for own in (4, 2) if _is_readable(builder, turned, fields, own)), None)
-    if found is None:
+    vector = next((own for own in (4, 2) if _is_readable(builder, turned, fields, own)), None)
+    if vector is None:
         return None
-    vector, words = found, _words(turned, found)
+    words = _words(turned, vector)
     problem = PackedProblem(*sizes_of(turned, rows, words), WORD_BYTES, vector, True, FIELDS)
     schedule = chosen_schedule(turned, problem, request)
     if schedule is None:
