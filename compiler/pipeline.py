@@ -241,10 +241,9 @@ def _override(compilation: Compilation, index: int) -> None:
 
 def find_pass(name: str) -> Pass:
     """The registered pass; its file is found by its name in the folders of passes/. Raises InternalError."""
-    if name not in PASSES:
-        module = _modules().get(name)
-        if module:
-            importlib.import_module(module)
+    module = _modules().get(name)
+    if module:
+        importlib.import_module(module)  # even if it is registered: another thread may be in the middle of its file
     if name not in PASSES:
         raise InternalError(
             f"there is no pass {name!r} in {', '.join('passes/' + folder for folder in PASS_FOLDERS)}"

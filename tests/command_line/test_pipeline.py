@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -258,6 +260,24 @@ def test_every_stage_without_a_function_is_a_registered_pass() -> None:
     for stage in STAGES:
         if stage.run is None:
             assert find_pass(stage.transform or stage.name).summary
+
+
+def test_a_pass_is_whole_whoever_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its decorator registers it in the middle of its file: another thread must not run it before the end is there."""
+    (tmp_path / "slow_pass.py").write_text(
+        "import time\nfrom tilewright.compiler.pipeline import PASSES\n"
+        "PASSES['slow'] = 'a pass'\ntime.sleep(0.3)\nhelper = 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(pipeline, "_modules", lambda: {"slow": "slow_pass"})
+    monkeypatch.delitem(sys.modules, "slow_pass", raising=False)
+    monkeypatch.setattr(pipeline, "PASSES", {})
+    other = threading.Thread(target=pipeline.find_pass, args=("slow",))
+    other.start()
+    while "slow" not in pipeline.PASSES:
+        time.sleep(0.01)
+    assert pipeline.find_pass("slow") == "a pass" and sys.modules["slow_pass"].helper == 1
+    other.join()
 
 
 def test_a_failing_pass_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from ..ptx import Instruction
 from .emitter import Emitter
@@ -38,7 +39,6 @@ class Operation:
 
 
 _TABLE: dict[str, Operation] = {}
-_loaded: list[str] = []
 
 
 def operation(*opcodes: str, destinations: Destinations = 1, updates: bool = False) -> Callable[[Semantics], Semantics]:
@@ -54,11 +54,15 @@ def operation(*opcodes: str, destinations: Destinations = 1, updates: bool = Fal
 
 def table() -> dict[str, Operation]:
     """The whole table; the modules of this folder are found and imported on first use."""
-    if not _loaded:
-        for module in pkgutil.iter_modules(__path__):
-            importlib.import_module(f"{__name__}.{module.name}")
-            _loaded.append(module.name)
+    _load()
     return _TABLE
+
+
+@cache
+def _load() -> None:
+    """A second thread does the same meanwhile, and waits for what the first is importing."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
 
 
 def destination_count(instruction: Instruction) -> int:
