@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 Value = TypeVar("Value")
-COMPILE_TIME = ("target", "precision", "tuning", "operators")  # options that say nothing about an engine's run
+COMPILE_TIME = ("target", "precision", "tuning", "operators")  # options that make an engine what it is
 PLAIN_WIDTH = 200  # columns where there is no terminal, so that tables are not cut
 
 
 @dataclass(frozen=True)
 class Choices:
     """What the user chose about compiling, the same for every command that does. `target` is None where it was left
-    to the command: that of the GPU at hand. `chosen` are the options that were given and that an engine has behind it.
+    to the command: that of the GPU at hand. `chosen` are those of COMPILE_TIME that were given: an engine cannot heed them.
     """
 
     target: str | None
