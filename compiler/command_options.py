@@ -39,7 +39,7 @@ PLAIN_WIDTH = 200  # columns where there is no terminal, so that tables are not 
 @dataclass(frozen=True)
 class Choices:
     """What the user chose about compiling, the same for every command that does. `target` is None where it was left
-    to the command: that of the GPU at hand. `chosen` are those of COMPILE_TIME that were given: an engine cannot heed them.
+    to the command: that of the GPU at hand. `chosen` are those of COMPILE_TIME given: engines cannot heed them.
     """
 
     target: str | None
