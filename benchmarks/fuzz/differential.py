@@ -24,7 +24,17 @@ from .differences import compare
 from .fired_stages import fired_stages
 from .random_graphs import random_graph
 from .random_motifs import Trial, random_trial
-from .reference import KEPT, LEAST, Arrays, NoisyReference, Reference, Rejected, undecided, without_outputs
+from .reference import (
+    KEPT,
+    LEAST,
+    Arrays,
+    NoisyReference,
+    Reference,
+    Rejected,
+    contradicted,
+    undecided,
+    without_outputs,
+)
 
 GOOD = ("equal", "rounding", "rejected", "compiled", "refused")
 """Verdicts of graphs (rounding explains the difference; no reference runs the graph) and of damaged files."""
@@ -114,7 +124,7 @@ def judge(
         return Verdict("internal", f"{type(error).__name__}: {error}"[:LONGEST], reference=name)
     kinds = set()
     for place, arrays in enumerate(data):
-        open_names = undecided(model, precision in KEPT)
+        open_names = undecided(model, precision in KEPT) | contradicted(model, wanted[place])
         decided = without_outputs(model, open_names) if open_names else model
         noise = _Noise(decided, arrays, name != "onnxruntime", precision)
         answer = {name: array for name, array in wanted[place].items() if name not in open_names}

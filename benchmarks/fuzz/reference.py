@@ -138,6 +138,18 @@ def _tells_places_of_padding(node: onnx.NodeProto) -> bool:
     return apart and node.op_type == "MaxPool" and len(node.output) > 1
 
 
+def contradicted(model: onnx.ModelProto, outputs: Arrays) -> set[str]:
+    """Empty outputs whose shape the model contradicts: onnxruntime does not reduce tensors without elements."""
+    found = set()
+    for value in model.graph.output:
+        array = outputs.get(value.name)
+        sizes = [item.dim_value for item in value.type.tensor_type.shape.dim]  # 0 for those that are not static
+        if array is not None and not array.size and array.ndim == len(sizes):
+            wrong = any(size and size != own for size, own in zip(sizes, array.shape, strict=True))
+            found |= {value.name} if wrong else set()
+    return found
+
+
 def without_outputs(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
     """The model without these outputs and the nodes that only they need."""
     copy = onnx.ModelProto()
