@@ -15,7 +15,7 @@ from benchmarks.fuzz.operators import entries
 from benchmarks.fuzz.random_graphs import random_graph
 from benchmarks.fuzz.random_motifs import random_trial
 from benchmarks.fuzz.record import Section, load_section, save_section
-from benchmarks.fuzz.reference import Arrays, NoisyReference
+from benchmarks.fuzz.reference import Arrays, NoisyReference, contradicted
 from benchmarks.fuzz.sharpness import sharpness
 from benchmarks.fuzz.shrinking import shrink
 
@@ -86,6 +86,16 @@ def test_the_rule_tells_rounding_from_mistakes(factor: float, kind: str) -> None
     wanted = {"y": noisy.run(generator)["y"]}
     got = {"y": (wanted["y"] * factor).astype(np.float32)}
     assert [item.kind for item in compare(got, wanted, lambda: noisy.run(generator))] == [kind]
+
+
+def test_empty_answers_that_the_model_contradicts_do_not_count() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 18]> m (float[n,8] x) => (float[n,1] y, float[n,8] z) '
+        "{ y = ReduceMax <keepdims=1> (x) z = Neg(x) }"
+    )
+    empty, full = np.zeros((0, 8), np.float32), np.zeros((2, 8), np.float32)
+    assert contradicted(model, {"y": empty, "z": empty}) == {"y"}
+    assert not contradicted(model, {"y": full, "z": full})  # a mistake that counts
 
 
 def test_the_rule_finds_planted_mistakes() -> None:
