@@ -7,12 +7,13 @@ read many numbers at once and scale their sum. What the bits mean is found by wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mlir import ir
 
 from ...dialects.tensors import element_of, shape_of
+from .narrow_storage import cast_source
 from .rewriting import Array, body_of, integer, operations_of, producer, yielded
 from .scalar_semantics import apply_scalar, constant_value, understands
 
@@ -44,16 +45,24 @@ class PackedFields:
 
 def packed_fields(value: ir.Value, axis: int) -> PackedFields | None:
     """How the tensor `value` is made of fields of four bits, two a byte along `axis`; None when it is not."""
+    made = _unrounded(value)
     for read in byte_reads(value):
-        found = _Body(value.owner.operation, read, axis).match()
+        found = _Body(made.owner.operation, read, axis).match()
         if found is not None:
-            return found
+            return replace(found, rounded=found.rounded or made != value)
     return None
+
+
+def _unrounded(value: ir.Value) -> ir.Value:
+    """What a map rounds and nothing else, as plan-precision does with operands of f32; else the value itself."""
+    owner = producer(value)
+    source = None if owner is None else cast_source(owner, "arith.truncf")
+    return value if source is None else source
 
 
 def byte_reads(value: ir.Value) -> list[ir.Operation]:
     """What reads bytes, one for each element, in the map that makes a tensor; nothing where no map makes it."""
-    owner = producer(value)
+    owner = producer(_unrounded(value))
     if owner is None or owner.name != "graph.map":
         return []
     reads = [operation for operation in operations_of(body_of(owner)) if operation.name == "graph.element"]

@@ -70,7 +70,10 @@ def sums_of_line(
 ) -> dict[ir.Value, ir.Value]:
     """The sums that the kernel makes of the tensors of one line (batch, row), each as a tile of one number that every
     thread of the block has: all of them add up, in the order of the kernel, since one may need another (the mean).
+    None of a turned product, whose lines are not its rows.
     """
+    if view.is_swapped:
+        return {}
     place = (*view.result(*line, ZERO)[:-1], ZERO)
     tiles: dict[ir.Value, ir.Value] = {}
     for operation in operations_of(body_of(builder.function)):

@@ -85,8 +85,9 @@ def dequantize_linear(node: Node) -> ir.Value:
     kind = node.get("output_dtype", 0)
     dtype = node.importer.element_name(kind) if kind else node.dtype(1)
     inputs = [x, parameter(node, node.input(1), x)]
-    if node.has(2) and not _changes_nothing(node.input(2)):
-        inputs.append(parameter(node, node.input(2), x))
+    zeros = [parameter(node, node.input(2), x)] if node.has(2) else []
+    if not node.has(2) or not _changes_nothing(node.input(2)):
+        inputs += zeros
 
     def body(v: Scalar, scale: Scalar, *zero: Scalar) -> Scalar:
         wide = "f32" if is_narrow_float(v.dtype) else "i32"
