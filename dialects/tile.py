@@ -57,10 +57,12 @@ OPERATIONS = (
     ),
     OperationDefinition(
         "tile.masked_load",
-        "Element `offset` of a memref where the predicate holds, else `other` (the offset may then be anything).",
+        "Element `offset` of a memref where the predicate holds, else `other` (the offset may then be anything: what lies at `instead`, "
+        "or else at 0, is read).",
         ("memory", "offset", "predicate", "other"),
         ("element",),
         {"lanes": "string"},
+        {"instead": "integer"},
     ),
     OperationDefinition(
         "tile.load_run",

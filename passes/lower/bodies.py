@@ -154,9 +154,11 @@ def _load(emitter: BodyEmitter, operation: ir.Operation) -> None:
     def pick(value: Lanes, lane: int) -> ir.Value:
         return value[lane] if isinstance(value, list) else value
 
+    instead = ir.IntegerAttr(operation.attributes["instead"]).value if "instead" in operation.attributes else 0
+
     def safe(lane: int) -> ir.Value:
         own = pick(offset, lane)
-        return own if predicate is None else arith.select(pick(predicate, lane), own, context.integer(0))
+        return own if predicate is None else arith.select(pick(predicate, lane), own, context.integer(instead))
 
     def finish(values: list[ir.Value]) -> list[ir.Value]:
         loaded = [from_memory(value, memory.element) for value in values]

@@ -133,12 +133,24 @@ class ElementEmitter:
             name = "tile.masked_load"
             if self.guard in builder.varying:
                 lanes = "scattered"  # each lane has a condition of its own
-        operation = ir.Operation.create(
-            name, results=[result_type], operands=operands, attributes={"lanes": ir.StringAttr.get(lanes)}
-        )
+        attributes: dict[str, ir.Attribute] = {"lanes": ir.StringAttr.get(lanes)}
+        instead = self._instead(argument) if self.guard is not None else 0
+        if instead:
+            attributes["instead"] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), instead)
+        operation = ir.Operation.create(name, results=[result_type], operands=operands, attributes=attributes)
         if lanes != "uniform" or any(operand in builder.varying for operand in operands):
             builder.varying.add(operation.result)
         return operation.result
+
+    def _instead(self, argument: Argument) -> int:
+        """Where a load reads, for nothing, if its guard does not hold: the first element of its own tensor. In a larger
+        one, whose first element is another kernel's that may not have run, this is not 0.
+        """
+        if argument.place is None:
+            return 0
+        first = self.builder.offset(argument, (ZERO,) * len(argument.shape)).as_constant() or 0
+        width = 1 if self.builder.vector is None else self.builder.vector.width
+        return first if first % width == 0 else 0
 
     def _of_run(self, argument: Argument, offset: Expression) -> ir.Value | None:
         """One element of an aligned run that is read as a whole; None where the run may leave the tensor."""

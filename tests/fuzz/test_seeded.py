@@ -35,6 +35,14 @@ def test_motifs_agree_with_onnxruntime(seed: int) -> None:
     assert "fuse" in verdict.stages
 
 
+def test_what_a_mask_hides_is_read_from_its_own_tensor() -> None:
+    """Of a part behind another one of a concatenation in place: the other may not be written yet, which the sanitizer
+    then found.
+    """
+    verdict = judge_seed(2, "motif")
+    assert not verdict.failed and "concatenate-in-place" in verdict.stages, verdict.message
+
+
 def test_motifs_are_valid_and_every_one_occurs() -> None:
     found = set()
     for seed in range(FIRST, FIRST + 150):

@@ -78,6 +78,27 @@ func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile
 }
 
 // -----
+// A tensor within a larger one: what is read where the predicate does not hold is its own first element.
+
+// CHECK: %[[WITHIN:.*]] = arith.constant 64 : i32
+// CHECK: arith.select %{{.*}}, %{{.*}}, %[[WITHIN]] : i32
+func.func @map(%x: memref<?xf32>, %y: memref<?xf32>, %n: index) attributes {tile.threads = 32 : i64} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c128 = arith.constant 128 : index
+  %zero = arith.constant 0.0 : f32
+  %holds = arith.cmpi slt, %c1, %n : index
+  "tile.map"(%c0, %c0, %c1, %c128) ({
+  ^bb0(%i: index, %j: index):
+    %a = "tile.masked_load"(%x, %j, %holds, %zero) {instead = 64 : i64, lanes = "contiguous"} : (memref<?xf32>, index, i1, f32) -> f32
+    "tile.store"(%a, %y, %j) {lanes = "contiguous"} : (f32, memref<?xf32>, index) -> ()
+    gpu.yield
+  }) {full = ["rows", "columns"], layout = "blocked<1x32, vector=4>", shape = array<i64: 1, 128>}
+    : (index, index, index, index) -> ()
+  return
+}
+
+// -----
 // What is only read is declared so, which lets it go through the read-only cache; what is written is not.
 
 // CHECK: llvm.func @map(%arg0: !llvm.ptr<1> {{{.*}}llvm.noalias, llvm.readonly},
