@@ -39,7 +39,7 @@ def fill_inputs(
             f"{item.name}: {item.dtype}[{', '.join(map(str, item.shape))}]" for item in missing
         )
         raise ModelError(f"no array for input {wanted}\n  give --input NAME=FILE.npy, or --random SEED")
-    _check_sizes(engine, shapes, hints or {})
+    _check_shapes(engine, shapes)
     generator = np.random.default_rng(seed)
     symbols = _symbols(engine, given, shapes, hints or {})
     arrays = dict(given)
@@ -49,8 +49,8 @@ def fill_inputs(
     return arrays
 
 
-def _check_sizes(engine: Engine, shapes: Mapping[str, Sequence[int | str]], hints: Mapping[str, int]) -> None:
-    """Raises ModelError for sizes that are none of this engine's."""
+def _check_shapes(engine: Engine, shapes: Mapping[str, Sequence[int | str]]) -> None:
+    """Raises ModelError for shapes that no input of this engine has."""
     inputs = {binding.name: binding for binding in engine.inputs}
     for name, given in shapes.items():
         if name not in inputs:
@@ -62,6 +62,12 @@ def _check_sizes(engine: Engine, shapes: Mapping[str, Sequence[int | str]], hint
         ):
             said, wanted = (", ".join(map(str, sizes)) for sizes in (given, shape))
             raise ModelError(f"input {name!r} cannot have the shape [{said}]\n  wanted: [{wanted}]")
+
+
+def check_hints(engine: Engine, hints: Mapping[str, int]) -> None:
+    """Raises ModelError for hints about what is no dimension of an engine that was compiled before. Of a model the
+    compiler knows more names: dimensions that turned out equal to others have none in its engine.
+    """
     unknown = sorted(hints.keys() - engine.symbols.keys())
     if unknown:
         known = ", ".join(engine.symbols) or "none, all sizes are fixed"

@@ -62,9 +62,9 @@ def _check_level(compilation: Compilation, file: Path, begin: int, end: int) -> 
     stage = f"stage {STAGES[begin].name!r}"
     if of_kernel and STAGES[end].level == "host":
         raise ModelError(f"{STAGES[end].name!r} needs a model and all of its kernels\n  use: --from tile and a graph")
-    if of_kernel and ('"graph.' in text or '"host.' in text):
+    if of_kernel and re.search(r'"(graph|host)\.[\w.]+"\(', text):
         raise ModelError(f"{stage} takes one kernel, as dumps of the level tile are; {file} has a whole model")
-    if not of_kernel and '"tile.' in text:
+    if not of_kernel and re.search(r'"tile\.[\w.]+"\(', text):
         raise ModelError(f"{stage} takes a whole model, as dumps of the level graph are; {file} has a kernel")
 
 

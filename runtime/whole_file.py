@@ -1,8 +1,8 @@
 """A file that is there whole or not at all.
 
 In: where it belongs, and bytes as they are made. Out: the file, in the place of what stood there, once all is written.
-It exists because a full disk or an interruption must leave what was there, and because a device such as /dev/null is
-written to and never replaced.
+It exists because a full disk or an interruption must leave what was there, and because a device such as /dev/null, or
+what /dev/stdout leads to, is written to and never replaced. Links stay, and lead to the new file.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ def whole_file(path: Path, what: str = "") -> Iterator[IO[bytes]]:
 
     `what` names the kind of file in messages. Raises ModelError when it cannot be written.
     """
-    special = path.exists() and not path.is_file()  # a device, a pipe; a folder, which cannot be opened
-    partial = path if special else path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
+    special = _is_special(path)
+    place = path if special else Path(os.path.realpath(path))
+    partial = path if special else place.with_name(f".{place.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
     try:
         with open(partial, "wb" if special else "xb") as stream:
             yield stream
@@ -33,7 +34,7 @@ def whole_file(path: Path, what: str = "") -> Iterator[IO[bytes]]:
             if not special:
                 os.fsync(stream.fileno())
         if not special:
-            os.replace(partial, path)
+            os.replace(partial, place)
     except OSError as error:
         raise _cannot_write(path, what, error) from error
     finally:
@@ -42,11 +43,18 @@ def whole_file(path: Path, what: str = "") -> Iterator[IO[bytes]]:
                 partial.unlink()
 
 
+def _is_special(path: Path) -> bool:
+    """Whether something stands there that cannot be replaced: a device, a pipe, a folder, an open file by number."""
+    folder = path.absolute().parent
+    numbered = folder in (Path("/dev"), Path("/dev/fd")) or folder.is_relative_to("/proc")
+    return path.exists() and (numbered or not path.is_file())
+
+
 def check_place(path: Path, what: str = "") -> None:
     """Raises what `whole_file` would for a folder that is missing or not to be written to: before the work is done."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if _is_special(path) and not path.is_dir():
         return
-    folder = path.parent
+    folder = Path(os.path.realpath(path)).parent
     number = (
         errno.EISDIR if path.is_dir()
         else errno.ENOENT if not folder.exists()

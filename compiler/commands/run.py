@@ -30,7 +30,7 @@ from ..command_options import (
     seed_option,
     table,
 )
-from ..random_inputs import fill_inputs
+from ..random_inputs import check_hints, fill_inputs
 
 Array = np.ndarray[Any, Any]
 
@@ -121,7 +121,9 @@ def engine_of(file: Path, choices: Choices, target: str = DEFAULT_TARGET) -> Eng
         if choices.chosen:
             flag = f"--{choices.chosen[0]}"
             raise click.UsageError(f"{file} is compiled already: {flag} is for models, and would change nothing")
-        return Engine.load(file)
+        engine = Engine.load(file)
+        check_hints(engine, choices.hints)
+        return engine
     from ..api import compile_with
 
     options = choices.options(target)

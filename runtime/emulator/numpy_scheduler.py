@@ -155,6 +155,8 @@ class _Scheduler:
                     self.deadlock()
                 continue
             candidates = self.waits.candidates(self.pending)
+            if not candidates:
+                continue
             if self.choose is None:
                 place = min(candidates)
                 mask = candidates[place]

@@ -103,9 +103,11 @@ class Waits:
 
     # Who may run.
     def candidates(self, pending: dict[int, Array]) -> dict[int, Array]:
-        """Of `pending` the threads that ought to go on now; never empty unless `pending` is."""
+        """Of `pending` the threads that ought to go on now. None, unless `pending` is empty, only after a bulk copy has
+        been finished, for which some may have waited.
+        """
         if not self._spinning and not self.parked:
-            return pending
+            return self._coming_first(pending)
         self._steps += 1
         if self._steps % _TURN == 0:
             self._spinning.clear()
@@ -126,9 +128,24 @@ class Waits:
         if spinning and (self._turns < _IDLE_TURNS or len(spinning) == len(pending)):
             self._spinning.clear()
             return spinning
+        if self._chunk.bulk is not None and self._chunk.bulk.finish_one():
+            return {}
         # Instructions of a whole warp, of which some lanes wait: perhaps for what these lanes do.
         self._turns = 0
         return {place: mask for place, mask in pending.items() if place not in spinning}
+
+    def _coming_first(self, pending: dict[int, Array]) -> dict[int, Array]:
+        """`pending` without lanes at an instruction of their whole warp while others of it are on their way, be it to
+        that instruction or to their end: hardware waits for them.
+        """
+        coming = [mask for place, mask in pending.items() if not self._blocks[place].converges]
+        if not coming or len(coming) == len(pending):
+            return pending
+        busy = np.repeat(np.logical_or.reduce(coming).reshape(-1, 32).any(axis=1), 32)
+        chosen = {
+            place: mask & ~busy if self._blocks[place].converges else mask for place, mask in pending.items()
+        }
+        return {place: mask for place, mask in chosen.items() if mask.any()}
 
     def _idle(self, pending: dict[int, Array]) -> Array:
         """All lanes of the warps of which a lane is parked or spins."""

@@ -21,7 +21,7 @@ from .observer import BULK, COPY, WGMMA
 
 HAPPENED, VISIBLE = 0, 1
 """The two layers."""
-MBARRIER, WARP, PREVIOUS = "mbarrier", "warp", "previous"
+MBARRIER, WARP, PREVIOUS, MADE = "mbarrier", "warp", "previous", "made"
 _WARPGROUP = 4
 
 
@@ -291,8 +291,10 @@ class Clocks:
         return self.agent(MBARRIER, block % self.cluster, address), self.mbarrier(block, address).phase
 
     def mbarrier_made(self, warp: int, block: int, address: int) -> tuple[int, int]:
-        """mbarrier.init: (agent, clock) of that event, which so far only `warp` knows."""
-        agent, clock = self.mbarrier_agent(block, address)
+        """mbarrier.init: (agent, clock) of that event, which so far only `warp` knows. Not the agent of what completes
+        there: copies that were on their way to the mbarrier before are not over.
+        """
+        agent, clock = self.agent(MADE, block % self.cluster, address), self.mbarrier(block, address).phase
         phases = self.mbarrier(block, address)
         phases.gathering[:] = 0
         phases.published[:] = 0

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from onnx import helper
 from tests.backend.kernels import FATAL, job
 from tests.command_line import models
 
@@ -143,6 +144,17 @@ def test_compile_dumps_and_opt_reads_them(invoke: Invoke, model: Path, tmp_path:
     result = invoke("opt", file, "--from", "fuse", "--to", "emit", "-o", tmp_path / "k.ptx")
     assert result.exit_code == 0, result.output
     assert ".target sm_80" in (tmp_path / "k.ptx").read_text()
+
+
+def test_names_that_look_like_operations_of_another_level(invoke: Invoke, tmp_path: Path) -> None:
+    node = helper.make_node("MatMul", ["x", "tile.w"], ["y"], name="tile.mm")
+    weight = {"tile.w": np.ones((16, 8), np.float32)}
+    onnx.save(models.make([node], {"x": ["n", 16]}, {"y": ["n", 8]}, weight), tmp_path / "m.onnx")
+    words = ("compile", tmp_path / "m.onnx", "-o", tmp_path / "m.tw", "--target", "sm_80", "--dump", tmp_path / "d")
+    assert invoke(*words).exit_code == 0
+    (file,) = (tmp_path / "d").glob("*-graph.fuse.mlir")
+    result = invoke("opt", file, "--from", "tile", "--to", "tile")
+    assert result.exit_code == 0, result.output
 
 
 def test_products_without_tensor_cores_are_noted(invoke: Invoke, tmp_path: Path) -> None:

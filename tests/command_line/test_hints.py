@@ -93,3 +93,12 @@ def test_random_inputs_have_the_sizes_of_hints(model: Path) -> None:
 def test_python_refuses_sizes_below_one(model: Path) -> None:
     with pytest.raises(tilewright.ModelError, match="hint n=0: a typical size is at least 1"):
         tilewright.compile(model, hints={"n": 0})
+
+
+def test_a_hint_for_a_dimension_that_equals_another(tmp_path: Path) -> None:
+    """Its engine has one name for both; a model that is compiled on the way takes hints for either."""
+    text = '<ir_version: 8, opset_import: ["": 17]> two (float[n,9] x, float[m,9] y) => (float[n,9] z) {z = Add(x,y)}'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "two.onnx")
+    words = ["run", str(tmp_path / "two.onnx"), "--device", "emulator", "--random", "0", "--hint", "n=5,m=5"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0 and result.output.startswith("z: float32[5, 9]"), result.output

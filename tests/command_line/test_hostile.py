@@ -200,3 +200,19 @@ def _alive(process: int) -> bool:
             return False
         threading.Event().wait(0.1)
     return True
+
+
+def test_a_link_stays_and_leads_to_the_new_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with whole_file(tmp_path / "link") as stream:
+        stream.write(b"new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_an_open_file_by_its_number_is_written_to(tmp_path: Path) -> None:
+    """As /dev/stdout is, when a shell has led it to a file: it must not become a file itself."""
+    with (tmp_path / "file").open("wb") as target, whole_file(Path(f"/proc/self/fd/{target.fileno()}")) as stream:
+        stream.write(b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"

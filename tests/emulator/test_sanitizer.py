@@ -103,17 +103,48 @@ def test_lanes_of_one_warp(synchronise: str, found: int) -> None:
     ["bar.warp.sync -1;", "shfl.sync.bfly.b32 %r11, %r1, 1, 31, 0xffffffff;", "vote.sync.any.pred %p2, %p1, -1;"],
 )
 @pytest.mark.parametrize(
-    ("before", "found"),
+    ("before", "after", "found"),
     [
-        ("@%p1 bra OVER;", True),
-        ("@%p1 ret;", False),  # who has ended is not waited for
-        ("setp.lt.u32 %p1, %r1, 32; @%p1 bra OVER;", False),  # nor is another warp
+        ("@%p1 bra OVER;", "bar.sync 0;", True),
+        ("@%p1 ret;", "", False),  # who has ended is not waited for
+        ("@%p1 bra OVER;", "", False),  # nor who is about to
+        ("setp.lt.u32 %p1, %r1, 32; @%p1 bra OVER;", "", False),  # nor another warp
+        ("@%p1 bra COLD;\nJOIN:", "bra END;\nCOLD: add.u32 %r12, %r12, 1;\n bra JOIN;\nEND:", False),  # who comes late
     ],
 )
-def test_named_lanes_that_do_not_come(instruction: str, before: str, found: bool) -> None:
-    _, findings = _run(f"and.b32 %r12, %r1, 31; setp.eq.u32 %p1, %r12, 9; {before}\n {instruction}\nOVER:")
+def test_named_lanes_that_do_not_come(instruction: str, before: str, after: str, found: bool) -> None:
+    body = f"and.b32 %r12, %r1, 31; setp.eq.u32 %p1, %r12, 9; {before}\n {instruction}\nOVER: {after}"
+    _, findings = _run(body)
     assert [finding.kind for finding in findings] == ["fault"] * found
     assert all("lane 9 does not come" in finding.what for finding in findings)
+
+
+COPIED = """setp.eq.u32 %p1, %r1, 0; setp.ne.u32 %p2, %r1, 0;
+ @%p1 mbarrier.init.shared.b64 [full], 1;
+ @%p1 fence.mbarrier_init.release.cluster;
+ bar.sync 0;
+ @%p2 bra JOIN;
+ mbarrier.arrive.expect_tx.shared.b64 %state, [full], 256;
+ cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [tile], [%rd1], 256, [full];
+ WAIT
+JOIN:
+"""
+LOOK = "LOOK: mbarrier.try_wait.parity.shared.b64 %p3, [full], 0;\n @!%p3 bra LOOK;"
+
+
+def test_an_mbarrier_made_again_under_a_copy_in_flight_does_not_end_it() -> None:
+    again = """bar.sync 0;
+ @%p1 mbarrier.inval.shared.b64 [full]; @%p1 mbarrier.init.shared.b64 [full], 1;
+ bar.sync 0;
+ ld.shared.b32 %r11, [%r6];"""
+    findings = _run(COPIED.replace("WAIT", "") + again)[1]
+    assert "race" in {finding.kind for finding in findings}
+    assert not _run(COPIED.replace("WAIT", LOOK))[1]
+
+
+def test_a_warp_waits_for_the_lane_that_waits_for_its_copy() -> None:
+    """As producers of one lane do: the others of its warp are at an instruction that names it."""
+    assert not _run(COPIED.replace("WAIT", LOOK) + " bar.warp.sync -1;\n bar.sync 0;\n ld.shared.b32 %r11, [%r6];")[1]
 
 
 def test_two_warps_writing_one_word_in_the_same_instruction() -> None:
