@@ -109,8 +109,11 @@ def _sum_of_line(
     def added(total: ir.Value, part: ir.Value) -> ir.Value:
         limits = [builder.index(extent) for extent in shape]
         origin = [builder.index(0)] * 2
-        body = lambda *_: arith.addf(element(total, type_), element(part, type_))  # noqa: E731
-        made = map_(builder, origin, limits, shape, layout, body, type_, full_dimensions=["rows", "columns"])
+
+        def both(_: ir.Value, __: ir.Value) -> ir.Value:
+            return arith.addf(element(total, type_), element(part, type_))
+
+        made = map_(builder, origin, limits, shape, layout, both, type_, full_dimensions=["rows", "columns"])
         assert made is not None
         return made
 
